@@ -1,0 +1,179 @@
+"""From a queue of whole transactions to the next batch to apply. Pure.
+
+1. Transactions are taken in the origin's order, whole, none left out.
+2. ``applied`` of a batch is everything decided once it is committed, skipped ones included.
+3. One transaction when idle, as many as the bounds allow under a backlog: transactions, bytes,
+   and the milliseconds that row locks may be held at the target.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from drc import events as ev
+from drc.apply.netting import NetRows, Tables
+from drc.events import Buffer, u32
+from drc.gtid import GtidSet
+from drc.transaction import Kind, RawTransaction
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one target transaction holds.
+
+    ``events`` are ready for ``BINLOG``; ``decided`` the GTIDs of ``transactions``.
+    """
+
+    transactions: list[RawTransaction]
+    events: Sequence[Buffer]
+    gtids: str
+    applied: str
+    rows_in: int = 0
+    rows_out: int = 0
+    plain: bool = False  # applied as written, not netted
+    seq: int = 0
+    execute_us: int = 0
+    native: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.native = sum(t.kind is not Kind.SKIPPED for t in self.transactions)
+
+    @property
+    def commit_us(self) -> int:
+        """Return the newest origin commit time in the batch."""
+        return max(t.commit_us for t in self.transactions)
+
+    @property
+    def oldest_us(self) -> int:
+        """Return the oldest origin commit time in the batch."""
+        return min(t.commit_us for t in self.transactions if t.kind is not Kind.SKIPPED)
+
+
+class BatchLimit:
+    """How many transactions the next batch may hold, so that it takes the target time.
+
+    Grows by half after a quick batch, shrinks in proportion after a slow one, and falls to a
+    quarter after a collision with local users.
+    """
+
+    def __init__(self, transactions_max: int, target_ms: int) -> None:
+        self._max = transactions_max
+        self._target_us = target_ms * 1000
+        self.transactions = transactions_max
+
+    def executed(self, batch: Batch) -> None:
+        """Learn from a batch that was applied."""
+        if batch.execute_us > self._target_us:
+            fair = len(batch.transactions) * self._target_us // batch.execute_us
+            self.transactions = max(1, min(self.transactions, fair))
+        elif len(batch.transactions) * 2 >= self.transactions:
+            self.transactions = min(self._max, self.transactions + self.transactions // 2 + 1)
+
+    def collided(self, transactions: int) -> None:
+        """Make the next batches smaller than one of ``transactions`` that was rolled back."""
+        self.transactions = max(1, transactions // 4)
+
+
+class Batcher:
+    """Build batches for one stream.
+
+    :param decided: the ledger's set; grows as batches are built.
+    """
+
+    def __init__(
+        self, tables: Tables, decided: GtidSet, *, bytes_max: int, net_rows: bool = True
+    ) -> None:
+        self._tables = tables
+        self._net = NetRows(tables)
+        self._bytes_max = bytes_max
+        self._net_rows = net_rows
+        self.decided = decided.copy()
+
+    def rewind(self, decided: GtidSet) -> None:
+        """Go back to what is committed; the caller queues the transactions again."""
+        self.decided = decided.copy()
+
+    def take(self, queue: deque[RawTransaction], limit: int, *, net: bool = True) -> Batch | None:
+        """Build the next batch from the head of ``queue``; None if it holds nothing to apply.
+
+        Stops before a transaction that must go alone: DDL, a part of a large one, an XA
+        statement. Leading skipped transactions are decided without a batch.
+
+        :param net: False applies the next transaction event by event, alone.
+        """
+        taken: list[RawTransaction] = []
+        size = native = rows_in = 0
+        while queue and native < limit and size < self._bytes_max:
+            transaction = queue[0]
+            if transaction.kind is not Kind.SKIPPED:
+                if transaction.kind is not Kind.ROWS or not transaction.whole:
+                    break
+                if not (net and self._net_rows and self._net.add(transaction)):
+                    if not native:
+                        taken.append(queue.popleft())
+                        return self._single(taken)
+                    break
+                native += 1
+                size += transaction.size
+            taken.append(queue.popleft())
+        rows_in = self._net.rows_in
+        events, rows_out = self._net.events()
+        gtids = self._decide(taken)
+        if not rows_in:
+            return None  # nothing of it is replicated here: that needs no record
+        return Batch(taken, events, gtids, str(self.decided), rows_in, rows_out)
+
+    def _single(self, taken: list[RawTransaction]) -> Batch:
+        """Build an un-netted batch of one transaction and skipped ones before it."""
+        events = plain_events(taken[-1], self._tables)
+        rows = len(events) // 5  # rows events, as their rows are not walked
+        gtids = self._decide(taken)
+        return Batch(taken, events, gtids, str(self.decided), rows, rows, True)
+
+    def decide(self, transaction: RawTransaction) -> tuple[str, str]:
+        """Decide one transaction outside a batch; return the ledger's (gtids, applied)."""
+        return self._decide([transaction]), str(self.decided)
+
+    def _decide(self, transactions: list[RawTransaction]) -> str:
+        batch = GtidSet()
+        for transaction in transactions:
+            self.decided.add(transaction.gtid)
+            for gtid in transaction.also:
+                self.decided.add(gtid)
+                batch.add(gtid)
+            if transaction.kind is not Kind.SKIPPED:
+                batch.add(transaction.gtid)
+        return str(batch)
+
+
+def plain_events(
+    transaction: RawTransaction, tables: Tables, maps: dict[int, bytes] | None = None
+) -> list[Buffer]:
+    """Return a transaction's own rows for selected tables, without checksums.
+
+    Each rows event becomes a statement of its own, with its table map before it: so parts of
+    a transaction stand alone. Foreign keys are not checked again: the origin has, and
+    cascades come as rows of their own.
+
+    :param maps: table maps by id, kept from part to part of a large transaction.
+    """
+    out: list[Buffer] = []
+    announced = {} if maps is None else maps
+    data = memoryview(transaction.data)
+    for at in transaction.events:
+        kind, table_id = data[at + 4], u32(data, at + 19)[0]
+        event = data[at : at + u32(data, at + 9)[0] - transaction.checksum]
+        if kind == ev.TABLE_MAP:
+            table = tables.resolve(bytes(event[ev.HEADER_BYTES :]))
+            announced[table_id] = table.map.event if table.selected else b""
+        elif kind in ev.ROWS_EVENTS and announced[table_id]:
+            flags = event[25] | ev.STMT_END | ev.NO_FOREIGN_KEY_CHECKS
+            out += (announced[table_id], _resized(event), event[19:25], bytes((flags,)), event[26:])
+    return out
+
+
+def _resized(event: memoryview) -> bytes:
+    """Return the header of an event for its length without checksum."""
+    return ev.header(event[4], len(event) - ev.HEADER_BYTES)

@@ -1,0 +1,234 @@
+"""The conveyor: several connections apply batches, and commit them in the origin's order.
+
+Each lane takes the next batch, executes it when the one before has executed, certifies it and
+commits it when the one before has committed. So executing batch n+1 overlaps the certificate
+and commit of n, and a reader of the target only ever sees a prefix of the origin's history (I12).
+
+1. Batch n never waits for a lock of batch n+1: n has executed before n+1 starts. So ours do not
+   deadlock among themselves.
+2. When batch n fails, n and every later one are rolled back before anything else happens;
+   earlier ones commit. The feeder then gets all of them back, in order, and decides.
+3. The ledger's ``seq`` has no gap: the numbers of batches that were rolled back are used again.
+
+This is a loop: what to do after a failure is the feeder's decision (``feeder.py``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drc.apply import ledger
+from drc.apply.batch import Batch
+from drc.apply.certifier import Certifier
+from drc.apply.lane import Lane
+from drc.apply.ledger import LedgerState
+from drc.errors import DrcError, TransientError
+
+_CONFLICT = "conflict"
+
+
+@dataclass(slots=True)
+class Failure:
+    """Batches that were rolled back, in order, the failing one first."""
+
+    error: DrcError
+    batches: list[Batch]
+
+
+class Conveyor:
+    """Run lanes over an ordered sequence of batches.
+
+    :param lanes: their number is how many batches may be in flight.
+    :param state: the ledger's newest; the first batch gets the next ``seq``.
+    :param on_commit: called in commit order, in a lane's thread; it may not wait.
+    :param on_failure: called once per failure; the feeder should then call :meth:`failure`.
+
+    ``applied`` is the ledger's set after the newest commit, as text.
+    """
+
+    def __init__(
+        self,
+        lanes: list[Lane],
+        origin: str,
+        state: LedgerState,
+        certifier: Certifier,
+        on_commit: Callable[[Batch], None],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._lanes = lanes
+        self._origin = origin
+        self._certifier = certifier
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+        self._changed = threading.Condition()
+        self._queue: deque[Batch] = deque()
+        self._assigned = self._executed = self._committed = state.seq
+        self.applied = str(state.applied)
+        self._flying = 0
+        self._error: DrcError | None = None
+        self._rolled_back: list[Batch] = []
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{i}", daemon=True)
+            for i, lane in enumerate(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # ------------------------------------------------------------ the feeder's side
+
+    @property
+    def seq(self) -> int:
+        """Return the number of the newest committed batch."""
+        return self._committed
+
+    def put(self, batch: Batch) -> bool:
+        """Add the next batch; waits while one is queued. False: a failure wants attention."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._queue or self._error)
+            if self._error:
+                return False
+            self._assigned += 1
+            batch.seq = self._assigned
+            self._queue.append(batch)
+            self._changed.notify_all()
+            return True
+
+    def wait_room(self, timeout: float) -> bool:
+        """Return True when a batch could start at once, waiting up to ``timeout`` seconds."""
+        with self._changed:
+            return bool(
+                self._changed.wait_for(
+                    lambda: self._error or len(self._queue) + self._flying < len(self._lanes),
+                    timeout,
+                )
+            )
+
+    def drain(self) -> bool:
+        """Wait until all is committed. False: a failure wants attention."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or not (self._queue or self._flying))
+            return self._error is None
+
+    def failure(self) -> Failure | None:
+        """Return what failed, once every lane is at rest, and be ready again."""
+        with self._changed:
+            if self._error is None:
+                return None
+            self._changed.wait_for(lambda: not self._flying)
+            batches = sorted([*self._rolled_back, *self._queue], key=lambda b: b.seq)
+            failure = Failure(self._error, batches)
+            self._queue.clear()
+            self._rolled_back = []
+            self._error = None
+            self._assigned = self._executed = self._committed
+            return failure
+
+    def exclusive(self) -> tuple[Lane, int]:
+        """Return a lane and the next ``seq`` for work outside the belt; drained before."""
+        assert not self._flying
+        return self._lanes[0], self._committed + 1
+
+    def committed(self, seq: int, applied: str) -> None:
+        """Tell that exclusive work committed ``seq``."""
+        with self._changed:
+            self.applied = applied
+            self._assigned = self._executed = self._committed = seq
+
+    def close(self) -> None:
+        """Stop the lanes at once; what is not committed is rolled back by the server."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for lane in self._lanes:
+            lane.close()
+        for thread in self._threads:
+            thread.join()
+
+    # ------------------------------------------------------------ the lanes' side
+
+    def _work(self, lane: Lane) -> None:
+        while (batch := self._next()) is not None:
+            try:
+                self._run(lane, batch)
+            except DrcError as error:
+                self._fail(lane, batch, error)
+            except Exception as error:  # a bug, or the link cut while closing
+                self._fail(lane, batch, TransientError(f"lane broke: {error!r}", stage="apply"))
+            with self._changed:
+                self._flying -= 1
+                self._changed.notify_all()
+
+    def _next(self) -> Batch | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._queue and self._error is None))
+            if self._closed:
+                return None
+            self._flying += 1
+            batch = self._queue.popleft()
+            self._changed.notify_all()
+            return batch
+
+    def _run(self, lane: Lane, batch: Batch) -> None:
+        """Execute, certify, commit; or give the batch back as an earlier one has failed."""
+        seq = batch.seq
+        if not self._turn(lambda: self._executed == seq - 1):
+            self._give_back(batch)
+            return
+        started = time.perf_counter_ns()
+        lane.begin(self._ledger_sql(batch), batch.events)
+        batch.execute_us = (time.perf_counter_ns() - started) // 1000
+        with self._changed:
+            self._executed = seq
+            self._changed.notify_all()
+        certified = self._certifier.certify(batch)
+        if not self._turn(lambda: self._committed == seq - 1):
+            lane.rollback()
+            self._give_back(batch)
+            return
+        if not certified:
+            raise DrcError(_CONFLICT, stage="certify")
+        lane.commit()
+        with self._changed:
+            self._committed, self.applied = seq, batch.applied
+            self._on_commit(batch)
+            self._changed.notify_all()
+
+    def _turn(self, mine: Callable[[], bool]) -> bool:
+        """Wait for our turn; False when an earlier batch has failed.
+
+        A failure of a *later* batch does not stop this one, and a turn that has come is taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: mine() or self._error or self._closed)
+            return mine()
+
+    def _ledger_sql(self, batch: Batch) -> str:
+        return ledger.update_sql(
+            self._origin, batch.seq, batch.gtids, batch.applied, batch.native, batch.commit_us
+        )
+
+    def _give_back(self, batch: Batch) -> None:
+        with self._changed:
+            self._rolled_back.append(batch)
+
+    def _fail(self, lane: Lane, batch: Batch, error: DrcError) -> None:
+        """Roll back, let the earlier batches commit, and report this one as the failing one."""
+        try:
+            lane.rollback()
+        except DrcError as lost:
+            error = lost
+        with self._changed:
+            # An earlier batch may fail yet: the error of the first in order is the true one.
+            self._changed.wait_for(
+                lambda: self._committed == batch.seq - 1 or self._error or self._closed
+            )
+            self._rolled_back.append(batch)
+            if self._error is None:
+                self._error = error
+                self._changed.notify_all()
+                self._on_failure()

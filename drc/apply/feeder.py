@@ -1,0 +1,245 @@
+"""The feeder: from the log to the conveyor, and what to do when a batch fails. A loop.
+
+1. A batch that met a lock or deadlock is built again, smaller. One that met a missing or
+   duplicate row is taken apart: its transactions go alone and as they were written, so
+   that what is wrong is found and named, and all before it is applied.
+2. DDL and the parts of a large transaction run alone on the belt: everything before is
+   committed, nothing after has begun.
+3. Whatever else breaks ends the session; the stream starts again from the ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from drc import events as ev
+from drc.apply import ddl, ledger
+from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
+from drc.apply.conveyor import Conveyor, Failure
+from drc.apply.lane import Lane
+from drc.apply.netting import Tables
+from drc.apply.xa import PreparedTransactions
+from drc.config import ApplyConfig, ReplicateConfig
+from drc.errors import DataError, DrcError, InvariantError, TransientError
+from drc.gtid import GtidSet
+from drc.log.direct import DirectLog
+from drc.monitor.progress import StreamProgress
+from drc.transaction import Kind, RawTransaction
+
+_LOCK_ERRNOS = frozenset({1205, 1213, 3572})
+_RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
+_POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+_XA_BYTES_MAX = 64 << 20
+
+
+class Feeder:
+    """Feed one stream until stopped.
+
+    :param open_lane: a fresh session on the target, for DDL, whose settings it changes.
+    :param selects: whether rows and DDL of a schema are replicated.
+    """
+
+    def __init__(
+        self,
+        log: DirectLog,
+        conveyor: Conveyor,
+        tables: Tables,
+        batcher: Batcher,
+        *,
+        origin: str,
+        apply: ApplyConfig,
+        replicate: ReplicateConfig,
+        open_lane: Callable[[], Lane],
+        selects: Callable[[str], bool],
+        progress: StreamProgress,
+        stop: threading.Event,
+    ) -> None:
+        self._log = log
+        self._conveyor = conveyor
+        self._tables = tables
+        self._batcher = batcher
+        self._origin = origin
+        self._ddl = replicate.ddl
+        self._open_lane = open_lane
+        self._selects = selects
+        self._progress = progress
+        self._stop = stop
+        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._pending: deque[RawTransaction] = deque()
+        self.limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
+        self._alone = 0  # transactions still to apply one by one, after a failure
+        self._retries = 0
+        self._settled_seq = conveyor.seq
+
+    @property
+    def pending(self) -> int:
+        """Return how many transactions wait to be batched."""
+        return len(self._pending)
+
+    def run(self) -> None:
+        """Apply until stopped; what is on the belt then is committed first.
+
+        :raises DrcError: what ended the session.
+        """
+        while not self._stop.is_set():
+            if not self._pending:
+                self._admit(self._log.take(_POLL_S))
+            elif self._conveyor.wait_room(_POLL_S):
+                self._step()
+            self._settle()
+        while not self._conveyor.drain():
+            self._settle()
+
+    def _admit(self, transactions: list[RawTransaction]) -> None:
+        for transaction in transactions:
+            if (admitted := self._prepared.admit(transaction)) is not None:
+                self._pending.append(admitted)
+
+    def _step(self) -> None:
+        """Send one batch, or do one thing that goes alone."""
+        while self._log.bytes and len(self._pending) < self.limit.transactions:
+            self._admit(self._log.take(0))
+        head = self._pending[0]
+        if head.kind is Kind.DDL:
+            self._exclusive(self._run_ddl)
+        elif head.kind is Kind.ROWS and not head.whole:
+            self._exclusive(self._run_large)
+        else:
+            alone = self._alone > 0
+            batch = self._batcher.take(
+                self._pending, 1 if alone else self.limit.transactions, net=not alone
+            )
+            if batch is not None:
+                self._alone = max(0, self._alone - len(batch.transactions))
+                if not self._conveyor.put(batch):
+                    self._requeue([batch])
+
+    def _exclusive(self, work: Callable[[], None]) -> None:
+        if self._conveyor.drain():
+            work()
+
+    # ------------------------------------------------------------ failures
+
+    def _settle(self) -> None:
+        """Take back what failed, if anything did, and choose how to try again."""
+        failure = self._conveyor.failure()
+        if failure is None:
+            return
+        self._requeue(failure.batches)
+        if self._conveyor.seq != self._settled_seq:
+            self._settled_seq, self._retries = self._conveyor.seq, 0
+        self._retries += 1
+        first = failure.batches[0]
+        if failure.error.errno in _LOCK_ERRNOS:
+            self._progress.lock_failures += 1
+            self.limit.collided(len(first.transactions))
+            if self._retries > _RETRIES_MAX:
+                raise _named(failure)
+            # Whoever holds the lock needs the time; the wait grows to a second.
+            self._stop.wait(min(0.005 * 2**self._retries, 1.0))
+        elif isinstance(failure.error, DataError) and not _alone(first):
+            self._progress.taken_apart += 1
+            self._alone = len(first.transactions)
+        else:
+            raise _named(failure)
+
+    def _requeue(self, batches: list[Batch]) -> None:
+        for batch in reversed(batches):
+            self._pending.extendleft(reversed(batch.transactions))
+        self._batcher.rewind(GtidSet.parse(self._conveyor.applied))
+
+    # ------------------------------------------------------------ what goes alone
+
+    def _run_ddl(self) -> None:
+        """Replay a schema change, and the rows of a CREATE … SELECT after it."""
+        transaction = self._pending[0]
+        data, at = transaction.data, transaction.events[0]
+        end = at + ev.u32(data, at + 9)[0] - transaction.checksum
+        query = ev.parse_query(data, at, end)
+        schemas = ddl.touched_schemas(query)
+        self._pending.popleft()
+        if not any(self._selects(s) for s in schemas) or self._ddl == "skip":
+            transaction.skip()
+            self._pending.appendleft(transaction)
+            return
+        if self._ddl == "stop":
+            raise DataError(
+                f"schema change: {query.sql[:200].decode('utf-8', 'replace')}",
+                stage="apply",
+                gtid=str(transaction.gtid),
+                hint="make it here by hand and reposition past it, or set replicate.ddl",
+            )
+        lane = self._open_lane()
+        try:
+            ddl.replay(lane, query, transaction.gtid)
+        finally:
+            lane.close()
+        self._tables.forget()
+        transaction.events = transaction.events[1:]
+        self._write([transaction])
+
+    def _run_large(self) -> None:
+        """Stream a large transaction, part by part, into one transaction of the target."""
+        self._write(self._parts())
+
+    def _parts(self) -> Iterator[RawTransaction]:
+        """Yield the parts of the large transaction at the head as they come from the log.
+
+        :raises TransientError: stopped before it was complete; nothing of it is applied.
+        """
+        expected = 0
+        while True:
+            while not self._pending:
+                if self._stop.is_set():
+                    raise TransientError("stopped inside a large transaction", stage="apply")
+                self._admit(self._log.take(_POLL_S))
+            part = self._pending.popleft()
+            if part.part != expected:
+                raise InvariantError(
+                    f"part {part.part} of a large transaction in place of part {expected}",
+                    gtid=str(part.gtid),
+                )
+            expected += 1
+            yield part
+            if part.last:
+                return
+
+    def _write(self, parts: Iterable[RawTransaction]) -> None:
+        """Apply parts event by event in one transaction, with their ledger row first."""
+        lane, seq = self._conveyor.exclusive()
+        maps: dict[int, bytes] = {}
+        opened, rows, gtids, applied = False, 0, "", ""
+        transaction: RawTransaction | None = None
+        try:
+            for transaction in parts:
+                events = plain_events(transaction, self._tables, maps)
+                rows += len(events) // 5
+                if opened:
+                    lane.apply(events)
+                else:
+                    gtids, applied = self._batcher.decide(transaction)
+                    us = transaction.commit_us
+                    lane.begin(ledger.update_sql(self._origin, seq, gtids, applied, 1, us), events)
+                    opened = True
+            lane.commit()
+        except DrcError as error:
+            if transaction is not None:
+                error.gtid = error.gtid or str(transaction.gtid)
+            raise
+        assert transaction is not None
+        self._conveyor.committed(seq, applied)
+        self._progress.committed_alone(transaction, rows, applied)
+
+
+def _alone(batch: Batch) -> bool:
+    """Return True when a batch was one transaction, applied as it was written."""
+    return batch.native == 1 and batch.plain
+
+
+def _named(failure: Failure) -> DrcError:
+    """Return the error of a failure with the transactions it concerns."""
+    error, batch = failure.error, failure.batches[0]
+    error.gtid = error.gtid or batch.gtids
+    return error

@@ -1,0 +1,186 @@
+"""One connection to the target that applies batches by ``BINLOG``. Edge.
+
+1. The ledger row is the first row change of every transaction here, and it changes exactly one
+   row, or the transaction is rolled back.
+2. ``BINLOG`` runs in STRICT mode: an existing key (1062) or a missing row (1032) is an error,
+   never an overwrite.
+3. ``gtid_next`` is set after the format description event, which resets it (facts.md 5).
+4. COMMIT is sent only after every reply before it was read and was good.
+
+It does not know order, retries or other lanes: that is the conveyor.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pymysql
+from isal.isal_zlib import crc32
+from pymysql.constants import CLIENT, COMMAND
+
+from drc.errors import DataError, DrcError, InvariantError, TransientError, from_errno
+from drc.events import Buffer
+
+Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
+
+_PACKET_MAX = 0xFFFFFF
+_ENCODE_BYTES = 3 << 20  # base64 of a multiple of three needs no padding inside the text
+
+
+class Lane:
+    """A session that applies; not safe for several threads at once.
+
+    :param format_description: the source's event as it came.
+    :param tag: mark transactions with the GTID tag ``drc`` (server 8.3 or newer).
+    """
+
+    def __init__(
+        self, connect: Connect, format_description: bytes, *, tag: bool, lock_wait_s: int
+    ) -> None:
+        self._conn = connect(CLIENT.MULTI_STATEMENTS)
+        fde = b2a_base64(without_checksum(format_description), newline=False)
+        for sql in (
+            "SET SESSION transaction_isolation='READ-COMMITTED', sql_mode='',"
+            f" time_zone='+00:00', innodb_lock_wait_timeout={lock_wait_s},"
+            " foreign_key_checks=0, autocommit=1",
+            f"BINLOG '{fde.decode()}'",
+            "SET gtid_next='AUTOMATIC:drc'" if tag else "SET gtid_next='AUTOMATIC'",
+        ):
+            self._query(sql)
+
+    def begin(self, ledger_sql: str, events: Sequence[Buffer]) -> None:
+        """Open a transaction, write the ledger row, apply ``events``; all in one round trip.
+
+        :raises DrcError: classed by errno; the caller must roll back.
+        """
+        head = f"BEGIN;{ledger_sql}".encode()
+        if events:
+            self._send(head + b";", events)
+        else:
+            self._send(head, ())
+        self._reply()
+        self._reply()
+        changed = self._conn._affected_rows  # type: ignore[attr-defined]
+        if events:
+            self._reply()
+        if changed != 1:
+            raise InvariantError(
+                "the ledger row of this batch is not as we left it: another applier is at work",
+                stage="apply",
+                hint="run one daemon for each site; see `drc status`",
+            )
+
+    def apply(self, events: Sequence[Buffer]) -> None:
+        """Apply more events in the open transaction."""
+        self._send(b"", events)
+        self._reply()
+
+    def commit(self) -> None:
+        """Commit.
+
+        :raises TransientError: with ``stage="commit"`` when the outcome is unknown; ask the
+            ledger.
+        """
+        self._query("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the open transaction."""
+        self._query("ROLLBACK")
+
+    def execute(self, sql: str | bytes) -> None:
+        """Run one statement of ours or, for DDL, of the origin."""
+        self._query(sql)
+
+    def rows(self, sql: str) -> tuple[tuple[object, ...], ...]:
+        """Run a query and return its rows."""
+        self._query(sql)
+        result = self._conn._result  # type: ignore[attr-defined]
+        return tuple(result.rows or ())
+
+    def close(self) -> None:
+        """Drop the connection; the server rolls back what is open."""
+        self._conn._force_close()  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------ protocol
+
+    def _query(self, sql: str | bytes) -> None:
+        try:
+            self._conn.query(sql)
+        except pymysql.MySQLError as error:
+            raise classify(error) from error
+
+    def _send(self, head: bytes, events: Sequence[Buffer]) -> None:
+        """Send ``head`` and, as its last statement, the events, without reading replies."""
+        conn, size = self._conn, sum(map(len, events))
+        try:
+            if size <= _ENCODE_BYTES:
+                raw = b2a_base64(b"".join(events), newline=False)
+                body = b"%sBINLOG '%s'" % (head, raw) if raw else head
+                conn._execute_command(COMMAND.COM_QUERY, body)  # type: ignore[attr-defined]
+            else:
+                self._stream(head, events, size)
+        except pymysql.MySQLError as error:
+            raise classify(error) from error
+
+    def _stream(self, head: bytes, events: Sequence[Buffer], size: int) -> None:
+        """Send a statement of any size without building it in memory."""
+        conn = self._conn
+        left = 1 + len(head) + 8 + (size + 2) // 3 * 4 + 1
+        pieces = _binlog_pieces(head, events)
+        seq, rest = 0, b""
+        while True:
+            length = room = min(left, _PACKET_MAX)
+            conn._write_bytes(struct.pack("<I", length | seq << 24))  # type: ignore[attr-defined]
+            while room:
+                piece = rest or next(pieces)
+                conn._write_bytes(piece[:room])  # type: ignore[attr-defined]
+                rest, room = piece[room:], room - min(room, len(piece))
+            seq = (seq + 1) & 0xFF
+            left -= length
+            if length < _PACKET_MAX:
+                break
+        conn._next_seq_id = seq  # type: ignore[attr-defined]
+
+    def _reply(self) -> None:
+        """Read the reply to the next statement."""
+        conn = self._conn
+        try:
+            conn._affected_rows = conn._read_query_result(unbuffered=False)  # type: ignore[attr-defined]
+        except pymysql.MySQLError as error:
+            raise classify(error) from error
+
+
+def _binlog_pieces(head: bytes, events: Sequence[Buffer]) -> Iterator[bytes]:
+    """Yield a ``BINLOG`` statement piece by piece."""
+    yield b"\x03" + head + b"BINLOG '"
+    held = bytearray()
+    for event in events:
+        for at in range(0, len(event), _ENCODE_BYTES):
+            held += event[at : at + _ENCODE_BYTES]
+            if len(held) >= _ENCODE_BYTES:
+                yield b2a_base64(held[:_ENCODE_BYTES], newline=False)
+                del held[:_ENCODE_BYTES]
+    yield b2a_base64(held, newline=False) if held else b""
+    yield b"'"
+
+
+def without_checksum(format_description: bytes) -> bytes:
+    """Return the event announcing events without checksums; its own checksum stays valid."""
+    plain = bytearray(format_description)
+    plain[-5] = 0
+    plain[-4:] = struct.pack("<I", crc32(bytes(plain[:-4])))
+    return bytes(plain)
+
+
+def classify(error: pymysql.MySQLError) -> DrcError:
+    """Translate an error of the target while applying."""
+    errno = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = str(error.args[-1]) if error.args else str(error)
+    if errno == 0:  # the driver's own: the link broke in the middle of a packet
+        return TransientError(f"connection to the target lost: {text}", stage="apply")
+    kind = from_errno(errno, text, DataError)
+    kind.stage = "apply"
+    return kind

@@ -1,0 +1,80 @@
+"""The ledger on the target: which of an origin's GTIDs are decided here.
+
+``drc.ledger`` holds a few rows per origin, one for each commit that may be in flight. The batch
+with number ``seq`` rewrites the row ``seq % ROWS``, in the transaction of its rows: so a batch
+waits for none but the one ``ROWS`` before it, and the row with the highest ``seq`` tells the
+truth after any crash. That one row is loop tag, exactly-once guard and checkpoint (I5).
+
+1. ``applied`` is complete: batches commit in the origin's order, so everything up to and
+   including the batch is decided, what was passed over included.
+2. A second applier of the same stream finds its row's ``seq`` changed and is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from drc.errors import PreflightError
+from drc.gtid import GtidSet
+
+ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What the target says of one origin: the newest batch, and all that is decided."""
+
+    seq: int
+    applied: GtidSet
+
+
+def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
+    """Return the newest state, None when this stream has never run.
+
+    :raises PreflightError: when the schema is missing.
+    """
+    with conn.cursor() as cursor:
+        try:
+            cursor.execute(
+                "SELECT seq, applied FROM drc.ledger WHERE origin = %s ORDER BY seq DESC LIMIT 1",
+                (origin,),
+            )
+        except pymysql.err.ProgrammingError as error:
+            raise PreflightError(
+                f"schema `drc` is not there or not readable: {error.args[-1]}",
+                stage="apply",
+                hint="run `drc migrate`",
+            ) from error
+        row = cursor.fetchone()
+    conn.rollback()
+    return LedgerState(int(row[0]), GtidSet.parse(row[1])) if row else None
+
+
+def create(conn: pymysql.Connection[Any], origin: str, start: GtidSet) -> LedgerState:
+    """Register a stream whose first transaction is the first one not in ``start``."""
+    rows = [(origin, lane, lane - ROWS, "", str(start)) for lane in range(ROWS)]
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO drc.ledger (origin, lane, seq, gtids, applied, transactions,"
+            " origin_commit_us) VALUES (%s, %s, %s, %s, %s, 0, 0)",
+            rows,
+        )
+    conn.commit()
+    return LedgerState(-1, start)
+
+
+def update_sql(
+    origin: str, seq: int, gtids: str, applied: str, transactions: int, commit_us: int
+) -> str:
+    """Return the statement that records batch ``seq``; it must change exactly one row.
+
+    The texts are ours: a site name from the checked configuration, and printed GTID sets.
+    """
+    return (
+        f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
+        f"transactions={transactions},origin_commit_us={commit_us}"
+        f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS}"
+    )

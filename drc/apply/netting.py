@@ -1,0 +1,286 @@
+"""Net rows: all changes of one key in a batch become one. Pure.
+
+The unit is a batch of whole transactions in origin order. For every primary key the first
+before image and the last after image are kept; a row then is one delete, update or insert, or
+nothing. Rows are applied table by table: deletes, then updates, then inserts.
+
+1. The result equals applying the events in order, at the end of the batch (I11). Rows of a
+   table present before the batch are unique in every key, and so are the rows present after.
+   Deletes leave a subset of the first; inserts build up to the second from a subset of it.
+   Only updates could pass through a state that is neither; so one that changes a unique key
+   is applied as a delete and an insert.
+2. A row is known by the *bytes* of its key: within one stream a row keeps them until an update
+   rewrites them, and that is a delete and an insert here. So collations do not matter.
+3. What cannot be walked exactly is not netted: :meth:`NetRows.add` refuses the transaction
+   and leaves the batch as it was.
+
+Nothing here knows sizes, time or servers: when to stop adding is the batcher's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from drc import events as ev
+from drc.errors import DataError
+from drc.events import TableMap, parse_table_map, u32
+from drc.images import Walkers, column_walkers, key_walkers
+from drc.transaction import RawTransaction
+
+# What the target knows about a table and its binlog does not say.
+Selected = Callable[[str, str], bool]
+UniqueColumns = Callable[[TableMap], Sequence[int]]
+
+_PARSED_MAX = 4096  # table definitions kept; a source with more tables parses some again
+
+
+class NetTable:
+    """One table definition, and its rows in the batch being built.
+
+    ``rows`` maps raw key to [first before image or None, last after image or None].
+    """
+
+    __slots__ = ("body", "keys", "map", "null_bytes", "rows", "selected", "unique")
+
+    def __init__(self, table: TableMap, selected: bool) -> None:
+        self.map = table
+        self.body = table.body
+        self.selected = selected
+        self.keys = key_walkers(table)
+        self.null_bytes = self.keys.null_bytes
+        self.unique: Walkers | None = None
+        self.rows: dict[bytes, list[bytes | None]] = {}
+
+
+class Tables:
+    """Table definitions of one stream by table id, parsed once.
+
+    A source gives a definition a new table id when it changes, but ids start again when it
+    restarts: so the bytes are compared each time.
+    """
+
+    def __init__(self, selected: Selected, unique_columns: UniqueColumns) -> None:
+        self._selected = selected
+        self._unique_columns = unique_columns
+        self._by_id: dict[int, NetTable] = {}
+
+    def forget(self) -> None:
+        """Drop every definition; what the target said of unique keys may have changed."""
+        self._by_id.clear()
+
+    def resolve(self, body: bytes) -> NetTable:
+        """Return the table that this table map body announces.
+
+        :raises DataError: for a table of ours without a primary key.
+        """
+        table_id = u32(body, 0)[0] | body[4] << 32 | body[5] << 40
+        known = self._by_id.get(table_id)
+        if known is not None and known.body == body:
+            return known
+        if len(self._by_id) >= _PARSED_MAX:
+            self._by_id.clear()
+        table = parse_table_map(body)
+        net = NetTable(table, self._selected(table.schema, table.table))
+        if net.selected:
+            if not table.primary_key:
+                raise DataError(
+                    "the table has no primary key",
+                    stage="apply",
+                    table=table.name,
+                    hint="add one (an invisible one will do), or exclude the table",
+                )
+            unique = self._unique_columns(table)
+            net.unique = column_walkers(table, unique) if unique else None
+        self._by_id[table_id] = net
+        return net
+
+
+class NetRows:
+    """The net rows of one batch."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._used: dict[str, NetTable] = {}
+        self.rows_in = 0
+
+    def add(self, transaction: RawTransaction) -> bool:
+        """Net a transaction's rows in; return False, changing nothing, if that cannot be.
+
+        It cannot when an image is partial, or a table changed its definition since an
+        earlier transaction of the batch: apply what is there first.
+        """
+        data = transaction.data
+        plan = self._plan(transaction)
+        if plan is None:
+            return False
+        for kind, table, at, end in plan:
+            if kind == 31 or kind == 24:
+                self.rows_in += _net_updates(table, data, at, end)
+            elif kind == 30 or kind == 23:
+                self.rows_in += _net_inserts(table, data, at, end)
+            else:
+                self.rows_in += _net_deletes(table, data, at, end)
+        return True
+
+    def _plan(self, transaction: RawTransaction) -> list[tuple[int, NetTable, int, int]] | None:
+        """Return (type, table, offset of first image, end) of each rows event to net."""
+        data, checksum, used = transaction.data, transaction.checksum, self._used
+        current: dict[int, NetTable] = {}
+        plan = []
+        for at in transaction.events:
+            kind = data[at + 4]
+            end = at + u32(data, at + 9)[0] - checksum
+            if kind == 19:
+                table = self._tables.resolve(data[at + 19 : end])
+                current[u32(data, at + 19)[0]] = table
+                continue
+            table = current[u32(data, at + 19)[0]]
+            if not table.selected:
+                continue
+            name = table.map.name
+            if used.setdefault(name, table) is not table or kind == 39:
+                return None
+            images = _images(table.map, data, at, kind)
+            if not images:
+                return None
+            plan.append((kind, table, images, end))
+        return plan
+
+    def events(self) -> tuple[list[bytes], int]:
+        """Return the net events in order of application, and how many rows they hold.
+
+        The batch is empty afterwards.
+        """
+        out: list[bytes] = []
+        count = 0
+        for table in self._used.values():
+            if table.rows:
+                deletes, updates, inserts = _net(table)
+                count += len(deletes) + len(updates) // 2 + len(inserts)
+                _emit(table.map, deletes, updates, inserts, out)
+                table.rows = {}
+        self._used = {}
+        self.rows_in = 0
+        return out, count
+
+
+def _images(table: TableMap, data: bytes, at: int, kind: int) -> int:
+    """Return the offset of the first image of a rows event, 0 unless all images are full."""
+    _, at = ev.rows_header(data, at)
+    bitmap = table.full_bitmap
+    size = len(bitmap)
+    count, at = (data[at], at + 1) if data[at] < 251 else ev.lenenc(data, at)
+    if count != len(table.columns) or data[at : at + size] != bitmap:
+        return 0
+    at += size
+    if kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1):
+        if data[at : at + size] != bitmap:
+            return 0
+        at += size
+    return at
+
+
+def _net_inserts(table: NetTable, data: bytes, at: int, end: int) -> int:
+    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+    while at < end:
+        stop, key = walkers[data[at : at + nulls]](data, at)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = [None, data[at:stop]]
+        else:
+            row[1] = data[at:stop]
+        at = stop
+        count += 1
+    return count
+
+
+def _net_deletes(table: NetTable, data: bytes, at: int, end: int) -> int:
+    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+    while at < end:
+        stop, key = walkers[data[at : at + nulls]](data, at)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = [data[at:stop], None]
+        else:
+            row[1] = None
+        at = stop
+        count += 1
+    return count
+
+
+def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
+    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+    while at < end:
+        middle, key = walkers[data[at : at + nulls]](data, at)
+        stop, new_key = walkers[data[middle : middle + nulls]](data, middle)
+        row = rows.get(key)
+        if key == new_key:
+            if row is None:
+                rows[key] = [data[at:middle], data[middle:stop]]
+            else:
+                row[1] = data[middle:stop]
+        else:
+            if row is None:
+                rows[key] = [data[at:middle], None]
+            else:
+                row[1] = None
+            row = rows.get(new_key)
+            if row is None:
+                rows[new_key] = [None, data[middle:stop]]
+            else:
+                row[1] = data[middle:stop]
+        at = stop
+        count += 1
+    return count
+
+
+def _net(table: NetTable) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Return (delete images, before and after images of updates in turn, insert images)."""
+    rows = table.rows.values()
+    deletes = [before for before, after in rows if after is None and before is not None]
+    inserts = [after for before, after in rows if before is None and after is not None]
+    both = [(b, a) for b, a in rows if b is not None and a is not None]
+    if table.unique is not None:
+        both = _split_unique(table.unique, both, deletes, inserts)
+    return deletes, list(chain.from_iterable(both)), inserts
+
+
+def _split_unique(
+    unique: Walkers,
+    both: list[tuple[bytes, bytes]],
+    deletes: list[bytes],
+    inserts: list[bytes],
+) -> list[tuple[bytes, bytes]]:
+    """Move updates that change a unique key to deletes and inserts; return the others."""
+    size, kept = unique.null_bytes, []
+    for before, after in both:
+        old, new = unique[before[:size]](before, 0)[1], unique[after[:size]](after, 0)[1]
+        if old == new:
+            kept.append((before, after))
+        else:
+            deletes.append(before)
+            inserts.append(after)
+    return kept
+
+
+def _emit(
+    table: TableMap,
+    deletes: list[bytes],
+    updates: list[bytes],
+    inserts: list[bytes],
+    out: list[bytes],
+) -> None:
+    kinds = [
+        (kind, images)
+        for kind, images in (
+            (ev.DELETE_ROWS, deletes),
+            (ev.UPDATE_ROWS, updates),
+            (ev.WRITE_ROWS, inserts),
+        )
+        if images
+    ]
+    if kinds:
+        out.append(table.event)
+        last = kinds[-1][0]
+        out.extend(ev.rows_event(table, kind, images, kind == last) for kind, images in kinds)

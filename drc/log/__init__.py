@@ -1,0 +1,1 @@
+"""What lies between a source and its applier: an ordered stream of whole transactions."""

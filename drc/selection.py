@@ -1,0 +1,29 @@
+"""Which schemas and tables are replicated. Pure."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from drc.config import ReplicateConfig
+
+# `drc` is our bookkeeping: shipping it would feed itself. The others belong to each server.
+SYSTEM_SCHEMAS = frozenset({"drc", "mysql", "sys", "information_schema", "performance_schema"})
+
+
+class Selection:
+    """The rule of one configuration: the listed schemas, or all, without excluded tables."""
+
+    def __init__(self, replicate: ReplicateConfig) -> None:
+        self._schemas = frozenset(replicate.schemas)
+        self._excluded = tuple(replicate.exclude_tables)
+
+    def schema(self, name: str) -> bool:
+        """Return True when changes of a schema, DDL included, are replicated."""
+        if name in SYSTEM_SCHEMAS:
+            return False
+        return not self._schemas or name in self._schemas
+
+    def table(self, schema: str, table: str) -> bool:
+        """Return True when rows of a table are replicated."""
+        name = f"{schema}.{table}"
+        return self.schema(schema) and not any(fnmatchcase(name, p) for p in self._excluded)

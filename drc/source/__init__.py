@@ -1,0 +1,1 @@
+"""The reader of one site's binlog: dump protocol, framing, tagger."""

@@ -1,0 +1,88 @@
+"""A transaction as raw events, between the reader and the applier.
+
+1. ``data`` is shared: many transactions of one network read point into the same bytes.
+2. ``events`` holds offsets of event headers in ``data``, in binlog order: table maps, rows and,
+   for DDL, the query. BEGIN, XID, SAVEPOINT and comments are gone: they carry nothing to apply.
+3. A transaction beyond the streaming bound comes in parts; only the part with ``last`` set
+   ends it, and none of it may become visible before.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from drc.gtid import Gtid
+
+
+class Kind(Enum):
+    """What a transaction is to the applier."""
+
+    ROWS = "rows"
+    DDL = "ddl"
+    XA_PREPARE = "xa prepare"
+    XA_COMMIT = "xa commit"
+    XA_ROLLBACK = "xa rollback"
+    SKIPPED = "skipped"  # replicated here before, or marked so: passed, never applied
+
+
+class RawTransaction:
+    """One transaction, or one part of a large one.
+
+    ``checksum`` is the number of bytes to cut from each event's end; ``commit_us`` the origin's
+    commit time; ``size`` the bytes of binlog it stands for; ``xid`` the XA identifier as the
+    binlog writes it (``X'…',X'…',1``), empty for others; ``also`` holds GTIDs that are decided with
+    it: that of the XA PREPARE whose rows it commits.
+    """
+
+    __slots__ = (
+        "also",
+        "checksum",
+        "commit_us",
+        "data",
+        "events",
+        "gtid",
+        "kind",
+        "last",
+        "part",
+        "size",
+        "xid",
+    )
+
+    def __init__(
+        self,
+        gtid: Gtid,
+        commit_us: int,
+        data: bytes,
+        events: list[int],
+        size: int,
+        checksum: int,
+        kind: Kind = Kind.ROWS,
+        part: int = 0,
+        last: bool = True,
+        xid: bytes = b"",
+        also: tuple[Gtid, ...] = (),
+    ) -> None:
+        self.gtid = gtid
+        self.commit_us = commit_us
+        self.data = data
+        self.events = events
+        self.size = size
+        self.checksum = checksum
+        self.kind = kind
+        self.part = part
+        self.last = last
+        self.xid = xid
+        self.also = also
+
+    def skip(self) -> None:
+        """Keep the GTID, as passed, and drop everything to apply."""
+        self.kind, self.data, self.events = Kind.SKIPPED, b"", []
+
+    @property
+    def whole(self) -> bool:
+        """Return True unless this is one part of several."""
+        return self.last and self.part == 0
+
+    def __repr__(self) -> str:
+        part = "" if self.whole else f" part {self.part}{' last' if self.last else ''}"
+        return f"<{self.kind.value} {self.gtid}{part} {len(self.events)} events {self.size} B>"
