@@ -267,6 +267,11 @@ class TableMap:
         count = len(self.columns)
         return ((1 << count) - 1).to_bytes((count + 7) // 8, "little")
 
+    @cached_property
+    def full_bitmaps(self) -> tuple[bytes, bytes]:
+        """Return a full image's bitmap in both spellings: servers set the unused bits, we do not."""
+        return b"\xff" * len(self.full_bitmap), self.full_bitmap
+
 
 def _column_type(kind: int, raw: bytes) -> tuple[int, int]:
     """Return (real type, meta) of one column; see :class:`Column` for meta."""

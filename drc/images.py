@@ -86,9 +86,14 @@ def prefix_bytes(column: Column) -> int:
     )
 
 
-def _prefix_value(width: int, at: str) -> str:
-    """Return the source text that reads a little-endian length at ``at``."""
-    parts = [f"b[{at}]"] + [f"b[{at} + {i}] << {8 * i}" for i in range(1, width)]
+def _place(base: str, offset: int) -> str:
+    return f"{base} + {offset}" if offset else base
+
+
+def _prefix_value(width: int, base: str, offset: int) -> str:
+    """Return the source text that reads a little-endian length."""
+    parts = [f"b[{_place(base, offset)}]"]
+    parts += [f"b[{_place(base, offset + i)}] << {8 * i}" for i in range(1, width)]
     return parts[0] if width == 1 else "(" + " | ".join(parts) + ")"
 
 
@@ -100,24 +105,22 @@ def _layout(
     spans: list[Span] = []
     base, offset = "o", len(nulls)
 
-    def place() -> str:
-        return f"{base} + {offset}" if offset else base
-
     for i, column in enumerate(columns):
         if nulls[i >> 3] & 1 << (i & 7):
             spans.append(None)
             continue
-        start = place()
+        start = _place(base, offset)
         size = fixed_bytes(column)
         if size is None:
             width = prefix_bytes(column)
             name = f"o{i}"
-            lines.append(f"{name} = {start} + {width} + {_prefix_value(width, start)}")
+            length = _prefix_value(width, base, offset)
+            lines.append(f"{name} = {_place(base, offset + width)} + {length}")
             base, offset = name, 0
         else:
             offset += size
-        spans.append((start, place()))
-    return lines, spans, place()
+        spans.append((start, _place(base, offset)))
+    return lines, spans, _place(base, offset)
 
 
 def _contiguous(spans: Sequence[Span], ordinals: Sequence[int]) -> bool:

@@ -111,9 +111,13 @@ class Batcher:
                 if transaction.kind is not Kind.ROWS or not transaction.whole:
                     break
                 if not (net and self._net_rows and self._net.add(transaction)):
+                    self._net.clear()
                     if not native:
                         taken.append(queue.popleft())
                         return self._single(taken)
+                    for earlier in taken:  # rare: a partial image, or a table just changed
+                        if earlier.kind is Kind.ROWS:
+                            self._net.add(earlier)
                     break
                 native += 1
                 size += transaction.size

@@ -11,8 +11,7 @@ nothing. Rows are applied table by table: deletes, then updates, then inserts.
    is applied as a delete and an insert.
 2. A row is known by the *bytes* of its key: within one stream a row keeps them until an update
    rewrites them, and that is a delete and an insert here. So collations do not matter.
-3. What cannot be walked exactly is not netted: :meth:`NetRows.add` refuses the transaction
-   and leaves the batch as it was.
+3. What cannot be walked exactly is not netted: :meth:`NetRows.add` refuses the transaction.
 
 Nothing here knows sizes, time or servers: when to stop adding is the batcher's decision.
 """
@@ -38,14 +37,37 @@ _PARSED_MAX = 4096  # table definitions kept; a source with more tables parses s
 class NetTable:
     """One table definition, and its rows in the batch being built.
 
-    ``rows`` maps raw key to [first before image or None, last after image or None].
+    ``rows`` maps raw key to [first before image or None, last after image or None]; ``heads``
+    are what the body of a rows event has after its flags when all images are full: no extra row
+    data, column count, bitmaps.
     """
 
-    __slots__ = ("body", "keys", "map", "null_bytes", "rows", "selected", "unique")
+    __slots__ = (
+        "body",
+        "head_bytes",
+        "heads",
+        "id",
+        "keys",
+        "map",
+        "name",
+        "null_bytes",
+        "rows",
+        "selected",
+        "unique",
+        "update_head_bytes",
+        "update_heads",
+    )
 
     def __init__(self, table: TableMap, selected: bool) -> None:
         self.map = table
+        self.name = table.name
+        self.id = u32(table.body, 0)[0]
         self.body = table.body
+        head = b"\x02\x00" + ev.pack_lenenc(len(table.columns))
+        self.heads = tuple(head + b for b in table.full_bitmaps)
+        self.update_heads = tuple(head + b + b for b in table.full_bitmaps)
+        self.head_bytes = len(self.heads[0])
+        self.update_head_bytes = len(self.update_heads[0])
         self.selected = selected
         self.keys = key_walkers(table)
         self.null_bytes = self.keys.null_bytes
@@ -63,23 +85,23 @@ class Tables:
     def __init__(self, selected: Selected, unique_columns: UniqueColumns) -> None:
         self._selected = selected
         self._unique_columns = unique_columns
-        self._by_id: dict[int, NetTable] = {}
+        self.by_id: dict[int, NetTable] = {}
 
     def forget(self) -> None:
         """Drop every definition; what the target said of unique keys may have changed."""
-        self._by_id.clear()
+        self.by_id.clear()
 
     def resolve(self, body: bytes) -> NetTable:
         """Return the table that this table map body announces.
 
         :raises DataError: for a table of ours without a primary key.
         """
-        table_id = u32(body, 0)[0] | body[4] << 32 | body[5] << 40
-        known = self._by_id.get(table_id)
+        table_id = u32(body, 0)[0]  # of 48 bits; what the others hold is in the bytes compared
+        known = self.by_id.get(table_id)
         if known is not None and known.body == body:
             return known
-        if len(self._by_id) >= _PARSED_MAX:
-            self._by_id.clear()
+        if len(self.by_id) >= _PARSED_MAX:
+            self.by_id.clear()
         table = parse_table_map(body)
         net = NetTable(table, self._selected(table.schema, table.table))
         if net.selected:
@@ -92,7 +114,7 @@ class Tables:
                 )
             unique = self._unique_columns(table)
             net.unique = column_walkers(table, unique) if unique else None
-        self._by_id[table_id] = net
+        self.by_id[table_id] = net
         return net
 
 
@@ -105,47 +127,55 @@ class NetRows:
         self.rows_in = 0
 
     def add(self, transaction: RawTransaction) -> bool:
-        """Net a transaction's rows in; return False, changing nothing, if that cannot be.
+        """Net a transaction's rows in; False if that cannot be done exactly.
 
-        It cannot when an image is partial, or a table changed its definition since an
-        earlier transaction of the batch: apply what is there first.
+        It cannot when an image is partial, an event is of an old version or carries extra row
+        data (partitions), or a table changed its definition since an
+        earlier transaction of the batch. Some of its rows may be in by then: the caller
+        clears the batch and adds again what it wants.
         """
-        data = transaction.data
-        plan = self._plan(transaction)
-        if plan is None:
-            return False
-        for kind, table, at, end in plan:
-            if kind == 31 or kind == 24:
-                self.rows_in += _net_updates(table, data, at, end)
-            elif kind == 30 or kind == 23:
-                self.rows_in += _net_inserts(table, data, at, end)
-            else:
-                self.rows_in += _net_deletes(table, data, at, end)
-        return True
-
-    def _plan(self, transaction: RawTransaction) -> list[tuple[int, NetTable, int, int]] | None:
-        """Return (type, table, offset of first image, end) of each rows event to net."""
         data, checksum, used = transaction.data, transaction.checksum, self._used
-        current: dict[int, NetTable] = {}
-        plan = []
+        by_id = self._tables.by_id
+        table: NetTable | None = None
         for at in transaction.events:
             kind = data[at + 4]
             end = at + u32(data, at + 9)[0] - checksum
             if kind == 19:
-                table = self._tables.resolve(data[at + 19 : end])
-                current[u32(data, at + 19)[0]] = table
+                table = by_id.get(u32(data, at + 19)[0])
+                if table is None or table.body != data[at + 19 : end]:
+                    table = self._tables.resolve(data[at + 19 : end])
                 continue
-            table = current[u32(data, at + 19)[0]]
+            table_id = u32(data, at + 19)[0]
+            if table is None or table.id != table_id:
+                table = by_id[table_id]  # several maps came before their rows
             if not table.selected:
                 continue
-            name = table.map.name
-            if used.setdefault(name, table) is not table or kind == 39:
-                return None
-            images = _images(table.map, data, at, kind)
-            if not images:
-                return None
-            plan.append((kind, table, images, end))
-        return plan
+            name = table.name
+            if used.get(name) is not table and used.setdefault(name, table) is not table:
+                return False
+            if kind == 31:
+                first = at + 27 + table.update_head_bytes
+                if data[at + 27 : first] not in table.update_heads:
+                    return False
+                self.rows_in += _net_updates(table, data, first, end)
+                continue
+            first = at + 27 + table.head_bytes
+            if data[at + 27 : first] not in table.heads:
+                return False
+            if kind == 30:
+                self.rows_in += _net_inserts(table, data, first, end)
+            elif kind == 32:
+                self.rows_in += _net_deletes(table, data, first, end)
+            else:
+                return False
+        return True
+
+    def clear(self) -> None:
+        """Forget every row."""
+        for table in self._used.values():
+            table.rows = {}
+        self._used = {}
+        self.rows_in = 0
 
     def events(self) -> tuple[list[bytes], int]:
         """Return the net events in order of application, and how many rows they hold.
@@ -155,30 +185,11 @@ class NetRows:
         out: list[bytes] = []
         count = 0
         for table in self._used.values():
-            if table.rows:
-                deletes, updates, inserts = _net(table)
-                count += len(deletes) + len(updates) // 2 + len(inserts)
-                _emit(table.map, deletes, updates, inserts, out)
-                table.rows = {}
-        self._used = {}
-        self.rows_in = 0
+            deletes, updates, inserts = _net(table)
+            count += len(deletes) + len(updates) // 2 + len(inserts)
+            _emit(table.map, deletes, updates, inserts, out)
+        self.clear()
         return out, count
-
-
-def _images(table: TableMap, data: bytes, at: int, kind: int) -> int:
-    """Return the offset of the first image of a rows event, 0 unless all images are full."""
-    _, at = ev.rows_header(data, at)
-    bitmap = table.full_bitmap
-    size = len(bitmap)
-    count, at = (data[at], at + 1) if data[at] < 251 else ev.lenenc(data, at)
-    if count != len(table.columns) or data[at : at + size] != bitmap:
-        return 0
-    at += size
-    if kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1):
-        if data[at : at + size] != bitmap:
-            return 0
-        at += size
-    return at
 
 
 def _net_inserts(table: NetTable, data: bytes, at: int, end: int) -> int:

@@ -19,7 +19,7 @@ from drc.gtid import GtidSet
 _COM_BINLOG_DUMP_GTID = 0x1E
 _BINLOG_SEND_HEARTBEAT_V2 = 0x02
 _BINLOG_THROUGH_GTID = 0x04
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
 # Heartbeats missed before the peer is taken for dead: a TCP peer may vanish without a word.
 _HEARTBEATS_MISSED = 5
 
@@ -67,9 +67,11 @@ def reads(sock: socket.socket) -> Iterator[bytes]:
 
     :raises TransientError: the link broke, or not even heartbeats came.
     """
+    buffer = bytearray(_READ_BYTES)  # used again: a fresh one for each read costs more than it
+    view = memoryview(buffer)
     try:
-        while data := sock.recv(_READ_BYTES):
-            yield data
+        while size := sock.recv_into(buffer):
+            yield bytes(view[:size])
     except TimeoutError as error:
         raise TransientError(
             "no heartbeat from the source", stage="read", hint="it is dialled again"

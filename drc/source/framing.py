@@ -26,15 +26,15 @@ from isal.isal_zlib import crc32
 
 from drc import events as ev
 from drc.errors import DataError, InvariantError, PreflightError, TransientError, from_errno
-from drc.events import lenenc, u16, u32
-from drc.gtid import Gtid
+from drc.events import GtidEvent, lenenc, parse_gtid, u16, u32
 from drc.transaction import Kind, RawTransaction
 
 _PACKET_MAX = 0xFFFFFF  # a longer payload continues in the next packet
 _LARGE_EVENT_BYTES = 4 << 20  # assembled in a buffer of its own, without joining reads
+# CRC32 over any bytes followed by their own CRC32, little-endian.
+_CRC_RESIDUE = 0x2144DF1C
 _UNWRAP_BYTES = 1 << 20  # decompressed at a time: a payload may expand without bound
 _IDLE = frozenset({ev.STOP, ev.PREVIOUS_GTIDS, ev.HEARTBEAT, ev.HEARTBEAT_V2})
-_NO_GTID = Gtid(bytes(16), 0)
 
 
 class Position(NamedTuple):
@@ -69,15 +69,14 @@ class Framer:
 
     def _reset(self) -> None:
         """Forget the transaction that has just ended; none is open."""
-        self._open = False
-        self._gtid = _NO_GTID
-        self._commit_us = 0
-        self._start = 0
+        self._gtid: GtidEvent | None = None
+        self._start = 0  # of its first event; negative when that lies before the buffer
         self._events: list[int] = []
         self._part = 0
         self._kind = Kind.ROWS
         self._xid = b""
         self._begun = False
+        self._plain = True  # whole so far, rows only: what the hot loop may close by itself
 
     def feed(self, data: bytes) -> None:
         """Take one network read; deliver the transactions that it completed.
@@ -94,47 +93,44 @@ class Framer:
         out: list[RawTransaction] = []
         buf = self._rest + data if self._rest else data
         view = memoryview(buf)
-        size, pos, checksum, events = len(buf), self._scan, self._checksum, self._events
+        size, pos, checksum, stream_bytes = len(buf), self._scan, self._checksum, self._stream_bytes
+        gtid, start, events = self._gtid, self._start, self._events
         newest = -1
         while size - pos >= 9:  # an EOF packet is the shortest
-            length = u32(buf, pos)[0] & 0xFFFFFF
-            end = pos + 4 + length
-            if length >= _LARGE_EVENT_BYTES:
-                if size - pos < 4 + 1 + ev.HEADER_BYTES:
-                    break
-                return self._begin_large(buf, pos, out)
+            end = pos + 4 + (u32(buf, pos)[0] & 0xFFFFFF)
             if end > size:
+                if end - pos >= _LARGE_EVENT_BYTES and size - pos >= 4 + 1 + ev.HEADER_BYTES:
+                    self._gtid, self._start, self._events = gtid, start, events
+                    return self._begin_large(buf, pos, out)
                 break
             if buf[pos + 4]:
-                self._ended(buf, pos + 4, end)
+                _ended(buf, pos + 4, end)
             newest = at = pos + 5
             kind = buf[pos + 9]
             pos = end
-            if checksum and kind != 15 and crc32(view[at : end - 4]) != u32(buf, end - 4)[0]:
+            if checksum and kind != 15 and crc32(view[at:end]) != _CRC_RESIDUE:
                 raise TransientError(
                     f"bad checksum of a binlog event of type {kind}",
                     stage="read",
                     hint="it is read again; if this repeats, check the source's disk",
                 )
-            if kind == 19 or 30 <= kind <= 32:
-                if not self._open:
-                    raise _outside(kind)
+            if (kind == 19 or 30 <= kind <= 32) and gtid and end - start <= stream_bytes:
                 events.append(at)
-                if end - self._start > self._stream_bytes:
-                    self._close_part(buf, end, out)
-                    events = self._events
-            elif kind == 16:
-                out.append(self._close(buf, end))
-                events = self._events
-            elif kind == 33 and not self._open:
-                gtid = ev.parse_gtid(buf, at)
-                self._open, self._start = True, at
-                self._gtid, self._commit_us = gtid.gtid, gtid.commit_us
-            elif kind == 2 and buf[end - checksum - 6 : end - checksum] == b"\0BEGIN":
+            elif kind == 16 and gtid and self._plain:
+                out.append(
+                    RawTransaction(gtid.gtid, gtid.commit_us, buf, events, end - start, checksum)
+                )
+                gtid, events = None, []
+            elif kind == 33 and gtid is None:
+                gtid, start, self._begun = parse_gtid(buf, at), at, False
+            elif kind == 2 and gtid and buf[end - checksum - 6 : end - checksum] == b"\0BEGIN":
                 self._begun = True
             else:
+                self._gtid, self._start, self._events = gtid, start, events
                 self._rare(kind, buf, at, end, out)
-                events, checksum = self._events, self._checksum
+                gtid, start, events = self._gtid, self._start, self._events
+                checksum = self._checksum
+        self._gtid, self._start, self._events = gtid, start, events
         if newest >= 0:
             self.position = Position(self.position.file, u32(buf, newest + 13)[0])
         self._keep(buf, pos)
@@ -149,22 +145,21 @@ class Framer:
 
     def _keep(self, buf: bytes, pos: int) -> None:
         """Keep what is unfinished: the open transaction, or the incomplete packet."""
-        start = self._start if self._open and self._events else pos
+        start = self._events[0] if self._events else pos
         self._rest = buf[start:] if start < len(buf) else b""
         self._scan = pos - start
-        if self._open:
-            self._events = [at - start for at in self._events]
-            self._start -= start
+        self._events = [at - start for at in self._events]
+        self._start -= start
 
     # ------------------------------------------------------------ ends of transactions
 
     def _close(self, buf: bytes, end: int) -> RawTransaction:
         """Return the open transaction, or its last part."""
-        if not self._open:
+        if self._gtid is None:
             raise _outside(ev.XID)
         transaction = RawTransaction(
-            self._gtid,
-            self._commit_us,
+            self._gtid.gtid,
+            self._gtid.commit_us,
             buf,
             self._events,
             end - self._start,
@@ -179,17 +174,19 @@ class Framer:
 
     def _close_part(self, buf: bytes, end: int, out: list[RawTransaction]) -> None:
         """Hand out what is there of a large transaction and go on after it."""
+        assert self._gtid is not None
         if self._kind is not Kind.ROWS or self._xid:
             raise DataError(
                 f"an XA or CREATE … SELECT transaction larger than {self._stream_bytes} bytes",
                 stage="read",
-                gtid=str(self._gtid),
+                gtid=self._name(),
                 hint="raise apply.transaction_stream_bytes",
             )
+        self._plain = False
         out.append(
             RawTransaction(
-                self._gtid,
-                self._commit_us,
+                self._gtid.gtid,
+                self._gtid.commit_us,
                 buf,
                 self._events,
                 end - self._start,
@@ -207,13 +204,14 @@ class Framer:
 
     def _rare(self, kind: int, buf: bytes, at: int, end: int, out: list[RawTransaction]) -> None:
         stop = end - self._checksum
-        if self._open:
+        if self._gtid is not None:
             self._inside(kind, buf, at, stop, end, out)
         elif kind == ev.GTID_TAGGED:
-            gtid = ev.parse_gtid_tagged(buf, at, stop)
-            self._open, self._start = True, at
-            self._gtid, self._commit_us = gtid.gtid, gtid.commit_us
+            self._gtid, self._start = ev.parse_gtid_tagged(buf, at, stop), at
+            self._begun = False
         elif kind == ev.ROTATE:
+            if not self.format_description and crc32(buf[at:end]) == _CRC_RESIDUE:
+                stop = end - 4  # the artificial one before the first format description
             name = buf[at + ev.HEADER_BYTES + 8 : stop].decode("utf-8")
             self.position = Position(name, 4)
         elif kind == ev.FORMAT_DESCRIPTION:
@@ -242,6 +240,10 @@ class Framer:
             self._events.append(at)
             if end - self._start > self._stream_bytes:
                 self._close_part(buf, end, out)
+        elif kind == ev.TABLE_MAP:
+            self._events.append(at)
+        elif kind == ev.XID:
+            out.append(self._close(buf, end))
         elif kind == ev.TRANSACTION_PAYLOAD:
             self._payload(buf, at, stop, end, out)
         elif kind == ev.XA_PREPARE:
@@ -254,7 +256,7 @@ class Framer:
             raise DataError(
                 f"binlog event of type {kind} inside a transaction is not supported",
                 stage="read",
-                gtid=str(self._gtid),
+                gtid=self._name(),
                 hint="set binlog_format = ROW for every client, or upgrade drc",
             )
 
@@ -263,7 +265,7 @@ class Framer:
         sql = bytes(ev.query_text(buf, at, stop))
         word = sql[:24].upper()
         if word.startswith(b"XA START "):
-            self._xid, self._begun = sql[9:].strip(), True
+            self._xid, self._begun, self._plain = sql[9:].strip(), True, False
         elif word.startswith((b"XA END", b"SAVEPOINT ")) or sql == b"BEGIN":
             self._begun = True
         elif word.startswith(b"XA COMMIT "):
@@ -278,11 +280,11 @@ class Framer:
             raise DataError(
                 "ROLLBACK in the binlog: a transaction changed a non-transactional table",
                 stage="read",
-                gtid=str(self._gtid),
+                gtid=self._name(),
                 hint="convert that table to InnoDB, repair, and skip this transaction",
             )
         else:
-            self._kind = Kind.DDL
+            self._kind, self._plain = Kind.DDL, False
             self._events.append(at)
             if not self._begun:  # CREATE … SELECT goes on with rows and ends with an XID
                 out.append(self._close(buf, end))
@@ -295,15 +297,8 @@ class Framer:
             raise DataError(f"unknown binlog checksum algorithm {algorithm}", stage="read")
         self._checksum = 4 if algorithm else 0
 
-    def _ended(self, buf: bytes, at: int, end: int) -> None:
-        """Raise for an ERR or EOF packet."""
-        if buf[at] == 0xFF:
-            errno = u16(buf, at + 1)[0]
-            text = bytes(buf[at + 9 : end]).decode("utf-8", "replace")
-            raise from_errno(errno, text, TransientError)
-        if buf[at] == 0xFE and end - at < 9:
-            raise TransientError("the source ended the stream", stage="read")
-        raise InvariantError(f"dump packet starts with byte {buf[at]:#x}", stage="read")
+    def _name(self) -> str:
+        return str(self._gtid.gtid) if self._gtid else ""
 
     # ------------------------------------------------------------ compressed payloads
 
@@ -313,7 +308,8 @@ class Framer:
         The inner events carry no checksums; the outer event's has been verified.
         """
         start, body = _payload_fields(buf, at + ev.HEADER_BYTES)
-        inner = _Unwrapped(self._gtid, self._commit_us, end - self._start, self._stream_bytes)
+        assert self._gtid is not None
+        inner = _Unwrapped(self._gtid, end - self._start, self._stream_bytes)
         if body.get(2, 255) == 255:
             inner.feed(bytes(buf[start:stop]), out)
         elif body[2] == 0:
@@ -327,7 +323,7 @@ class Framer:
             raise DataError(
                 f"transaction compressed by unknown algorithm {body[2]}",
                 stage="read",
-                gtid=str(self._gtid),
+                gtid=self._name(),
                 hint="upgrade drc",
             )
         inner.finish()
@@ -339,7 +335,7 @@ class Framer:
         """Set up assembly of an event of many megabytes, possibly over several packets."""
         if buf[pos + 4]:
             raise InvariantError("large packet that is no event", stage="read")
-        if self._open and self._events:
+        if self._events:
             self._close_part(buf, pos, out)
         self._flush(out)
         self._rest, self._scan = b"", 0
@@ -358,12 +354,12 @@ class Framer:
 
     def _take_large(self, event: bytearray) -> None:
         end = len(event)
-        if self._checksum and crc32(memoryview(event)[:-4]) != u32(event, end - 4)[0]:
+        if self._checksum and crc32(event) != _CRC_RESIDUE:
             raise TransientError("bad checksum of a large binlog event", stage="read")
         out: list[RawTransaction] = []
         buf: bytes = event  # type: ignore[assignment]  # read only from here on
         self._start = 0
-        if buf[4] in ev.ROWS_EVENTS and self._open:
+        if buf[4] in ev.ROWS_EVENTS and self._gtid:
             self._events.append(0)
             self._close_part(buf, end, out)
         else:
@@ -416,9 +412,8 @@ class _LargeEvent:
 class _Unwrapped:
     """Group the inner events of a payload, in parts when they are large."""
 
-    def __init__(self, gtid: Gtid, commit_us: int, size: int, stream_bytes: int) -> None:
+    def __init__(self, gtid: GtidEvent, size: int, stream_bytes: int) -> None:
         self._gtid = gtid
-        self._commit_us = commit_us
         self._size = size
         self._stream_bytes = stream_bytes
         self._rest = b""
@@ -448,7 +443,7 @@ class _Unwrapped:
                 raise DataError(
                     f"binlog event of type {kind} inside a compressed transaction",
                     stage="read",
-                    gtid=str(self._gtid),
+                    gtid=str(self._gtid.gtid),
                     hint="upgrade drc",
                 )
             at = end
@@ -464,7 +459,7 @@ class _Unwrapped:
                 "a statement inside a compressed transaction is not supported: "
                 + sql[:60].decode("utf-8", "replace"),
                 stage="read",
-                gtid=str(self._gtid),
+                gtid=str(self._gtid.gtid),
                 hint="run it with binlog_transaction_compression = OFF",
             )
 
@@ -472,7 +467,15 @@ class _Unwrapped:
         size = self._size if last and not self._part else len(buf)
         out.append(
             RawTransaction(
-                self._gtid, self._commit_us, buf, self._events, size, 0, Kind.ROWS, self._part, last
+                self._gtid.gtid,
+                self._gtid.commit_us,
+                buf,
+                self._events,
+                size,
+                0,
+                Kind.ROWS,
+                self._part,
+                last,
             )
         )
         self._events = []
@@ -486,7 +489,7 @@ class _Unwrapped:
     def finish(self) -> None:
         if not self._ended:
             raise InvariantError(
-                "a compressed transaction does not end with its payload", gtid=str(self._gtid)
+                "a compressed transaction does not end with its payload", gtid=str(self._gtid.gtid)
             )
 
 
@@ -506,3 +509,14 @@ def _outside(kind: int) -> InvariantError:
     return InvariantError(
         f"binlog event of type {kind} outside a transaction", stage="read", hint="report this"
     )
+
+
+def _ended(buf: bytes, at: int, end: int) -> None:
+    """Raise for an ERR or EOF packet."""
+    if buf[at] == 0xFF:
+        errno = u16(buf, at + 1)[0]
+        text = bytes(buf[at + 9 : end]).decode("utf-8", "replace")
+        raise from_errno(errno, text, TransientError)
+    if buf[at] == 0xFE and end - at < 9:
+        raise TransientError("the source ended the stream", stage="read")
+    raise InvariantError(f"dump packet starts with byte {buf[at]:#x}", stage="read")
