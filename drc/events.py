@@ -57,6 +57,7 @@ ROWS_EVENTS = frozenset(
         PARTIAL_UPDATE_ROWS,
     }
 )
+_SUPPRESS_USE = 0x08  # LOG_EVENT_SUPPRESS_USE_F
 IGNORABLE_FLAG = 0x80  # LOG_EVENT_IGNORABLE_F: an unknown event with it may be skipped
 
 STMT_END = 0x01
@@ -269,7 +270,7 @@ class TableMap:
 
     @cached_property
     def full_bitmaps(self) -> tuple[bytes, bytes]:
-        """Return a full image's bitmap in both spellings: servers set the unused bits, we do not."""
+        """Return a full image's bitmap as servers spell it, unused bits set, and as we do."""
         return b"\xff" * len(self.full_bitmap), self.full_bitmap
 
 
@@ -405,7 +406,8 @@ def parse_table_map(body: bytes) -> TableMap:
 class QueryEvent:
     """A statement and the session it ran in.
 
-    ``status`` maps status variable codes to raw values as far as they are known to us.
+    ``schema`` is the session's default one, empty where the statement needs none (it may not
+    exist yet: CREATE DATABASE); ``status`` maps status variable codes to raw values.
     """
 
     schema: str
@@ -471,6 +473,8 @@ def parse_query(data: bytes, at: int, end: int) -> QueryEvent:
         i = stop
     text = start + status_bytes
     schema = data[text : text + schema_bytes].decode("utf-8")
+    if u16(data, at + 17)[0] & _SUPPRESS_USE:
+        schema = ""
     return QueryEvent(schema, bytes(data[text + schema_bytes + 1 : end]), status)
 
 

@@ -125,8 +125,8 @@ class Batcher:
         rows_in = self._net.rows_in
         events, rows_out = self._net.events()
         gtids = self._decide(taken)
-        if not rows_in:
-            return None  # nothing of it is replicated here: that needs no record
+        if not native:
+            return None  # recording what came from here would feed itself
         return Batch(taken, events, gtids, str(self.decided), rows_in, rows_out)
 
     def _single(self, taken: list[RawTransaction]) -> Batch:

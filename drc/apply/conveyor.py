@@ -86,6 +86,12 @@ class Conveyor:
         """Return the number of the newest committed batch."""
         return self._committed
 
+    @property
+    def idle(self) -> bool:
+        """Return True when everything put is committed."""
+        with self._changed:
+            return not (self._queue or self._flying or self._error)
+
     def put(self, batch: Batch) -> bool:
         """Add the next batch; waits while one is queued. False: a failure wants attention."""
         with self._changed:

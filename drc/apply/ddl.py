@@ -18,8 +18,8 @@ from drc.apply.lane import Lane
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import QueryEvent, u16, u32, u64
 from drc.gtid import Gtid
+from drc.selection import SYSTEM_SCHEMAS
 
-_SYSTEM = frozenset({"drc", "mysql", "sys", "information_schema", "performance_schema"})
 # Accounts and maintenance belong to each site.
 _LOCAL = re.compile(
     rb"\s*(?:/\*.*?\*/\s*)*(?:(?:CREATE|ALTER|DROP|RENAME)\s+(?:USER|ROLE)\b"
@@ -27,19 +27,38 @@ _LOCAL = re.compile(
     rb"|(?:CREATE|ALTER|DROP)\s+(?:SERVER|TABLESPACE|LOGFILE|RESOURCE|INSTANCE)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+_QUALIFIED = re.compile(
+    rb"\s*(?:TRUNCATE(?:\s+TABLE)?|CREATE\s+TABLE(?:\s+IF\s+NOT\s+EXISTS)?)\s+"
+    rb"(?:`((?:[^`]|``)+)`|(\w+))\s*\.",
+    re.IGNORECASE,
+)
 _START_TRANSACTION = re.compile(rb"\s+START\s+TRANSACTION\s*$", re.IGNORECASE)
 
 
 def touched_schemas(query: QueryEvent) -> tuple[str, ...]:
-    """Return the schemas that a statement changes; empty when it concerns the server."""
+    """Return the schemas that a statement changes; empty when it concerns the server.
+
+    Most DDL says so itself. TRUNCATE and the CREATE of a CREATE … SELECT do not.
+
+    :raises DataError: neither the event nor the statement names a schema.
+    """
     if _LOCAL.match(query.sql):
         return ()
     raw = query.status.get(ev.STATUS_UPDATED_DATABASES, b"\0")
+    names: list[str] = []
     if 0 < raw[0] < 254:
-        names = tuple(n.decode("utf-8") for n in raw[1:].split(b"\0")[: raw[0]])
+        names = [n.decode("utf-8") for n in raw[1:].split(b"\0")[: raw[0]]]
+    elif match := _QUALIFIED.match(query.sql):
+        names = [(match[1] or match[2]).replace(b"``", b"`").decode("utf-8")]
+    elif query.schema:
+        names = [query.schema]
     else:
-        names = (query.schema,) if query.schema else ()
-    return tuple(n for n in names if n not in _SYSTEM)
+        raise DataError(
+            f"no telling which schema this changes: {query.sql[:200].decode('utf-8', 'replace')}",
+            stage="apply",
+            hint="make the same change by hand here and reposition past it",
+        )
+    return tuple(n for n in names if n not in SYSTEM_SCHEMAS)
 
 
 def replay(lane: Lane, query: QueryEvent, gtid: Gtid) -> None:

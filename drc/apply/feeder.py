@@ -86,6 +86,8 @@ class Feeder:
         while not self._stop.is_set():
             if not self._pending:
                 self._admit(self._log.take(_POLL_S))
+                if not self._pending and self._conveyor.idle:
+                    self._progress.passed(self._batcher.decided)
             elif self._conveyor.wait_room(_POLL_S):
                 self._step()
             self._settle()
@@ -161,7 +163,7 @@ class Feeder:
         schemas = ddl.touched_schemas(query)
         self._pending.popleft()
         if not any(self._selects(s) for s in schemas) or self._ddl == "skip":
-            transaction.skip()
+            transaction.kind, transaction.events = Kind.ROWS, []
             self._pending.appendleft(transaction)
             return
         if self._ddl == "stop":
@@ -216,9 +218,9 @@ class Feeder:
             for transaction in parts:
                 events = plain_events(transaction, self._tables, maps)
                 rows += len(events) // 5
-                if opened:
+                if opened and events:
                     lane.apply(events)
-                else:
+                elif not opened:
                     gtids, applied = self._batcher.decide(transaction)
                     us = transaction.commit_us
                     lane.begin(ledger.update_sql(self._origin, seq, gtids, applied, 1, us), events)
