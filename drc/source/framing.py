@@ -333,13 +333,14 @@ class Framer:
 
     def _begin_large(self, buf: bytes, pos: int, out: list[RawTransaction]) -> bytes | None:
         """Set up assembly of an event of many megabytes, possibly over several packets."""
-        if buf[pos + 4]:
+        size = u32(buf, pos + 14)[0]
+        if buf[pos + 4] or u32(buf, pos)[0] & _PACKET_MAX != min(size + 1, _PACKET_MAX):
             raise InvariantError("large packet that is no event", stage="read")
         if self._events:
             self._close_part(buf, pos, out)
         self._flush(out)
         self._rest, self._scan = b"", 0
-        self._large = _LargeEvent(u32(buf, pos + 14)[0])
+        self._large = _LargeEvent(size)
         return self._feed_large(memoryview(buf)[pos:])
 
     def _feed_large(self, data: bytes | memoryview) -> bytes | None:

@@ -1,0 +1,46 @@
+# Every target sets up what it needs: a virtual environment from the lock file, and, through the
+# sandbox, real MySQL servers in a cache folder. Nothing on the host is changed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check lint types unit bench proof lock clean
+
+demo: $(READY)          ## two sites, live two-sided traffic, and the proof that both are equal
+	@$(BIN)/python -m drc.cli demo
+
+test: $(READY)          ## every test, on real servers
+	@$(BIN)/python -m pytest -q
+
+check: lint types unit  ## without servers, in under a minute
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+unit: $(READY)
+	@$(BIN)/python -m pytest -q tests/unit tests/property
+
+bench: $(READY)         ## against MySQL's own replica in the same run; prints the ratios
+	@$(BIN)/python scripts/bench.py
+
+proof: $(READY)         ## the long forms of the fault and load tests
+	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults
+
+lock: $(READY)          ## pin what pyproject.toml asks for
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 \
+	    --group dev pyproject.toml -o requirements.lock --custom-compile-command 'make lock'
+
+$(READY): requirements.lock
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+clean:
+	@$(BIN)/python -m drc.cli sandbox down --purge 2>/dev/null || true
+	@rm -rf $(VENV) .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
