@@ -1,0 +1,346 @@
+"""The whole configuration of two or more sites, read from one TOML file.
+
+What lives here: every key with its type, default and bound; how a wrong key is explained; where
+a password comes from. What this file does not know: servers, and what the settings do.
+
+1. A configuration that loads is consistent in itself; whether the servers agree is preflight's.
+2. No object here holds a password. It is read when a connection is opened, so it never shows in
+   a repr, a log line, ``--json`` or a traceback's locals, and rotates without a restart.
+3. A key we do not know is an error: a misspelt bound must not silently be the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+import types
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from drc.errors import ConfigError
+from drc.gtid import GtidSet
+
+_NAME = "^[a-z][a-z0-9_-]{0,31}$"  # goes into SQL text, file names and thread names
+Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+MiB = 1 << 20
+
+# Replica ids we invent start here, far above what people give their servers. The server refuses
+# none of the 32-bit range; two clients with one id disconnect each other.
+_SERVER_ID_BASE = 0x40000000
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all tables of the file."""
+
+
+class Account(_Strict, frozen=True):
+    """A MySQL account and where its password is; exactly one of the two places."""
+
+    user: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    password_env: str = ""
+    password_file: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.password_env) == bool(self.password_file):
+            raise ValueError("needs exactly one of password_env and password_file")
+
+    def password(self) -> str:
+        """Read the password now.
+
+        :raises ConfigError: it is not there, or others may read the file.
+        """
+        return read_secret(self.password_env, self.password_file, f"the password of {self.user!r}")
+
+
+class Tls(_Strict, frozen=True):
+    """How a connection is encrypted and whom it trusts; the default trusts no one unproven."""
+
+    mode: Literal["disabled", "required", "verify_ca", "verify_identity"] = "verify_identity"
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key belong together")
+
+
+class SiteConfig(_Strict, frozen=True):
+    """One datacenter's writable MySQL server and our accounts on it."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1)]
+    source: Account
+    applier: Account
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3306
+    operator: Account | None = None
+    tls: Tls = msgspec.field(default_factory=Tls)
+    server_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFF00)] = 0
+
+
+class ReplicateConfig(_Strict, frozen=True):
+    """What is replicated, and from where on a new stream begins."""
+
+    schemas: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    exclude_tables: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], ...] = ()
+    ddl: Literal["replicate", "skip", "stop"] = "replicate"
+    start: str = "now"
+
+    def __post_init__(self) -> None:
+        if self.start not in ("now", "earliest"):
+            try:
+                GtidSet.parse(self.start)
+            except ConfigError as error:
+                raise ValueError(f"start is 'now', 'earliest' or a GTID set: {error}") from error
+
+
+class ApplyConfig(_Strict, frozen=True):
+    """How changes are applied; each bound has its reason in conf/pair.toml."""
+
+    net_rows: bool = True
+    parallel: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=8)] = 3  # the ledger has 8 rows per origin
+    batch_transactions_max: Positive = 500
+    batch_bytes_max: Positive = 4 * MiB
+    batch_target_ms: Positive = 50
+    queue_bytes_max: Positive = 16 * MiB
+    lock_wait_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 2
+    transaction_stream_bytes: Positive = 8 * MiB
+
+
+class SourceConfig(_Strict, frozen=True):
+    """How binlogs are read."""
+
+    heartbeat_s: Seconds = 1.0
+    reconnect_backoff_max_s: Seconds = 30.0
+    semi_sync: bool = False
+
+
+class Config(_Strict, frozen=True):
+    """Everything; ``sites`` is in the order of the file."""
+
+    name: Name
+    sites: dict[str, SiteConfig]
+    state_url: str = ""
+    state_password_env: str = ""
+    state_password_file: str = ""
+    log: Literal["direct"] = "direct"
+    replicate: ReplicateConfig = msgspec.field(default_factory=ReplicateConfig)
+    apply: ApplyConfig = msgspec.field(default_factory=ApplyConfig)
+    source: SourceConfig = msgspec.field(default_factory=SourceConfig)
+
+    def site(self, name: str) -> SiteConfig:
+        """Return one site's settings.
+
+        :raises ConfigError: no such site; names the nearest.
+        """
+        if name not in self.sites:
+            raise ConfigError(
+                f"no site {name!r} in this configuration", hint=_near(name, self.sites)
+            )
+        return self.sites[name]
+
+    def dump_server_id(self, origin: str, reader: str) -> int:
+        """Return the replica id that ``reader`` presents to ``origin``; the same at every start.
+
+        Ids must differ among all replicas of a server, so each stream has one of its own.
+
+        :param reader: the target's name, or another client's such as ``tail``.
+        """
+        base = self.sites[origin].server_id
+        if base:
+            readers = [*self.sites, "tail"]
+            return base + (readers.index(reader) if reader in readers else len(readers))
+        digest = zlib.crc32(f"{self.name}:{origin}:{reader}".encode())
+        return _SERVER_ID_BASE | digest & (_SERVER_ID_BASE - 1)
+
+    def state_password(self) -> str:
+        """Return the checkpoint store's password; '' when it needs none.
+
+        :raises ConfigError: as :meth:`Account.password`.
+        """
+        if not (self.state_password_env or self.state_password_file):
+            return ""
+        return read_secret(
+            self.state_password_env, self.state_password_file, "the checkpoint store's password"
+        )
+
+
+# ------------------------------------------------------------ secrets
+
+
+def read_secret(env: str, file: str, what: str) -> str:
+    """Read a secret from the environment or from a file that only its owner may read.
+
+    :raises ConfigError: it is not there, or others may read it.
+    """
+    if env:
+        if (value := os.environ.get(env)) is None:
+            raise ConfigError(
+                f"{what}: environment variable {env} is not set",
+                hint=f"set {env}, or use password_file",
+            )
+        return value
+    path = Path(file)
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{what} cannot be read from {path}: {error}",
+            hint="write it to that file and `chmod 600` it",
+        ) from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{what}: {path} can be read by others than its owner (mode {stat.S_IMODE(mode):04o})",
+            hint=f"chmod 600 {path}",
+        )
+    return text.rstrip("\r\n")
+
+
+# ------------------------------------------------------------ loading
+
+
+def load(path: str | Path) -> Config:
+    """Read a configuration file; relative paths in it are relative to it.
+
+    :raises ConfigError: no such file, no TOML, or a key or value that is wrong, by its path.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"configuration {path} cannot be read: {error.strerror}",
+            hint="name it with -c; conf/pair.toml is an example",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is no TOML: {error}", hint="mend the line named above"
+        ) from error
+    return parse(raw, path.parent)
+
+
+def parse(raw: dict[str, Any], folder: Path) -> Config:
+    """Check a parsed file; pure.
+
+    :param folder: what relative paths are relative to.
+    :raises ConfigError: names the path of the first key that is wrong.
+    """
+    _refuse_unknown(raw, Config, "")
+    _resolve_paths(raw, folder)
+    sites = raw.get("sites")
+    if isinstance(sites, dict):  # one by one: msgspec's own path does not name a dict's key
+        raw = {**raw, "sites": {}}
+        for name, table in sites.items():
+            if not re.match(_NAME, name):
+                raise ConfigError(
+                    f"sites.{name}: a site's name has lower-case letters, digits, - and _,"
+                    " at most 32, and begins with a letter",
+                    hint="rename it",
+                )
+            raw["sites"][name] = _convert(table, SiteConfig, f"sites.{name}")
+    config: Config = _convert(raw, Config, "")
+    _refuse_contradictions(config)
+    return _with_state_url(config, folder)
+
+
+def dump_schema() -> dict[str, Any]:
+    """Return the JSON schema of the file, for editors."""
+    return msgspec.json.schema(Config)
+
+
+def _convert(raw: Any, kind: type[Any], prefix: str) -> Any:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).rpartition(" - at `$")
+        if not text:
+            text, path = str(error), "`"
+        where = (prefix + path.rstrip("`")).strip(".")
+        raise ConfigError(
+            f"{where}: {text[0].lower()}{text[1:]}" if where else text,
+            hint="`drc config schema` prints every key with its type; conf/pair.toml explains them",
+        ) from error
+
+
+def _refuse_unknown(raw: Any, kind: Any, path: str) -> None:
+    """Walk file and structs side by side; the struct library would not name the nearest key."""
+    kind = _struct_of(kind)
+    if not isinstance(raw, dict) or kind is None:
+        return
+    if get_origin(kind) is dict:
+        for key, value in raw.items():
+            _refuse_unknown(value, get_args(kind)[1], f"{path}{key}.")
+        return
+    fields = {f.name: f.type for f in msgspec.structs.fields(kind)}
+    for key, value in raw.items():
+        if key not in fields:
+            raise ConfigError(f"unknown key {path}{key}", hint=_near(key, fields))
+        _refuse_unknown(value, fields[key], f"{path}{key}.")
+
+
+def _struct_of(kind: Any) -> Any:
+    """Return the struct or dict type inside optional and annotated types, None if neither."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _struct_of(get_args(kind)[0])
+    if origin in (Union, types.UnionType):
+        return next((s for k in get_args(kind) if (s := _struct_of(k)) is not None), None)
+    if origin is dict:
+        return kind
+    return kind if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
+
+
+def _near(word: str, known: Any) -> str:
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(words)}"
+
+
+def _resolve_paths(raw: Any, folder: Path) -> None:
+    if not isinstance(raw, dict):
+        return
+    for key, value in raw.items():
+        if key in ("password_file", "state_password_file", "ca", "cert", "key"):
+            if isinstance(value, str) and value:
+                raw[key] = str(folder.absolute() / Path(value).expanduser())
+        else:
+            _resolve_paths(value, folder)
+
+
+def _refuse_contradictions(config: Config) -> None:
+    if len(config.sites) < 2:
+        raise ConfigError(
+            f"sites: {len(config.sites)} given, at least two are needed",
+            hint="add a table [sites.NAME] for each datacenter",
+        )
+    seen: dict[tuple[str, int], str] = {}
+    for name, site in config.sites.items():
+        address = (site.host, site.port)
+        if address in seen:
+            raise ConfigError(
+                f"sites.{name}: the same server as sites.{seen[address]} ({site.host}:{site.port})",
+                hint="each site is a server of its own",
+            )
+        seen[address] = name
+    if re.match(r"[^/]*//[^/@]*:[^/@]*@", config.state_url):
+        raise ConfigError(
+            "state_url: holds a password",
+            hint="take it out and name it by state_password_env or state_password_file",
+        )
+
+
+def _with_state_url(config: Config, folder: Path) -> Config:
+    """Return the configuration with an absolute checkpoint store."""
+    url = config.state_url or f"sqlite:///{config.name}.state.db"
+    if match := re.fullmatch(r"sqlite:///([^/:].*)", url):
+        url = f"sqlite:///{folder.absolute() / match[1]}"
+    return msgspec.structs.replace(config, state_url=url)

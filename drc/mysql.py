@@ -1,0 +1,228 @@
+"""MySQL connections: the only place that opens them. Edge.
+
+What lives here: dialling with TLS and timeouts as configured, the driver's errors in our words,
+quoting, and the few questions every part asks of a server. Works on 8.0, 8.4 and 9.x.
+
+1. A password is read, used and forgotten here.
+2. Plaintext is used only where the configuration says ``tls.mode = "disabled"``.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from drc.config import Account, SiteConfig, Tls
+from drc.errors import ConfigError, DrcError, TransientError, from_errno
+from drc.gtid import GtidSet, parse_uuid
+
+CONNECT_TIMEOUT_S = 10  # beyond any sane round trip, below an operator's patience
+
+Connection = pymysql.Connection[Any]
+
+
+def connect(
+    site: SiteConfig,
+    account: Account,
+    *,
+    site_name: str = "",
+    autocommit: bool = True,
+    **options: Any,
+) -> Connection:
+    """Open a connection to a site as one of its accounts.
+
+    :param options: more of ``pymysql.connect``'s, such as ``client_flag`` or ``read_timeout``.
+    :raises ConfigError: password, account or TLS setting refused.
+    :raises TransientError: not reachable.
+    """
+    password = account.password()
+    settings: dict[str, Any] = {
+        "host": site.host,
+        "port": site.port,
+        "user": account.user,
+        "password": password,
+        "charset": "utf8mb4",
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "autocommit": autocommit,
+        "program_name": "drc",
+        **tls_options(site.tls, site_name),
+        **options,
+    }
+    try:
+        return pymysql.connect(**settings)
+    except (pymysql.MySQLError, ssl.SSLError) as error:
+        raise _refused(error, site, account, site_name) from error
+
+
+def tls_options(tls: Tls, site_name: str = "") -> dict[str, Any]:
+    """Return the driver's options for a TLS mode.
+
+    :raises ConfigError: a certificate or key that cannot be loaded.
+    """
+    if tls.mode == "disabled":
+        return {"ssl_disabled": True}
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+        # Certificates that mysqld makes for itself lack what RFC 5280 demands.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = tls.mode == "verify_identity"
+        if tls.mode == "required":
+            context.verify_mode = ssl.CERT_NONE
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"TLS files cannot be loaded: {error}",
+            site=site_name,
+            hint="check tls.ca, tls.cert and tls.key of this site",
+        ) from error
+    return {"ssl": context}
+
+
+def _refused(error: Exception, site: SiteConfig, account: Account, site_name: str) -> DrcError:
+    """Explain why there is no connection: place, account, remedy."""
+    where = f"{site.host}:{site.port}"
+    original = getattr(error, "original_exception", error)
+    if isinstance(original, ssl.SSLError):
+        return ConfigError(
+            f"TLS with {where} failed: {original}",
+            site=site_name,
+            stage="connect",
+            hint="check tls.mode and tls.ca of this site against the server's certificate",
+        )
+    out = translate(error, site=site_name, stage="connect", default=TransientError)
+    if out.errno in (1045, 1698):
+        place = account.password_env or account.password_file
+        return ConfigError(
+            f"{where} refuses the password of account {account.user!r}",
+            site=site_name,
+            stage="connect",
+            errno=out.errno,
+            hint=f"check the user and the password in {place}, or create the account:"
+            " docs/operations/install.md",
+        )
+    if isinstance(out, TransientError):
+        reason = getattr(original, "strerror", None) or out.message
+        return TransientError(
+            f"{where} is not reachable: {reason}",
+            site=site_name,
+            stage="connect",
+            errno=out.errno,
+            hint=out.hint or "start the server, or check host, port and firewall",
+        )
+    out.message = f"{where}, account {account.user!r}: {out.message}"
+    return out
+
+
+def translate(
+    error: Exception,
+    *,
+    site: str = "",
+    stage: str = "",
+    default: type[DrcError] = TransientError,
+) -> DrcError:
+    """Class a driver's error by what must be done about it.
+
+    :param default: for an errno that no table lists.
+    """
+    errno = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = str(error.args[-1]) if error.args else str(error)
+    # Without an errno it is the driver's own: the link broke in the middle of a packet.
+    out = from_errno(errno, text, default) if errno else TransientError(text)
+    out.site, out.stage = site, stage
+    return out
+
+
+def quote(identifier: str) -> str:
+    """Return an identifier quoted for SQL text, whatever it holds."""
+    return "`" + identifier.replace("`", "``") + "`"
+
+
+# ------------------------------------------------------------ questions
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Who a server is, what it can, and what it has executed."""
+
+    version: tuple[int, int, int]
+    version_text: str
+    server_uuid: bytes
+    server_id: int
+    gtid_executed: GtidSet
+    gtid_purged: GtidSet
+    max_allowed_packet: int
+    read_only: bool
+    has_tags: bool
+
+
+_FACTS = (
+    "SELECT VERSION(), @@server_uuid, @@server_id, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged,"
+    " @@GLOBAL.max_allowed_packet, @@GLOBAL.read_only"
+)
+
+
+def server_facts(conn: Connection) -> ServerFacts:
+    """Ask a server who it is.
+
+    :raises DrcError: classed by errno.
+    """
+    text, uuid, server_id, executed, purged, packet, read_only = ask(conn, _FACTS)[0]
+    version = parse_version(text)
+    return ServerFacts(
+        version=version,
+        version_text=text,
+        server_uuid=parse_uuid(uuid),
+        server_id=int(server_id),
+        gtid_executed=GtidSet.parse(executed),
+        gtid_purged=GtidSet.parse(purged),
+        max_allowed_packet=int(packet),
+        read_only=bool(read_only),
+        has_tags=version >= (8, 3, 0),
+    )
+
+
+def binlog_status(conn: Connection) -> tuple[str, int]:
+    """Return the newest binlog file and its end position; needs REPLICATION CLIENT.
+
+    :raises DrcError: classed by errno; ConfigError when the binlog is off.
+    """
+    version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
+    # SHOW MASTER STATUS was removed in 8.4, its successor came with 8.2.
+    what = "BINARY LOG" if version >= (8, 2, 0) else "MASTER"
+    rows = ask(conn, f"SHOW {what} STATUS")
+    if not rows:
+        raise ConfigError("this server writes no binlog", hint="start it with log_bin")
+    return str(rows[0][0]), int(rows[0][1])
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """Return ``8.0.31-log`` as numbers.
+
+    :raises ConfigError: for a server that is not MySQL.
+    """
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
+    if not match or "mariadb" in text.lower():
+        raise ConfigError(f"server version {text!r} is not MySQL 8.0 or newer", hint="use MySQL")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def ask(
+    conn: Connection, sql: str, args: tuple[Any, ...] | Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows.
+
+    :raises DrcError: classed by errno.
+    """
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute(sql, args)
+            return list(cursor.fetchall())
+    except pymysql.MySQLError as error:
+        raise translate(error) from error
