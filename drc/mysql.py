@@ -13,7 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymysql
 
@@ -23,7 +23,10 @@ from drc.gtid import GtidSet, parse_uuid
 
 CONNECT_TIMEOUT_S = 10  # beyond any sane round trip, below an operator's patience
 
-Connection = pymysql.Connection[Any]
+if TYPE_CHECKING:  # generic in its stubs only
+    Connection = pymysql.Connection[Any]
+else:
+    Connection = pymysql.Connection
 
 
 def connect(
