@@ -11,8 +11,8 @@ from typing import Any
 
 import pymysql
 
-from drc.apply.lane import classify
 from drc.events import TableMap
+from drc.mysql import ask
 
 _UNIQUE = (
     "SELECT DISTINCT column_name FROM information_schema.statistics"
@@ -31,12 +31,7 @@ class Catalog:
 
         A key over an expression names no column: then every column may change it.
         """
-        try:
-            with self._conn.cursor() as cursor:
-                cursor.execute(_UNIQUE, (table.schema, table.table))
-                names = [row[0] for row in cursor.fetchall()]
-        except pymysql.MySQLError as error:
-            raise classify(error) from error
+        names = [row[0] for row in ask(self._conn, _UNIQUE, (table.schema, table.table))]
         if None in names:
             return tuple(range(len(table.columns)))
         folded = {str(name).lower() for name in names}

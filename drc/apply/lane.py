@@ -21,8 +21,9 @@ import pymysql
 from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
 
-from drc.errors import DataError, DrcError, InvariantError, TransientError, from_errno
+from drc.errors import DataError, DrcError, InvariantError
 from drc.events import Buffer
+from drc.mysql import translate
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
@@ -81,8 +82,7 @@ class Lane:
     def commit(self) -> None:
         """Commit.
 
-        :raises TransientError: with ``stage="commit"`` when the outcome is unknown; ask the
-            ledger.
+        :raises TransientError: the link broke; whether it is committed, the ledger knows.
         """
         self._query("COMMIT")
 
@@ -110,7 +110,7 @@ class Lane:
         try:
             self._conn.query(sql)
         except pymysql.MySQLError as error:
-            raise classify(error) from error
+            raise _refused(error) from error
 
     def _send(self, head: bytes, events: Sequence[Buffer]) -> None:
         """Send ``head`` and, as its last statement, the events, without reading replies."""
@@ -123,7 +123,7 @@ class Lane:
             else:
                 self._stream(head, events, size)
         except pymysql.MySQLError as error:
-            raise classify(error) from error
+            raise _refused(error) from error
 
     def _stream(self, head: bytes, events: Sequence[Buffer], size: int) -> None:
         """Send a statement of any size without building it in memory."""
@@ -150,7 +150,7 @@ class Lane:
         try:
             conn._affected_rows = conn._read_query_result(unbuffered=False)  # type: ignore[attr-defined]
         except pymysql.MySQLError as error:
-            raise classify(error) from error
+            raise _refused(error) from error
 
 
 def _binlog_pieces(head: bytes, events: Sequence[Buffer]) -> Iterator[bytes]:
@@ -175,12 +175,6 @@ def without_checksum(format_description: bytes) -> bytes:
     return bytes(plain)
 
 
-def classify(error: pymysql.MySQLError) -> DrcError:
-    """Translate an error of the target while applying."""
-    errno = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    text = str(error.args[-1]) if error.args else str(error)
-    if errno == 0:  # the driver's own: the link broke in the middle of a packet
-        return TransientError(f"connection to the target lost: {text}", stage="apply")
-    kind = from_errno(errno, text, DataError)
-    kind.stage = "apply"
-    return kind
+def _refused(error: pymysql.MySQLError) -> DrcError:
+    """Class an error of the target; what no table lists concerns the data."""
+    return translate(error, stage="apply", default=DataError)

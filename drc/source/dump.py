@@ -13,8 +13,9 @@ from typing import Any
 
 import pymysql
 
-from drc.errors import TransientError, from_errno
+from drc.errors import TransientError
 from drc.gtid import GtidSet
+from drc.mysql import ask
 
 _COM_BINLOG_DUMP_GTID = 0x1E
 _BINLOG_SEND_HEARTBEAT_V2 = 0x02
@@ -41,16 +42,13 @@ def start_dump(
     """
     replica = uuid.uuid5(uuid.NAMESPACE_URL, f"drc:{stream}:{server_id}")
     period = int(heartbeat_s * 1e9)
-    try:
-        with conn.cursor() as cursor:
-            cursor.execute(
-                "SET @source_binlog_checksum='CRC32', @master_binlog_checksum='CRC32',"
-                " @source_heartbeat_period=%s, @master_heartbeat_period=%s,"
-                " @replica_uuid=%s, @slave_uuid=%s",
-                (period, period, str(replica), str(replica)),
-            )
-    except pymysql.MySQLError as error:
-        raise from_errno(int(error.args[0]), str(error.args[-1]), TransientError) from error
+    ask(
+        conn,
+        "SET @source_binlog_checksum='CRC32', @master_binlog_checksum='CRC32',"
+        " @source_heartbeat_period=%s, @master_heartbeat_period=%s,"
+        " @replica_uuid=%s, @slave_uuid=%s",
+        (period, period, str(replica), str(replica)),
+    )
     encoded = executed.encode()
     flags = _BINLOG_THROUGH_GTID | _BINLOG_SEND_HEARTBEAT_V2
     payload = struct.pack("<BHIIQI", _COM_BINLOG_DUMP_GTID, flags, server_id, 0, 4, len(encoded))
