@@ -1,0 +1,146 @@
+"""Bring the schema ``drc`` of a site, or the checkpoint store, up to date. Edge.
+
+The steps are Alembic's, in the top-level folder ``migrations``, which the wheel carries as
+``drc/migrations``. Every run is safe to repeat, and safe to run twice at once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+
+from drc import mysql
+from drc.config import Account, SiteConfig
+from drc.errors import ConfigError, DrcError, TransientError
+
+_ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
+_ATTEMPT_PAUSE_S = 0.1
+_VERSION_TABLE = {"site": ("schema_version", "drc"), "store": ("drc_schema_version", None)}
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What one run did: versions before ('' for none) and after."""
+
+    place: str
+    before: str
+    after: str
+
+    @property
+    def changed(self) -> bool:
+        """Return True when there was something to do."""
+        return self.before != self.after
+
+
+def migrate_site(site: SiteConfig, name: str) -> Migration:
+    """Create or update schema ``drc`` as the site's operator.
+
+    :raises ConfigError: no operator account is configured.
+    :raises DrcError: as connecting does, or a missing right.
+    """
+    if site.operator is None:
+        raise ConfigError(
+            "no operator account is configured",
+            site=name,
+            hint=f"add `operator` to [sites.{name}]; docs/operations/install.md has its grants",
+        )
+    engine = site_engine(site, site.operator, name)
+    try:
+        with engine.connect() as connection:
+            return _upgrade("site", connection, name)
+    except sa.exc.DBAPIError as error:
+        raise _explain(error, name) from error
+    finally:
+        engine.dispose()
+
+
+def site_engine(site: SiteConfig, account: Account, name: str) -> sa.Engine:
+    """Return an engine over :func:`drc.mysql.connect`; each use opens a connection."""
+    return sa.create_engine(
+        "mysql+pymysql://",
+        creator=lambda: mysql.connect(site, account, site_name=name, autocommit=False),
+        poolclass=sa.pool.NullPool,
+    )
+
+
+def site_version(connection: mysql.Connection) -> str:
+    """Return the version of schema ``drc`` on a site, '' when there is none.
+
+    :raises DrcError: classed by errno.
+    """
+    try:
+        rows = mysql.ask(connection, "SELECT version_num FROM drc.schema_version")
+    except DrcError as error:
+        if error.errno in (1049, 1146, 1142, 1044):  # no schema, no table, or neither visible
+            return ""
+        raise
+    return str(rows[0][0]) if rows else ""
+
+
+def site_head() -> str:
+    """Return the version that this release of drc needs on a site."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_config("site")).get_current_head() or ""
+
+
+def migrate_store(engine: sa.Engine) -> Migration:
+    """Create or update the checkpoint store's tables.
+
+    :raises TransientError: the store cannot be reached or is busy for too long.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with engine.connect() as connection:
+                return _upgrade("store", connection, "store")
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise TransientError(
+                    f"checkpoint store {engine.url.render_as_string()}: {error.orig}",
+                    stage="state",
+                    hint="check state_url; the folder must exist and be writable",
+                ) from error
+            time.sleep(_ATTEMPT_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+def _upgrade(line: str, connection: sa.Connection, place: str) -> Migration:
+    config = _config(line)
+    config.attributes["connection"] = connection
+    before = _version(line, connection)
+    command.upgrade(config, "head")
+    connection.commit()
+    return Migration(place, before, _version(line, connection))
+
+
+def _version(line: str, connection: sa.Connection) -> str:
+    table, schema = _VERSION_TABLE[line]
+    context = MigrationContext.configure(
+        connection, opts={"version_table": table, "version_table_schema": schema}
+    )
+    version = context.get_current_revision() or ""
+    connection.commit()
+    return version
+
+
+def _config(line: str) -> AlembicConfig:
+    package = Path(__file__).parent.parent
+    installed = package / "migrations"
+    root = installed if installed.is_dir() else package.parent / "migrations"
+    config = AlembicConfig()
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("script_location", str(root / line).replace("%", "%%"))
+    return config
+
+
+def _explain(error: sa.exc.DBAPIError, name: str) -> DrcError:
+    out = mysql.translate(error.orig or error, site=name, stage="migrate")
+    if out.errno in (1044, 1142, 1227):
+        out.hint = "grant the operator account what docs/operations/install.md lists"
+    return out

@@ -1,0 +1,163 @@
+"""The checkpoint store: how far streams are and what sites last said of themselves. Edge.
+
+1. Everything here is a hint for people and for a quicker start. What is applied is known to the
+   target's ledger alone, so an empty, deleted or stale store does no harm.
+2. So writing never fails the caller: a store that cannot be written is reported once and tried
+   again with the next write. A store deleted under a running daemon comes back the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+import structlog
+
+from drc.errors import ConfigError, DrcError
+from drc.state.migrate import Migration, migrate_store
+
+_BUSY_MS = 2000  # another process's commit takes milliseconds
+
+_metadata = sa.MetaData()
+_positions = sa.Table(
+    "positions",
+    _metadata,
+    sa.Column("origin", sa.String, primary_key=True),
+    sa.Column("target", sa.String, primary_key=True),
+    sa.Column("read_set", sa.Text),
+    sa.Column("applied", sa.Text),
+    sa.Column("updated_us", sa.BigInteger),
+)
+_statuses = sa.Table(
+    "statuses",
+    _metadata,
+    sa.Column("site", sa.String, primary_key=True),
+    sa.Column("status", sa.Text),
+    sa.Column("updated_us", sa.BigInteger),
+)
+
+log = structlog.get_logger("drc.state")
+
+
+class Position(NamedTuple):
+    """How far a stream was, as GTID sets in text; at ``updated_us``."""
+
+    read_set: str
+    applied: str
+    updated_us: int
+
+
+class Store:
+    """Positions and snapshots behind a SQLAlchemy URL; created when missing."""
+
+    def __init__(self, url: str, password: str = "") -> None:
+        try:
+            parsed = sa.engine.make_url(url)
+            if password:
+                parsed = parsed.set(password=password)
+            sqlite = parsed.get_backend_name() == "sqlite"
+            self._file = Path(parsed.database) if sqlite and parsed.database else None
+            # A connection for each use: once a second, and a deleted file is noticed.
+            self._engine = sa.create_engine(parsed, poolclass=sa.pool.NullPool)
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+            raise ConfigError(
+                f"state_url: {error}", hint="use a SQLAlchemy URL whose driver is installed"
+            ) from error
+        if sqlite:
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        self._writable = True
+
+    def migrate(self) -> Migration:
+        """Create or update the tables.
+
+        :raises TransientError: the store cannot be reached.
+        """
+        return migrate_store(self._engine)
+
+    def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None:
+        """Remember how far a stream is."""
+        values = {"read_set": read_set, "applied": applied}
+        self._save(_positions, {"origin": origin, "target": target}, values)
+
+    def save_status(self, site: str, status: dict[str, Any]) -> None:
+        """Remember what a site says of itself; ``status`` is JSON-ready."""
+        self._save(_statuses, {"site": site}, {"status": json.dumps(status)})
+
+    def position(self, origin: str, target: str) -> Position | None:
+        """Return how far a stream was; None when unknown."""
+        for row in self._rows(_positions):
+            if (row.origin, row.target) == (origin, target):
+                return Position(row.read_set, row.applied, row.updated_us)
+        return None
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        """Return the newest snapshot of every site, with ``saved_us``; {} when unknown."""
+        return {
+            row.site: {**json.loads(row.status), "saved_us": row.updated_us}
+            for row in self._rows(_statuses)
+        }
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._engine.dispose()
+
+    def _rows(self, table: sa.Table) -> list[Any]:
+        if self._file and not self._file.exists():
+            return []  # a reader must not create it: it would own it
+        try:
+            with self._engine.connect() as connection:
+                return list(connection.execute(sa.select(table)))
+        except sa.exc.SQLAlchemyError as error:
+            self._complain(error)
+            return []
+
+    def _save(self, table: sa.Table, key: dict[str, str], values: dict[str, str]) -> None:
+        try:
+            self._remove_orphans()
+            try:
+                self._replace(table, key, values)
+            except sa.exc.DatabaseError as error:  # no table yet, or no more, or no database
+                self._discard_if_broken(error)
+                self.migrate()
+                self._replace(table, key, values)
+            self._writable = True
+        except (sa.exc.SQLAlchemyError, DrcError) as error:
+            self._complain(error)
+
+    def _replace(self, table: sa.Table, key: dict[str, str], values: dict[str, str]) -> None:
+        where = sa.and_(*(table.c[k] == v for k, v in key.items()))
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(where))
+            row = {**key, **values, "updated_us": time.time_ns() // 1000}
+            connection.execute(sa.insert(table).values(row))
+
+    def _remove_orphans(self) -> None:
+        """Remove the write-ahead log of a deleted file: SQLite would replay it into the new one."""
+        if self._file and not self._file.exists():
+            for suffix in ("-wal", "-shm"):
+                self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+
+    def _discard_if_broken(self, error: sa.exc.DatabaseError) -> None:
+        text = str(error.orig)
+        if self._file and ("not a database" in text or "malformed" in text):
+            log.warning("checkpoint store is broken, starting a new one", error=text)
+            self._file.unlink(missing_ok=True)
+            self._remove_orphans()
+
+    def _complain(self, error: Exception) -> None:
+        if self._writable:  # once for each time that it breaks
+            log.warning(
+                "checkpoint store not usable, going on without",
+                error=str(getattr(error, "orig", None) or error),
+                hint="check state_url; nothing that is replicated depends on it",
+            )
+        self._writable = False
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # WAL lets `drc status` read while daemons write; a lost last second is no loss here.
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {_BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,17 @@
+"""Run the `site` line over the connection that drc.state.migrate hands in.
+
+The version table lives in the schema it versions. The schema is created only when it is missing:
+`CREATE DATABASE IF NOT EXISTS` would write to the binlog at every run.
+"""
+
+from alembic import context
+from sqlalchemy import text
+
+connection = context.config.attributes["connection"]
+if not connection.scalar(
+    text("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'drc'")
+):
+    connection.execute(text("CREATE DATABASE drc CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"))
+context.configure(connection=connection, version_table="schema_version", version_table_schema="drc")
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,9 @@
+"""Run the `store` line over the connection that drc.state.migrate hands in."""
+
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"], version_table="drc_schema_version"
+)
+with context.begin_transaction():
+    context.run_migrations()
