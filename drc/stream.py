@@ -12,6 +12,7 @@ crash, a lost link, a restart of either server, a promotion.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -172,19 +173,27 @@ class _Session:
 
     def _build_feeder(self, catalog: Catalog, resume: Resume) -> Feeder:
         apply, progress = self._config.apply, self._progress
-        lanes = [self._lane() for _ in range(apply.lanes)]
+        # Two cores already have this process and the target to run; more than three at once
+        # only lengthens what is rolled back on a collision.
+        parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
+        lanes = [self._lane() for _ in range(max(apply.lanes, parallel + 1))]
         conveyor = Conveyor(
             lanes,
             self._origin,
             resume.state,
             SingleWriter(),
+            parallel,
             progress.committed,
             self._log.wake,
         )
         self._open.callback(conveyor.close)
-        tables = Tables(self._selection.table, catalog.unique_columns)
+        tables = Tables(self._selection.table, catalog.unique_keys)
         batcher = Batcher(
-            tables, resume.executed, bytes_max=apply.batch_bytes_max, net_rows=apply.net_rows
+            tables,
+            resume.executed,
+            bytes_max=apply.batch_bytes_max,
+            net_rows=apply.net_rows,
+            slots=parallel > 1,
         )
         return Feeder(
             self._log,

@@ -32,6 +32,7 @@ class Batch:
     applied: str
     rows_in: int = 0
     rows_out: int = 0
+    slots: frozenset[int] | None = None  # the keys it touches; None: maybe any
     plain: bool = False  # applied as written, not netted
     seq: int = 0
     execute_us: int = 0
@@ -80,20 +81,29 @@ class Batcher:
     """Build batches for one stream.
 
     :param decided: the ledger's set; grows as batches are built.
+    :param slots: tell which keys a batch touches, so that disjoint ones may run at once.
     """
 
     def __init__(
-        self, tables: Tables, decided: GtidSet, *, bytes_max: int, net_rows: bool = True
+        self,
+        tables: Tables,
+        decided: GtidSet,
+        *,
+        bytes_max: int,
+        net_rows: bool = True,
+        slots: bool = False,
     ) -> None:
         self._tables = tables
         self._net = NetRows(tables)
         self._bytes_max = bytes_max
         self._net_rows = net_rows
+        self._slots = slots
+        self._passed = GtidSet()  # skipped ones that no batch carries
         self.decided = decided.copy()
 
     def rewind(self, decided: GtidSet) -> None:
         """Go back to what is committed; the caller queues the transactions again."""
-        self.decided = decided.copy()
+        self.decided = decided | self._passed
 
     def take(self, queue: deque[RawTransaction], limit: int, *, net: bool = True) -> Batch | None:
         """Build the next batch from the head of ``queue``; None if it holds nothing to apply.
@@ -104,7 +114,7 @@ class Batcher:
         :param net: False applies the next transaction event by event, alone.
         """
         taken: list[RawTransaction] = []
-        size = native = rows_in = 0
+        size = native = 0
         while queue and native < limit and size < self._bytes_max:
             transaction = queue[0]
             if transaction.kind is not Kind.SKIPPED:
@@ -122,19 +132,23 @@ class Batcher:
                 native += 1
                 size += transaction.size
             taken.append(queue.popleft())
+        if not native:
+            self._decide(taken)
+            for transaction in taken:
+                self._passed.add(transaction.gtid)
+            return None  # recording what came from here would feed itself
         rows_in = self._net.rows_in
+        slots = self._net.slots() if self._slots else None
         events, rows_out = self._net.events()
         gtids = self._decide(taken)
-        if not native:
-            return None  # recording what came from here would feed itself
-        return Batch(taken, events, gtids, str(self.decided), rows_in, rows_out)
+        return Batch(taken, events, gtids, str(self.decided), rows_in, rows_out, slots)
 
     def _single(self, taken: list[RawTransaction]) -> Batch:
         """Build an un-netted batch of one transaction and skipped ones before it."""
         events = plain_events(taken[-1], self._tables)
         rows = len(events) // 5  # rows events, as their rows are not walked
         gtids = self._decide(taken)
-        return Batch(taken, events, gtids, str(self.decided), rows, rows, True)
+        return Batch(taken, events, gtids, str(self.decided), rows, rows, plain=True)
 
     def decide(self, transaction: RawTransaction) -> tuple[str, str]:
         """Decide one transaction outside a batch; return the ledger's (gtids, applied)."""

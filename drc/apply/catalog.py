@@ -13,10 +13,12 @@ import pymysql
 
 from drc.events import TableMap
 from drc.mysql import ask
+from drc.slots import Key
 
 _UNIQUE = (
-    "SELECT DISTINCT column_name FROM information_schema.statistics"
+    "SELECT index_name, column_name, COALESCE(sub_part, 0) FROM information_schema.statistics"
     " WHERE table_schema = %s AND table_name = %s AND non_unique = 0 AND index_name <> 'PRIMARY'"
+    " ORDER BY index_name, seq_in_index"
 )
 
 
@@ -26,16 +28,20 @@ class Catalog:
     def __init__(self, conn: pymysql.Connection[Any]) -> None:
         self._conn = conn
 
-    def unique_columns(self, table: TableMap) -> tuple[int, ...]:
-        """Return ordinals of the columns that are in any secondary unique key.
+    def unique_keys(self, table: TableMap) -> list[Key]:
+        """Return the secondary unique keys as (column ordinal, prefix in characters) each.
 
-        A key over an expression names no column: then every column may change it.
+        A key over an expression, or over a column that the origin does not have, is empty.
         """
-        names = [row[0] for row in ask(self._conn, _UNIQUE, (table.schema, table.table))]
-        if None in names:
-            return tuple(range(len(table.columns)))
-        folded = {str(name).lower() for name in names}
-        return tuple(i for i, c in enumerate(table.columns) if c.name.lower() in folded)
+        ordinals = {c.name.lower(): i for i, c in enumerate(table.columns)}
+        keys: dict[str, list[tuple[int, int]] | None] = {}
+        for index, column, prefix in ask(self._conn, _UNIQUE, (table.schema, table.table)):
+            parts = keys.setdefault(index, [])
+            if column is None or column.lower() not in ordinals:
+                keys[index] = None
+            elif parts is not None:
+                parts.append((ordinals[column.lower()], int(prefix)))
+        return [parts or [] for parts in keys.values()]
 
     def close(self) -> None:
         """Drop the connection."""

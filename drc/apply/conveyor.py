@@ -4,8 +4,9 @@ Each lane takes the next batch, executes it when the one before has executed, ce
 commits it when the one before has committed. So executing batch n+1 overlaps the certificate
 and commit of n, and a reader of the target only ever sees a prefix of the origin's history (I12).
 
-1. Batch n never waits for a lock of batch n+1: n has executed before n+1 starts. So ours do not
-   deadlock among themselves.
+1. Batch n never waits for a lock of batch n+1: n has executed before n+1 starts, or the two
+   touch disjoint keys. A gap lock may still stand between disjoint ones: then n's lock wait runs
+   out, it fails as in 2, and for a while they run one after another.
 2. When batch n fails, n and every later one are rolled back before anything else happens;
    earlier ones commit. The feeder then gets all of them back, in order, and decides.
 3. The ledger's ``seq`` has no gap: the numbers of batches that were rolled back are used again.
@@ -29,6 +30,7 @@ from drc.apply.ledger import LedgerState
 from drc.errors import DrcError, TransientError
 
 _CONFLICT = "conflict"
+_APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Conveyor:
 
     :param lanes: their number is how many batches may be in flight.
     :param state: the ledger's newest; the first batch gets the next ``seq``.
+    :param parallel: how many batches may execute at once, where their keys are disjoint.
     :param on_commit: called in commit order, in a lane's thread; it may not wait.
     :param on_failure: called once per failure; the feeder should then call :meth:`failure`.
 
@@ -56,6 +59,7 @@ class Conveyor:
         origin: str,
         state: LedgerState,
         certifier: Certifier,
+        parallel: int,
         on_commit: Callable[[Batch], None],
         on_failure: Callable[[], None],
     ) -> None:
@@ -66,7 +70,10 @@ class Conveyor:
         self._on_failure = on_failure
         self._changed = threading.Condition()
         self._queue: deque[Batch] = deque()
-        self._assigned = self._executed = self._committed = state.seq
+        self._parallel = parallel
+        self._apart_until = 0  # batches up to this number run one after another
+        self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
+        self._assigned = self._committed = state.seq
         self.applied = str(state.applied)
         self._flying = 0
         self._error: DrcError | None = None
@@ -131,7 +138,9 @@ class Conveyor:
             self._queue.clear()
             self._rolled_back = []
             self._error = None
-            self._assigned = self._executed = self._committed
+            self._assigned = self._committed
+            self._apart_until = self._committed + _APART_BATCHES
+            self._executing.clear()
             return failure
 
     def exclusive(self) -> tuple[Lane, int]:
@@ -143,7 +152,7 @@ class Conveyor:
         """Tell that exclusive work committed ``seq``."""
         with self._changed:
             self.applied = applied
-            self._assigned = self._executed = self._committed = seq
+            self._assigned = self._committed = seq
 
     def close(self) -> None:
         """Stop the lanes at once; what is not committed is rolled back by the server."""
@@ -163,11 +172,12 @@ class Conveyor:
                 self._run(lane, batch)
             except DrcError as error:
                 self._fail(lane, batch, error)
-            except Exception as error:  # a bug, or the link cut while closing
+            except Exception as error:  # a bug, or the link was cut under the driver
                 self._fail(lane, batch, TransientError(f"lane broke: {error!r}", stage="apply"))
-            with self._changed:
-                self._flying -= 1
-                self._changed.notify_all()
+            finally:
+                with self._changed:
+                    self._flying -= 1
+                    self._changed.notify_all()
 
     def _next(self) -> Batch | None:
         with self._changed:
@@ -176,20 +186,21 @@ class Conveyor:
                 return None
             self._flying += 1
             batch = self._queue.popleft()
+            self._executing[batch.seq] = batch.slots
             self._changed.notify_all()
             return batch
 
     def _run(self, lane: Lane, batch: Batch) -> None:
         """Execute, certify, commit; or give the batch back as an earlier one has failed."""
         seq = batch.seq
-        if not self._turn(lambda: self._executed == seq - 1):
+        if not self._turn(lambda: self._may_execute(batch)):
             self._give_back(batch)
             return
         started = time.perf_counter_ns()
         lane.begin(self._ledger_sql(batch), batch.events)
         batch.execute_us = (time.perf_counter_ns() - started) // 1000
         with self._changed:
-            self._executed = seq
+            self._executing.pop(seq, None)
             self._changed.notify_all()
         certified = self._certifier.certify(batch)
         if not self._turn(lambda: self._committed == seq - 1):
@@ -203,6 +214,16 @@ class Conveyor:
             self._committed, self.applied = seq, batch.applied
             self._on_commit(batch)
             self._changed.notify_all()
+
+    def _may_execute(self, batch: Batch) -> bool:
+        """Return True when every earlier batch has executed or touches other keys."""
+        earlier = [slots for seq, slots in self._executing.items() if seq < batch.seq]
+        if not earlier:
+            return True
+        if len(earlier) >= self._parallel or batch.seq <= self._apart_until:
+            return False
+        mine = batch.slots
+        return mine is not None and all(s is not None and mine.isdisjoint(s) for s in earlier)
 
     def _turn(self, mine: Callable[[], bool]) -> bool:
         """Wait for our turn; False when an earlier batch has failed.
@@ -226,8 +247,8 @@ class Conveyor:
         """Roll back, let the earlier batches commit, and report this one as the failing one."""
         try:
             lane.rollback()
-        except DrcError as lost:
-            error = lost
+        except Exception as lost:
+            error = TransientError(f"link to the target lost: {lost}", stage="apply")
         with self._changed:
             # An earlier batch may fail yet: the error of the first in order is the true one.
             self._changed.wait_for(

@@ -80,7 +80,8 @@ def replay(lane: Lane, query: QueryEvent, gtid: Gtid) -> None:
             stage="apply",
             gtid=str(gtid),
             errno=error.errno,
-            hint="make the same change by hand here, or set replicate.ddl = 'skip'",
+            hint="make the change by hand here, then mark it done:"
+            f" SET gtid_next='{gtid}'; BEGIN; COMMIT; and start again",
         ) from error
 
 

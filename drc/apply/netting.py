@@ -25,11 +25,12 @@ from drc import events as ev
 from drc.errors import DataError
 from drc.events import TableMap, parse_table_map, u32
 from drc.images import Walkers, column_walkers, key_walkers
+from drc.slots import Key, slot_walkers
 from drc.transaction import RawTransaction
 
-# What the target knows about a table and its binlog does not say.
 Selected = Callable[[str, str], bool]
-UniqueColumns = Callable[[TableMap], Sequence[int]]
+# What the target knows and the binlog does not say: the secondary unique keys of a table.
+UniqueKeys = Callable[[TableMap], Sequence[Key]]
 
 _PARSED_MAX = 4096  # table definitions kept; a source with more tables parses some again
 
@@ -53,6 +54,7 @@ class NetTable:
         "null_bytes",
         "rows",
         "selected",
+        "slots",
         "unique",
         "update_head_bytes",
         "update_heads",
@@ -72,7 +74,16 @@ class NetTable:
         self.keys = key_walkers(table)
         self.null_bytes = self.keys.null_bytes
         self.unique: Walkers | None = None
+        self.slots: Walkers | None = None
         self.rows: dict[bytes, list[bytes | None]] = {}
+
+    def know(self, unique_keys: Sequence[Key]) -> None:
+        """Learn the secondary unique keys; an empty one is over an expression: any column."""
+        columns = {ordinal for key in unique_keys for ordinal, _ in key}
+        if not all(unique_keys):
+            columns = set(range(len(self.map.columns)))
+        self.unique = column_walkers(self.map, sorted(columns)) if columns else None
+        self.slots = slot_walkers(self.map, unique_keys)
 
 
 class Tables:
@@ -82,9 +93,9 @@ class Tables:
     restarts: so the bytes are compared each time.
     """
 
-    def __init__(self, selected: Selected, unique_columns: UniqueColumns) -> None:
+    def __init__(self, selected: Selected, unique_keys: UniqueKeys) -> None:
         self._selected = selected
-        self._unique_columns = unique_columns
+        self._unique_keys = unique_keys
         self.by_id: dict[int, NetTable] = {}
 
     def forget(self) -> None:
@@ -112,8 +123,7 @@ class Tables:
                     table=table.name,
                     hint="add one (an invisible one will do), or exclude the table",
                 )
-            unique = self._unique_columns(table)
-            net.unique = column_walkers(table, unique) if unique else None
+            net.know(self._unique_keys(table))
         self.by_id[table_id] = net
         return net
 
@@ -176,6 +186,20 @@ class NetRows:
             table.rows = {}
         self._used = {}
         self.rows_in = 0
+
+    def slots(self) -> frozenset[int] | None:
+        """Return every key that the net rows touch, None when that cannot be told."""
+        out: set[int] = set()
+        for table in self._used.values():
+            size, walkers = table.null_bytes, table.slots
+            assert walkers is not None
+            for image in chain.from_iterable(table.rows.values()):
+                if image is not None:
+                    found = walkers[image[:size]](image, 0)[1]
+                    if found is None:
+                        return None
+                    out.update(found)
+        return frozenset(out)
 
     def events(self) -> tuple[list[bytes], int]:
         """Return the net events in order of application, and how many rows they hold.
