@@ -21,7 +21,7 @@ import pymysql
 
 from drc import mysql
 from drc.apply import ledger
-from drc.apply.batch import Batcher
+from drc.apply.batch import Batch, Batcher, BatchLimit
 from drc.apply.catalog import Catalog
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
@@ -176,6 +176,12 @@ class _Session:
         # Two cores already have this process and the target to run; more than three at once
         # only lengthens what is rolled back on a collision.
         parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
+        limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
+
+        def on_commit(batch: Batch) -> None:
+            limit.executed(batch)
+            progress.committed(batch)
+
         lanes = [self._lane() for _ in range(max(apply.lanes, parallel + 1))]
         conveyor = Conveyor(
             lanes,
@@ -183,7 +189,7 @@ class _Session:
             resume.state,
             SingleWriter(),
             parallel,
-            progress.committed,
+            on_commit,
             self._log.wake,
         )
         self._open.callback(conveyor.close)
@@ -200,9 +206,9 @@ class _Session:
             conveyor,
             tables,
             batcher,
+            limit,
             origin=self._origin,
-            apply=apply,
-            replicate=self._config.replicate,
+            ddl_mode=self._config.replicate.ddl,
             open_lane=self._lane,
             selects=self._selection.schema,
             progress=progress,

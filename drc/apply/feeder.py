@@ -21,7 +21,6 @@ from drc.apply.conveyor import Conveyor, Failure
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.xa import PreparedTransactions
-from drc.config import ApplyConfig, ReplicateConfig
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import GtidSet
 from drc.log.direct import DirectLog
@@ -47,10 +46,10 @@ class Feeder:
         conveyor: Conveyor,
         tables: Tables,
         batcher: Batcher,
+        limit: BatchLimit,
         *,
         origin: str,
-        apply: ApplyConfig,
-        replicate: ReplicateConfig,
+        ddl_mode: str,
         open_lane: Callable[[], Lane],
         selects: Callable[[str], bool],
         progress: StreamProgress,
@@ -61,14 +60,14 @@ class Feeder:
         self._tables = tables
         self._batcher = batcher
         self._origin = origin
-        self._ddl = replicate.ddl
+        self._ddl = ddl_mode
         self._open_lane = open_lane
         self._selects = selects
         self._progress = progress
         self._stop = stop
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._pending: deque[RawTransaction] = deque()
-        self.limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
+        self._limit = limit
         self._alone = 0  # transactions still to apply one by one, after a failure
         self._retries = 0
         self._settled_seq = conveyor.seq
@@ -101,7 +100,7 @@ class Feeder:
 
     def _step(self) -> None:
         """Send one batch, or do one thing that goes alone."""
-        while self._log.bytes and len(self._pending) < self.limit.transactions:
+        while self._log.bytes and len(self._pending) < self._limit.transactions:
             self._admit(self._log.take(0))
         head = self._pending[0]
         if head.kind is Kind.DDL:
@@ -111,7 +110,7 @@ class Feeder:
         else:
             alone = self._alone > 0
             batch = self._batcher.take(
-                self._pending, 1 if alone else self.limit.transactions, net=not alone
+                self._pending, 1 if alone else self._limit.transactions, net=not alone
             )
             if batch is not None:
                 self._alone = max(0, self._alone - len(batch.transactions))
@@ -136,7 +135,7 @@ class Feeder:
         first = failure.batches[0]
         if failure.error.errno in _LOCK_ERRNOS:
             self._progress.lock_failures += 1
-            self.limit.collided(len(first.transactions))
+            self._limit.collided(len(first.transactions))
             if self._retries > _RETRIES_MAX:
                 raise _named(failure)
             # Whoever holds the lock needs the time; the wait grows to a second.

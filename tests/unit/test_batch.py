@@ -1,0 +1,223 @@
+"""Batches: order, bounds, what is decided; and netting on known cases."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+
+import pytest
+
+from drc import events as ev
+from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
+from drc.apply.netting import Tables
+from drc.errors import DataError
+from drc.gtid import GtidSet
+from drc.source.framing import Framer
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import Kind, RawTransaction
+
+USERS = FakeTable(7, "shop", "users")
+LOGS = FakeTable(8, "audit", "logs", 2)
+
+
+def transactions(log: FakeBinlog) -> deque[RawTransaction]:
+    out: deque[RawTransaction] = deque()
+    Framer(out.extend).feed(bytes(log.data))
+    return out
+
+
+def batcher(**options: object) -> Batcher:
+    tables = Tables(lambda schema, _: schema == "shop", lambda _: [])
+    return Batcher(tables, GtidSet(), bytes_max=1 << 20, **options)  # type: ignore[arg-type]
+
+
+def rows(batch: Batch) -> list[tuple[int, bytes]]:
+    """(type, images as they stand) of each rows event of a netted batch."""
+    out = []
+    for event in batch.events:
+        if event[4] != ev.TABLE_MAP:
+            at = 19 + 10 + 1 + (2 if event[4] == ev.UPDATE_ROWS else 1)
+            out.append((event[4], bytes(event[at:])))
+    return out
+
+
+def test_all_changes_of_a_key_become_one() -> None:
+    log = FakeBinlog()
+    a, b, c = (USERS.image(1, x) for x in (b"a", b"b", b"c"))
+    log.transaction(USERS, [(ev.UPDATE_ROWS, [a, b])])
+    log.transaction(USERS, [(ev.UPDATE_ROWS, [b, c])])
+    batch = batcher().take(transactions(log), 10)
+    assert batch is not None
+    assert rows(batch) == [(ev.UPDATE_ROWS, a + c)]
+    assert (batch.rows_in, batch.rows_out, batch.native) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([(ev.DELETE_ROWS, b"a"), (ev.WRITE_ROWS, b"b")], [(ev.UPDATE_ROWS, b"a", b"b")]),
+        ([(ev.WRITE_ROWS, b"a"), (ev.DELETE_ROWS, b"a")], []),
+        ([(ev.WRITE_ROWS, b"a"), (ev.UPDATE_ROWS, b"a", b"b")], [(ev.WRITE_ROWS, b"b")]),
+        ([(ev.UPDATE_ROWS, b"a", b"b"), (ev.DELETE_ROWS, b"b")], [(ev.DELETE_ROWS, b"a")]),
+    ],
+)
+def test_pairs(changes: list[tuple[int, ...]], expected: list[tuple[int, ...]]) -> None:
+    log = FakeBinlog()
+    for kind, *texts in changes:
+        log.transaction(USERS, [(kind, [USERS.image(1, t) for t in texts])])
+    batch = batcher().take(transactions(log), 10)
+    assert batch is not None
+    want = [(kind, b"".join(USERS.image(1, t) for t in texts)) for kind, *texts in expected]
+    assert rows(batch) == want
+
+
+def test_a_changed_primary_key_is_a_delete_and_an_insert() -> None:
+    log = FakeBinlog()
+    log.transaction(USERS, [(ev.UPDATE_ROWS, [USERS.image(1, b"a"), USERS.image(2, b"a")])])
+    batch = batcher().take(transactions(log), 10)
+    assert batch is not None
+    assert [kind for kind, _ in rows(batch)] == [ev.DELETE_ROWS, ev.WRITE_ROWS]
+
+
+def test_a_changed_unique_key_is_a_delete_and_an_insert() -> None:
+    log = FakeBinlog()
+    x, y = USERS.image(1, b"x"), USERS.image(2, b"y")
+    swapped = [x, USERS.image(1, b"y"), y, USERS.image(2, b"x")]
+    log.transaction(USERS, [(ev.UPDATE_ROWS, swapped)])
+    tables = Tables(lambda *_: True, lambda _: [((1, 0),)])
+    batch = Batcher(tables, GtidSet(), bytes_max=1 << 20).take(transactions(log), 10)
+    assert batch is not None
+    assert [kind for kind, _ in rows(batch)] == [ev.DELETE_ROWS, ev.WRITE_ROWS]
+
+
+def test_bounds_cut_between_transactions() -> None:
+    log = FakeBinlog()
+    for i in range(10):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    queue, b = transactions(log), batcher()
+    sizes = []
+    while batch := b.take(queue, 3):
+        sizes.append(len(batch.transactions))
+    assert sizes == [3, 3, 3, 1]
+    assert str(b.decided).endswith(":1-10")
+
+
+def test_applied_grows_with_each_batch_and_counts_skipped_ones() -> None:
+    log = FakeBinlog()
+    for i in range(4):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    queue, b = transactions(log), batcher()
+    queue[1].skip()
+    first, second = b.take(queue, 1), b.take(queue, 9)
+    assert first is not None
+    assert second is not None
+    assert (first.gtids[-2:], first.applied[-2:]) == (":1", ":1")
+    assert (second.gtids[-4:], second.applied[-4:]) == (":3-4", ":1-4")
+
+
+def test_only_skipped_ones_need_no_record_and_survive_a_rewind() -> None:
+    log = FakeBinlog()
+    log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
+    queue, b = transactions(log), batcher()
+    queue[0].skip()
+    assert b.take(queue, 9) is None
+    assert not queue
+    b.rewind(GtidSet())
+    assert len(b.decided) == 1
+
+
+def test_excluded_tables_are_recorded_but_not_applied() -> None:
+    log = FakeBinlog()
+    log.transaction(LOGS, [(ev.WRITE_ROWS, [LOGS.image(1, b"x", None)])])
+    batch = batcher().take(transactions(log), 9)
+    assert batch is not None
+    assert (list(batch.events), batch.native) == ([], 1)
+
+
+@pytest.mark.parametrize("kind", [Kind.DDL, Kind.XA_COMMIT])
+def test_what_goes_alone_ends_the_batch(kind: Kind) -> None:
+    log = FakeBinlog()
+    for i in range(3):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    queue = transactions(log)
+    queue[1].kind = kind
+    batch = batcher().take(queue, 9)
+    assert batch is not None
+    assert len(batch.transactions) == 1
+    assert queue[0].kind is kind
+
+
+def test_a_changed_definition_ends_the_batch_without_loss() -> None:
+    log = FakeBinlog()
+    wider = FakeTable(9, "shop", "users", 2)
+    log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
+    log.transaction(wider, [(ev.WRITE_ROWS, [wider.image(2, b"x", b"y")])])
+    queue, b = transactions(log), batcher()
+    first, second = b.take(queue, 9), b.take(queue, 9)
+    assert first is not None
+    assert second is not None
+    assert (first.rows_out, second.rows_out) == (1, 1)
+
+
+def test_a_partial_image_goes_as_it_was_written() -> None:
+    log = FakeBinlog()
+    log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
+    log.gtid()
+    body = USERS.table_id.to_bytes(6, "little") + b"\x01\0\x02\0\x02\x01" + b"\0\x05\0\0\0"
+    log.begin().raw(ev.TABLE_MAP, USERS.body()).raw(ev.DELETE_ROWS, body).xid()
+    log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(2, b"x")])])
+    queue, b = transactions(log), batcher()
+    kinds = []
+    while batch := b.take(queue, 9):
+        kinds.append((batch.plain, len(batch.transactions)))
+    assert kinds == [(False, 1), (True, 1), (False, 1)]
+
+
+def test_plain_events_stand_alone() -> None:
+    log = FakeBinlog()
+    changes = [(ev.WRITE_ROWS, [USERS.image(i, b"x")]) for i in range(2)]
+    log.transaction(USERS, [*changes, (ev.DELETE_ROWS, [USERS.image(0, b"x")])])
+    (transaction,) = transactions(log)
+    events = b"".join(plain_events(transaction, batcher()._tables))
+    kinds, at = [], 0
+    while at < len(events):
+        kinds.append(events[at + 4])
+        if events[at + 4] != ev.TABLE_MAP:
+            assert events[at + 25] & ev.STMT_END
+            assert events[at + 25] & ev.NO_FOREIGN_KEY_CHECKS
+        at += ev.u32(events, at + 9)[0]
+    assert at == len(events)
+    assert kinds == [19, 30, 19, 30, 19, 32]
+
+
+def test_a_table_without_primary_key_is_refused_by_name() -> None:
+    log = FakeBinlog()
+    body = USERS.body()
+    assert body.endswith(b"\x08\x01\x00")
+    log.gtid()
+    log.begin().raw(ev.TABLE_MAP, body[:-3]).rows(USERS, ev.WRITE_ROWS, [USERS.image(1, b"x")])
+    log.xid()
+    with pytest.raises(DataError, match="no primary key") as caught:
+        batcher().take(transactions(log), 1)
+    assert caught.value.table == "shop.users"
+
+
+def test_the_limit_follows_the_target_time() -> None:
+    limit = BatchLimit(500, 50)
+    log = FakeBinlog()
+    for i in range(100):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    batch = batcher().take(transactions(log), 100)
+    assert batch is not None
+    batch.execute_us = 200_000
+    limit.executed(batch)
+    assert limit.transactions == 25
+    limit.collided(25)
+    assert limit.transactions == 6
+    batch.execute_us = 1_000
+    seen = []
+    for _ in range(20):
+        limit.executed(batch)
+        seen.append(limit.transactions)
+    assert all(a <= b for a, b in pairwise(seen))
+    assert 200 <= seen[-1] <= 500  # never far beyond what was seen to be quick

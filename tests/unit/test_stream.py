@@ -1,0 +1,37 @@
+"""Where a session starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from drc.errors import DataError, PreflightError
+from drc.gtid import GtidSet, parse_uuid
+from drc.stream import resume_set
+
+A = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
+B = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"
+
+
+def resume(applied: str, executed: str, purged: str = "") -> str:
+    sets = (GtidSet.parse(text) for text in (applied, executed, purged))
+    return str(resume_set(*sets, {parse_uuid(B)}))
+
+
+def test_starts_from_the_ledger() -> None:
+    assert resume(f"{A}:1-5", f"{A}:1-9") == f"{A}:1-5"
+
+
+def test_what_was_purged_and_is_not_ours_is_left_out() -> None:
+    purged = f"{A}:1-5:drc:1-7,{B}:1-3"
+    assert resume(f"{A}:1-5", f"{A}:1-9:drc:1-9,{B}:1-3", purged) == purged
+
+
+def test_what_was_purged_and_is_needed_is_named() -> None:
+    with pytest.raises(PreflightError, match=f"purged .*{A}:6-8 ") as caught:
+        resume(f"{A}:1-5", f"{A}:1-9", f"{A}:1-8")
+    assert "restore" in caught.value.hint
+
+
+def test_a_source_that_lost_transactions_is_named() -> None:
+    with pytest.raises(DataError, match=f"{A}:8-9 "):
+        resume(f"{A}:1-9", f"{A}:1-7")

@@ -1,0 +1,76 @@
+"""What is ours to ship, and what is not."""
+
+from __future__ import annotations
+
+from drc import events as ev
+from drc.gtid import Gtid
+from drc.source.framing import Framer
+from drc.source.tagger import Tagger
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import Kind, RawTransaction
+
+HERE, THERE = b"\xaa" * 16, b"\xbb" * 16
+USERS = FakeTable(7, "shop", "users")
+LEDGER = FakeTable(8, "drc", "ledger")
+
+
+def one(*tables: FakeTable) -> RawTransaction:
+    log = FakeBinlog(HERE)
+    log.transaction(tables[0], [(ev.WRITE_ROWS, [tables[0].image(1, b"x")])])
+    log = FakeBinlog(HERE)
+    log.gtid()
+    log.begin()
+    for table in tables:
+        log.rows(table, ev.WRITE_ROWS, [table.image(1, b"x")])
+    out: list[RawTransaction] = []
+    Framer(out.extend).feed(bytes(log.xid().data))
+    return out[0]
+
+
+def kind_after(transaction: RawTransaction) -> Kind:
+    return Tagger([THERE]).tag([transaction])[0].kind
+
+
+def test_native_changes_are_shipped() -> None:
+    assert kind_after(one(USERS)) is Kind.ROWS
+
+
+def test_the_ledger_row_first_is_the_mark() -> None:
+    transaction = one(LEDGER, USERS)
+    assert kind_after(transaction) is Kind.SKIPPED
+    assert transaction.events == []
+
+
+def test_a_ledger_row_later_is_no_mark() -> None:
+    """A user who reads our schema in his transaction is still native."""
+    assert kind_after(one(USERS, LEDGER)) is Kind.ROWS
+
+
+def test_a_schema_that_begins_alike_is_no_mark() -> None:
+    assert kind_after(one(FakeTable(9, "drc2", "ledger"))) is Kind.ROWS
+
+
+def test_the_tag_is_the_mark() -> None:
+    transaction = one(USERS)
+    transaction.gtid = Gtid(HERE, 1, "drc")
+    assert kind_after(transaction) is Kind.SKIPPED
+
+
+def test_another_tag_is_no_mark() -> None:
+    transaction = one(USERS)
+    transaction.gtid = Gtid(HERE, 1, "drc_b")
+    assert kind_after(transaction) is Kind.ROWS
+
+
+def test_a_gtid_of_another_site_is_the_mark() -> None:
+    transaction = one(USERS)
+    transaction.gtid = Gtid(THERE, 1)
+    assert kind_after(transaction) is Kind.SKIPPED
+
+
+def test_parts_follow_their_first() -> None:
+    first, second, third = one(LEDGER), one(USERS), one(USERS)
+    second.part = 1
+    tagger = Tagger([THERE])
+    tagged = tagger.tag([first]) + tagger.tag([second, third])
+    assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.SKIPPED, Kind.ROWS]

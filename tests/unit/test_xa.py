@@ -1,0 +1,52 @@
+"""Prepared transactions wait for their outcome."""
+
+from __future__ import annotations
+
+import pytest
+
+from drc.apply.xa import PreparedTransactions
+from drc.errors import DataError
+from drc.gtid import Gtid
+from drc.transaction import Kind, RawTransaction
+
+UUID = b"\xaa" * 16
+
+
+def transaction(gno: int, kind: Kind, xid: bytes = b"X'1'", size: int = 10) -> RawTransaction:
+    return RawTransaction(Gtid(UUID, gno), gno, b"rows", [0], size, 4, kind, xid=xid)
+
+
+def test_rows_are_applied_at_the_commit_and_both_are_decided_with_it() -> None:
+    held = PreparedTransactions(100)
+    assert held.admit(transaction(1, Kind.XA_PREPARE)) is None
+    other = transaction(2, Kind.ROWS, b"")
+    assert held.admit(other) is other
+    commit = held.admit(transaction(3, Kind.XA_COMMIT))
+    assert commit is not None
+    assert (commit.kind, commit.gtid.gno, commit.data) == (Kind.ROWS, 3, b"rows")
+    assert [g.gno for g in commit.also] == [1]
+
+
+def test_a_rollback_applies_nothing() -> None:
+    held = PreparedTransactions(100)
+    held.admit(transaction(1, Kind.XA_PREPARE))
+    rolled_back = held.admit(transaction(2, Kind.XA_ROLLBACK))
+    assert rolled_back is not None
+    assert (rolled_back.kind, rolled_back.events) == (Kind.SKIPPED, [])
+    assert [g.gno for g in rolled_back.also] == [1]
+
+
+def test_an_outcome_without_its_rows_stops() -> None:
+    with pytest.raises(DataError, match="prepared before"):
+        PreparedTransactions(100).admit(transaction(1, Kind.XA_COMMIT))
+
+
+def test_what_is_held_is_bounded_and_freed() -> None:
+    held = PreparedTransactions(25)
+    for gno in range(1, 20, 2):
+        held.admit(transaction(gno, Kind.XA_PREPARE))
+        held.admit(transaction(gno + 1, Kind.XA_COMMIT))
+    held.admit(transaction(30, Kind.XA_PREPARE, b"a"))
+    held.admit(transaction(31, Kind.XA_PREPARE, b"b"))
+    with pytest.raises(DataError, match="more than 25 bytes"):
+        held.admit(transaction(32, Kind.XA_PREPARE, b"c"))
