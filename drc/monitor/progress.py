@@ -112,6 +112,10 @@ class StreamProgress:
         self.applied = applied
         self.updated_us = now
 
+    def passed(self, decided: GtidSet) -> None:
+        """Nothing is left to apply: what was passed over since the last batch counts too."""
+        self.applied = str(decided)
+
     def snapshot(self) -> dict[str, object]:
         """Return everything as JSON-ready values; see docs/operations/status-json.md."""
         lags = sorted(self._lags)
