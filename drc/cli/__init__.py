@@ -1,0 +1,80 @@
+"""The command line: one file per command, loaded when it is called.
+
+A command is thin: parse, call, render. Exit codes: 0 ok, 1 check failed, 2 usage or
+configuration, 3 stopped on data. An expected error is shown as a message with its remedy,
+never as a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from drc import __version__
+from drc.errors import DrcError
+
+# Name → what it does, so that --help imports nothing. Each is `command` in drc.cli.NAME.
+_COMMANDS = {
+    "run": "Replicate into a site, or into all sites.",
+    "status": "How far behind each stream is, asked of the servers.",
+    "check": "Whether servers, accounts and tables allow replication.",
+    "migrate": "Create or update the schema `drc` and the checkpoint store.",
+    "config": "Check a configuration, print its JSON schema.",
+    "tail": "Watch a site's binlog, rows decoded.",
+    "sandbox": "Real MySQL servers on this machine, for trials and tests.",
+    "demo": "Two sites under two-sided traffic, compared at the end.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"drc.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="drc")
+def group() -> None:
+    """Keep MySQL servers in several datacenters in step, all of them writable."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command; return the exit code. Errors are printed here and nowhere else."""
+    from drc.cli.output import print_error
+
+    try:
+        outcome = group.main(args, prog_name="drc", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # `drc tail | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except DrcError as error:
+        print_error(error, as_json="--json" in args)
+        return error.exit_code
+    return outcome if isinstance(outcome, int) else 0

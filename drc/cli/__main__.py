@@ -1,0 +1,5 @@
+"""``python -m drc.cli``: the same as the installed ``drc``."""
+
+from drc.cli import main
+
+main()

@@ -1,0 +1,39 @@
+"""``drc migrate``: the schema ``drc`` on every site, and the checkpoint store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drc import config as configuration
+from drc.cli.output import config_option, console, emit, json_option, table
+from drc.state.migrate import migrate_site
+from drc.state.store import Store
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--site", "only", multiple=True, help="Only this site; may be repeated.")
+def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
+    """Create or update the schema `drc` and the checkpoint store; safe to repeat.
+
+    Uses each site's operator account.
+    """
+    config = configuration.load(path)
+    names = only or tuple(config.sites)
+    done = [migrate_site(config.site(name), name) for name in names]
+    done.append(Store(config.state_url, config.state_password()).migrate())
+    if as_json:
+        rows = [
+            {"place": m.place, "before": m.before, "after": m.after, "changed": m.changed}
+            for m in done
+        ]
+        emit({"migrations": rows})
+        return
+    cells = [
+        (m.place, m.before or "none", m.after, "updated" if m.changed else "nothing to do")
+        for m in done
+    ]
+    console().print(table(("place", "before", "after", "outcome"), cells))
