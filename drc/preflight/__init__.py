@@ -1,0 +1,78 @@
+"""Preflight: whether servers, accounts and tables allow replication, as data.
+
+Facts are gathered from each site in one go, then pure rules turn them into findings; ``drc
+check`` prints them all, ``drc run`` refuses to start on a fatal one. Whoever adds a condition that
+replication relies on adds its rule here (I8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+from drc.config import Config
+from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.preflight import settings, tables
+from drc.preflight.facts import Finding, SiteFacts
+from drc.preflight.gather import gather
+from drc.state.migrate import site_head
+
+__all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
+
+_ORDER = {"fail": 0, "warn": 1, "info": 2, "ok": 3}
+
+
+def evaluate(config: Config, facts: dict[str, SiteFacts], head: str) -> list[Finding]:
+    """Judge facts; pure. The worst come first, else in the order of the rules.
+
+    :param head: the version of schema ``drc`` that this release needs.
+    """
+    found = [*settings.check(config, facts, head), *tables.check(config, facts)]
+    return sorted(found, key=lambda f: _ORDER[f.level])
+
+
+def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = True) -> list[Finding]:
+    """Ask all sites and judge.
+
+    :param sites: those to look at with all their accounts; others are asked by their source
+        account only, as a daemon in ``sites`` would. Empty: all.
+    :param operator: try the operator accounts, too.
+    """
+    deep = set(sites) or set(config.sites)
+    roles = ("applier", "source", "operator") if operator else ("applier", "source")
+
+    def ask(name: str) -> SiteFacts:
+        return gather(config, name, roles if name in deep else ("source",))
+
+    with ThreadPoolExecutor(len(config.sites)) as pool:
+        facts = dict(zip(config.sites, pool.map(ask, config.sites), strict=True))
+    return evaluate(config, facts, site_head())
+
+
+def require_ready(config: Config, sites: Collection[str]) -> list[Finding]:
+    """Make sure that streams into ``sites`` can run.
+
+    :return: what is worth a line in the log: warnings, and sites that are away for now.
+    :raises ConfigError: our configuration does not fit the servers.
+    :raises PreflightError: a server, account or table does not allow replication.
+    """
+    found = inspect(config, sites, operator=False)
+    fatal = [f for f in found if f.level == "fail" and f.kind != "reach"]
+    if fatal:
+        raise as_error(min(fatal, key=lambda f: f.kind != "config"))
+    return [f for f in found if f.level in ("warn", "fail")]
+
+
+def as_error(finding: Finding) -> DrcError:
+    """Return a failing finding as the error that stands for it."""
+    kinds: dict[str, type[DrcError]] = {
+        "config": ConfigError,
+        "reach": TransientError,
+        "server": PreflightError,
+    }
+    return kinds[finding.kind](
+        f"{finding.setting}: {finding.found} (wanted: {finding.wanted}); {finding.why}",
+        site=finding.site,
+        stage="preflight",
+        hint=finding.fix,
+    )
