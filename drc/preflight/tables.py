@@ -205,7 +205,9 @@ def _differs(sites: str, key: Key, text: str, level: Level) -> Finding:
     )
 
 
-def _keys_differ(one: str, other: str, key: Key, a: TableFacts, b: TableFacts) -> Iterator[Finding]:
+def _keys_differ(
+    one: str, other: str, key: Key, a: TableFacts, b: TableFacts, *, foreign: bool
+) -> Iterator[Finding]:
     for what, left, right in (
         ("unique keys", a.unique_keys, b.unique_keys),
         ("foreign keys", frozenset(a.foreign_keys), frozenset(b.foreign_keys)),
