@@ -1,0 +1,7 @@
+"""Real MySQL servers on this machine, for the demo, the tests and the benchmarks."""
+
+from drc.sandbox.fetch import fetch_tool
+from drc.sandbox.servers import SandboxSite
+from drc.sandbox.set import Sandbox, SiteSpec
+
+__all__ = ["Sandbox", "SandboxSite", "SiteSpec", "fetch_tool"]

@@ -1,0 +1,193 @@
+"""A set of sandbox servers that go up and down together. Edge.
+
+1. ``up`` twice is ``up`` once; what a crash or a ``kill -9`` left behind is taken over or
+   started again.
+2. If one server does not start, those that this call started are stopped.
+3. Sandboxes in different folders know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drc.errors import ConfigError
+from drc.sandbox.fetch import fetch_server, locked
+from drc.sandbox.servers import SandboxSite, free_port
+
+_STATE = "sandbox.json"
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """A server to be: its name, MySQL version (``9.7`` or ``8.0``) and options of its own."""
+
+    name: str
+    version: str = "9.7"
+    extra_args: Sequence[str] = field(default=())
+
+
+class Sandbox:
+    """The servers of one folder.
+
+    As a context manager it stops them at the end. ``die_with_parent`` also kills them when this
+    process dies, for tests.
+    """
+
+    def __init__(self, folder: str | Path, *, die_with_parent: bool = False) -> None:
+        self.folder = Path(folder).absolute()
+        self._die_with_parent = die_with_parent
+        self.sites: dict[str, SandboxSite] = {}
+        self._load()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    # ------------------------------------------------------------ up and down
+
+    def up(
+        self,
+        specs: Sequence[SiteSpec],
+        *,
+        durable: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Start what does not run yet; what runs is left alone.
+
+        :raises ConfigError: the folder holds other servers than these.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / _STATE):
+            self._load()
+            wanted = {spec.name: spec.version for spec in specs}
+            held = {site.name: site.version for site in self.sites.values()}
+            if held and wanted != held and set(wanted) != set(held):
+                raise ConfigError(
+                    f"{self.folder} holds the servers {', '.join(held)}",
+                    hint="`drc sandbox down --purge` first, or another --dir",
+                )
+            for number, spec in enumerate(specs, 1):
+                if spec.name not in self.sites:
+                    tree = fetch_server(spec.version, say)
+                    self.sites[spec.name] = SandboxSite(
+                        spec.name,
+                        self.folder / spec.name,
+                        tree,
+                        free_port(),
+                        number,
+                        list(spec.extra_args),
+                    )
+            self._save()
+            self._start_all(durable, say)
+
+    def _start_all(self, durable: bool, say: Callable[[str], None]) -> None:
+        idle = [site for site in self.sites.values() if not site.pid]
+        try:
+            for site in idle:
+                say(f"starting {site.name}: MySQL {site.version} on port {site.port}")
+                site.prepare()
+                site.launch(durable=durable, die_with_parent=self._die_with_parent)
+            for site in self.sites.values():
+                site.wait_ready()
+                site.create_accounts()
+        except BaseException:
+            for site in idle:
+                site.stop()
+            raise
+
+    def down(self, *, purge: bool = False) -> None:
+        """Stop all; with ``purge`` their data goes too."""
+        with ThreadPoolExecutor(max(1, len(self.sites))) as pool:
+            list(pool.map(lambda site: site.stop(), self.sites.values()))
+        if purge:
+            self.sites = {}
+            shutil.rmtree(self.folder, ignore_errors=True)
+            Path(f"{self.folder / _STATE}.lock").unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ state
+
+    def _load(self) -> None:
+        path = self.folder / _STATE
+        if not path.exists() or self.sites:
+            return
+        for raw in json.loads(path.read_text()):
+            tree = fetch_server(raw["version"])
+            self.sites[raw["name"]] = SandboxSite(
+                raw["name"],
+                self.folder / raw["name"],
+                tree,
+                raw["port"],
+                raw["server_id"],
+                raw["extra"],
+            )
+
+    def _save(self) -> None:
+        fields = ("name", "version", "port", "server_id", "extra")
+        text = json.dumps([{f: getattr(s, f) for f in fields} for s in self.sites.values()])
+        fresh = self.folder / f"{_STATE}.new"
+        fresh.write_text(text)
+        fresh.rename(self.folder / _STATE)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return a JSON-ready line for each server; passwords only as file names."""
+        return [
+            {
+                "name": site.name,
+                "state": "running" if site.pid else "stopped",
+                "version": site.version,
+                "host": site.host,
+                "port": site.port,
+                "socket": site.socket,
+                "pid": site.pid,
+                "server_id": site.server_id,
+                "accounts": {
+                    path.stem: str(path) for path in sorted(site.folder.glob("*.password"))
+                },
+            }
+            for site in self.sites.values()
+        ]
+
+    def write_config(
+        self,
+        path: str | Path | None = None,
+        *,
+        sites: Sequence[str] = (),
+        schemas: Sequence[str] = (),
+        start: str = "earliest",
+        tls: str = "required",
+        name: str = "sandbox",
+        apply: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write a ``drc`` configuration for these servers; return its path.
+
+        :param apply: more keys of the section ``[apply]``.
+        """
+        target = Path(path) if path else self.folder / "pair.toml"
+        lines = [
+            f"name = {json.dumps(name)}",
+            f"state_url = {json.dumps(f'sqlite:///{target.absolute().parent / name}.state.db')}",
+            "",
+            "[replicate]",
+            f"schemas = {json.dumps(list(schemas))}",
+            f"start = {json.dumps(start)}",
+            "",
+            "[apply]",
+            *(f"{key} = {json.dumps(value)}" for key, value in (apply or {}).items()),
+        ]
+        for chosen in sites or list(self.sites):
+            site = self.sites[chosen]
+            lines += ["", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}"]
+            lines.append(f'tls = {{ mode = "{tls}" }}')
+            for role in ("source", "applier", "operator"):
+                file = json.dumps(str(site.password_file(f"drc_{role}")))
+                lines.append(f'{role} = {{ user = "drc_{role}", password_file = {file} }}')
+        target.write_text("\n".join(lines) + "\n")
+        return target
