@@ -1,0 +1,197 @@
+"""``drc run``: the daemon. One process per site; ``--all`` starts and keeps one for each.
+
+SIGTERM and SIGINT let what is in flight commit and end the process within a deadline; a second
+one ends it at once, which is safe: what was not committed is rolled back and read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import structlog
+
+from drc import config as configuration
+from drc.cli.output import config_option, configure_logs
+from drc.config import Config
+from drc.errors import DrcError, InvariantError, TransientError
+from drc.monitor.report import Reporter
+from drc.monitor.supervisor import TEMPORARY, Supervisor
+from drc.preflight import require_ready
+from drc.state.store import Store
+
+DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
+_SUPERVISED_DRAIN_S = DRAIN_S + 5
+_LOCK_WAIT_S = 5
+
+log = structlog.get_logger("drc.run")
+
+
+@click.command()
+@config_option
+@click.option("--site", help="Apply all peers' changes at this site.")
+@click.option("--all", "every", is_flag=True, help="A process for each site, kept alive.")
+@click.option("--checked", is_flag=True, hidden=True, help="Preflight was done by the parent.")
+@click.option("--parent-pipe", type=int, hidden=True, help="End when this descriptor closes.")
+def command(
+    path: Path, site: str | None, every: bool, checked: bool, parent_pipe: int | None
+) -> int:
+    """Replicate into one site (--site) or into all (--all)."""
+    if bool(site) == every:
+        raise click.UsageError("name one site with --site, or take --all")
+    configure_logs(**({"site": site} if site else {}))
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    if parent_pipe is not None:
+        _leave_with_parent(parent_pipe)
+    try:
+        config = configuration.load(path)
+        if every:
+            if _wait_ready(config, tuple(config.sites), stop):
+                return Supervisor(path, tuple(config.sites), stop, _SUPERVISED_DRAIN_S).run()
+            return 0
+        assert site
+        config.site(site)
+        _run_one(config, site, stop, checked)
+    except DrcError as error:
+        log.error(error.message, **error.fields())
+        supervised = parent_pipe is not None and isinstance(error, TransientError)
+        return TEMPORARY if supervised else error.exit_code
+    return 0
+
+
+def _run_one(config: Config, site: str, stop: threading.Event, checked: bool) -> None:
+    from drc.site import run_site
+
+    reporter = Reporter(Store(config.state_url, config.state_password()))
+    if not checked and not _wait_ready(config, (site,), stop):
+        return
+    with _only_daemon(config, site, stop), _crashes() as crashed:
+        if not stop.is_set():
+            log.info("daemon started")
+            run_site(config, site, stop, reporter)
+            log.info("daemon stopped")
+    if crashed:
+        raise InvariantError(
+            f"a thread ended by {crashed[0]!r}", site=site, hint="a bug: report it with the log"
+        )
+
+
+def _wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -> bool:
+    """Wait until these sites can be served; return False when stopped before.
+
+    Sites that are away do not hold up the others: they are waited for only while nothing can be
+    done without them.
+    """
+    backoff, said = 1.0, set[tuple[str, str]]()
+    while not stop.is_set():
+        found = require_ready(config, sites)
+        away = {f.site for f in found if f.kind == "reach"}
+        for finding in found:
+            if (finding.site, finding.found) not in said:
+                said.add((finding.site, finding.found))
+                log.warning(
+                    "preflight",
+                    site=finding.site,
+                    setting=finding.setting,
+                    found=finding.found,
+                    wanted=finding.wanted,
+                    hint=finding.fix,
+                )
+        if len(set(config.sites) - away) > 1 and set(sites) - away:
+            return True
+        log.warning("waiting for sites to come back", away=sorted(away), retry_s=backoff)
+        stop.wait(backoff)
+        backoff = min(backoff * 2, config.source.reconnect_backoff_max_s)
+    return False
+
+
+@contextlib.contextmanager
+def _only_daemon(config: Config, site: str, stop: threading.Event) -> Iterator[None]:
+    """Hold the site's lock on its server, so that a second daemon waits as a standby.
+
+    A courtesy: if the lock's connection is lost, the ledger still refuses a second applier.
+    """
+    from drc import mysql
+
+    settings = config.site(site)
+    try:
+        conn = mysql.connect(settings, settings.applier, site_name=site)
+    except TransientError:
+        yield  # the streams wait for the server, and the ledger guards them
+        return
+    with contextlib.closing(conn):
+        mysql.ask(conn, "SET SESSION wait_timeout = 31536000")
+        said = False
+        name = f"drc:{config.name}:{site}"
+        while not stop.is_set():
+            if mysql.ask(conn, "SELECT GET_LOCK(%s, %s)", (name, _LOCK_WAIT_S if said else 0))[0][
+                0
+            ]:
+                break
+            if not said:
+                holder = mysql.ask(conn, "SELECT IS_USED_LOCK(%s)", (name,))[0][0]
+                log.warning(
+                    "another daemon replicates into this site, waiting for it to end",
+                    connection=holder,
+                    hint=f"if its host is gone for good: KILL {holder} at {site}",
+                )
+                said = True
+        yield
+
+
+@contextlib.contextmanager
+def _crashes() -> Iterator[list[BaseException]]:
+    """Collect exceptions that end threads, which Python would only print."""
+    crashed: list[BaseException] = []
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        crashed.append(args.exc_value or RuntimeError("unknown"))
+        log.error(
+            "a thread crashed",
+            thread=args.thread.name if args.thread else "",
+            exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+        )
+
+    threading.excepthook = hook
+    try:
+        yield crashed
+    finally:
+        threading.excepthook = before
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+        deadline = threading.Timer(DRAIN_S + 10, _overdue)
+        deadline.daemon = True
+        deadline.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _overdue() -> Any:
+    log.error("did not drain in time, leaving; uncommitted changes are rolled back")
+    os._exit(1)
+
+
+def _leave_with_parent(descriptor: int) -> None:
+    """End at once when the supervisor is gone: a new one must not meet our appliers."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            os.read(descriptor, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
