@@ -1,0 +1,221 @@
+"""FakeTable: a table that obeys its keys after every row, as InnoDB does; and its table map.
+
+Rows are raw images. A change that an InnoDB table would refuse is refused here with the same
+meaning: 1062 is :class:`DuplicateKey`, 1032 is :class:`MissingRow`. What equals what in a key is
+the caller's to say (``folds``), so that this fake owes nothing to ``drc/slots.py``.
+
+Not modelled: locks, transactions, foreign keys, columns' values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from drc import events as ev
+from drc.events import Column, TableMap
+from drc.images import Walkers, column_walkers, key_walkers
+
+Fold = Callable[[bytes], bytes]
+Key = Sequence[tuple[int, int]]  # prefix lengths are not modelled: 0
+KeyValue = tuple[bytes, ...]
+
+_CHARACTER = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
+
+
+class DuplicateKey(Exception):  # noqa: N818  # a value of the model, not an error of ours
+    """A row with this key exists: ER_DUP_ENTRY, 1062."""
+
+
+class MissingRow(Exception):  # noqa: N818
+    """No row has this primary key: ER_KEY_NOT_FOUND, 1032."""
+
+
+def table_map(
+    schema: str,
+    name: str,
+    columns: Sequence[Column],
+    primary_key: Sequence[int],
+    table_id: int = 1,
+) -> TableMap:
+    """Return a table map as a source with full row metadata logs it.
+
+    :param columns: of integer types, VARCHAR and BLOB; their ``meta`` as :class:`Column` has it.
+    """
+    count = len(columns)
+    meta = b"".join(
+        struct.pack("<H", c.meta) if c.type == ev.TYPE_VARCHAR else bytes((c.meta,))
+        for c in columns
+        if c.type in _CHARACTER
+    )
+    nulls = sum(c.nullable << i for i, c in enumerate(columns))
+    collations = [ev.pack_lenenc(c.collation) for c in columns if c.type in _CHARACTER]
+    optional = b"".join(
+        (
+            _tlv(1, bytes((count + 7) // 8)),
+            _tlv(3, b"".join(collations)) if collations else b"",
+            _tlv(4, b"".join(_name(c.name) for c in columns)),
+            _tlv(8, b"".join(map(ev.pack_lenenc, primary_key))) if primary_key else b"",
+        )
+    )
+    body = b"".join(
+        (
+            table_id.to_bytes(6, "little") + b"\x01\0",
+            _name(schema) + b"\0" + _name(name) + b"\0",
+            ev.pack_lenenc(count) + bytes(c.type for c in columns),
+            ev.pack_lenenc(len(meta)) + meta,
+            nulls.to_bytes((count + 7) // 8, "little") + optional,
+        )
+    )
+    return ev.parse_table_map(body)
+
+
+def _tlv(kind: int, value: bytes) -> bytes:
+    return bytes((kind,)) + ev.pack_lenenc(len(value)) + value
+
+
+def _name(text: str) -> bytes:
+    raw = text.encode()
+    return bytes((len(raw),)) + raw
+
+
+class FakeTable:
+    """A table with its rows.
+
+    :param folds: column ordinal → the form in which two raw values are equal; by their bytes
+        where none is given.
+
+    ``rows`` maps primary key to image; two tables are in step when their images are equal.
+    """
+
+    def __init__(
+        self,
+        table: TableMap,
+        unique_keys: Sequence[Key] = (),
+        folds: Mapping[int, Fold] | None = None,
+    ) -> None:
+        self.table = table
+        self.rows: dict[KeyValue, bytes] = {}
+        self._folds = dict(folds or {})
+        self._primary = [i for i, _ in table.primary_key]
+        self._unique = [[i for i, _ in key] for key in unique_keys]
+        self._taken: list[dict[KeyValue, KeyValue]] = [{} for _ in unique_keys]
+        self._columns = column_walkers(table, range(len(table.columns)))
+        self._ends = key_walkers(table)
+
+    def copy(self) -> FakeTable:
+        """Return an independent table with the same rows."""
+        keys = [[(i, 0) for i in key] for key in self._unique]
+        out = FakeTable(self.table, keys, self._folds)
+        for image in self.rows.values():
+            out.insert(image)
+        return out
+
+    def images(self) -> list[bytes]:
+        """Return all rows, in an order that depends on nothing else."""
+        return sorted(self.rows.values())
+
+    # ------------------------------------------------------------ one row
+
+    def insert(self, image: bytes) -> None:
+        """Add a row.
+
+        :raises DuplicateKey: and nothing has changed.
+        """
+        key = self._check(image, None)
+        self.rows[key] = image
+        self._take(image, key)
+
+    def delete(self, image: bytes) -> None:
+        """Remove the row with this image's primary key, whatever its other columns.
+
+        :raises MissingRow: there is none.
+        """
+        key = self._find(image)
+        self._release(key)
+
+    def update(self, before: bytes, after: bytes) -> None:
+        """Replace the row with the primary key of ``before``.
+
+        :raises MissingRow: there is none.
+        :raises DuplicateKey: and nothing has changed.
+        """
+        old = self._find(before)
+        new = self._check(after, old)
+        self._release(old)
+        self.rows[new] = after
+        self._take(after, new)
+
+    def _value(self, image: bytes, ordinals: Sequence[int]) -> KeyValue | None:
+        """Return a key's value as it compares, None with a NULL in it."""
+        values = _walk(self._columns, image)[1]
+        out = []
+        for i in ordinals:
+            value = values[i]
+            if value is None:
+                return None
+            out.append(self._folds[i](value) if i in self._folds else value)
+        return tuple(out)
+
+    def _find(self, image: bytes) -> KeyValue:
+        key = self._value(image, self._primary)
+        if key is None or key not in self.rows:
+            raise MissingRow(image)
+        return key
+
+    def _check(self, image: bytes, replaced: KeyValue | None) -> KeyValue:
+        """Return the primary key of a row that may be stored beside all but ``replaced``."""
+        key = self._value(image, self._primary)
+        assert key is not None
+        if key != replaced and key in self.rows:
+            raise DuplicateKey(image)
+        for ordinals, taken in zip(self._unique, self._taken, strict=True):
+            value = self._value(image, ordinals)
+            if value is not None and taken.get(value, replaced) != replaced:
+                raise DuplicateKey(image)
+        return key
+
+    def _take(self, image: bytes, key: KeyValue) -> None:
+        for ordinals, taken in zip(self._unique, self._taken, strict=True):
+            value = self._value(image, ordinals)
+            if value is not None:
+                taken[value] = key
+
+    def _release(self, key: KeyValue) -> None:
+        image = self.rows.pop(key)
+        for ordinals, taken in zip(self._unique, self._taken, strict=True):
+            value = self._value(image, ordinals)
+            if value is not None:
+                del taken[value]
+
+    # ------------------------------------------------------------ events
+
+    def apply(self, event: bytes) -> None:
+        """Apply a rows event with full images, row by row; table maps change nothing.
+
+        :raises DuplicateKey, MissingRow: rows before the failing one are in, as in a server
+            before it rolls the statement back.
+        """
+        kind = event[4]
+        if kind == ev.TABLE_MAP:
+            return
+        _, at = ev.rows_header(event, 0)
+        count, at = ev.lenenc(event, at)
+        at += (count + 7) // 8 * (2 if kind == ev.UPDATE_ROWS else 1)
+        images = []
+        while at < len(event):
+            end = _walk(self._ends, event, at)[0]
+            images.append(event[at:end])
+            at = end
+        if kind == ev.UPDATE_ROWS:
+            for before, after in zip(images[::2], images[1::2], strict=True):
+                self.update(before, after)
+        else:
+            change = {ev.WRITE_ROWS: self.insert, ev.DELETE_ROWS: self.delete}[kind]
+            for image in images:
+                change(image)
+
+
+def _walk(walkers: Walkers, data: bytes, at: int = 0) -> tuple[int, tuple[bytes | None, ...]]:
+    end, values = walkers[data[at : at + walkers.null_bytes]](data, at)
+    return end, values
