@@ -41,6 +41,7 @@ _SETTINGS = (
     "--log-replica-updates=ON",
     "--max-allowed-packet=1G",
     "--default-time-zone=+00:00",
+    "--partial-revokes=ON",  # schemas are not known yet: grant all, and take `mysql` out
     "--log-bin-trust-function-creators=ON",  # lets `app` create triggers
     "--bind-address=127.0.0.1",
     "--mysqlx=OFF",
@@ -87,6 +88,7 @@ class SandboxSite:
         self.port = port
         self.server_id = server_id
         self.extra = extra
+        self._process: subprocess.Popen[bytes] | None = None
         # A socket's path may have 107 bytes; the sandbox may live deeper.
         short = blake2b(str(folder).encode(), digest_size=6).hexdigest()
         self.socket = str(Path(tempfile.gettempdir()) / f"drc-{short}.sock")
@@ -163,19 +165,25 @@ class SandboxSite:
         """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            process = getattr(self, "_process", None)
-            if process is not None and process.poll() is not None:
+            if self._process is not None and self._process.poll() is not None:
                 break
-            try:
-                self._root(None if self._has_accounts() else "").close()
-            except pymysql.MySQLError:
-                time.sleep(_POLL_S)
-            else:
+            if self._listens():
                 return
+            time.sleep(_POLL_S)
         raise TransientError(
             f"server {self.name} did not start: {self._log_tail()}",
             hint=f"read {self.folder / 'error.log'}",
         )
+
+    def _listens(self) -> bool:
+        """Return True once the server greets on its socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_START_S)
+            try:
+                probe.connect(self.socket)
+                return bool(probe.recv(1))
+            except OSError:
+                return False
 
     def start(self, *extra: str, durable: bool = False, die_with_parent: bool = True) -> None:
         """Start it and wait; ``extra`` replaces the options given before."""
@@ -198,13 +206,13 @@ class SandboxSite:
             return
         os.kill(pid, number)
         deadline = time.monotonic() + _STOP_S
-        process = getattr(self, "_process", None)
+        process = self._process
         while self.pid == pid:
-            if process is not None:
-                process.poll()  # reap it, or it stays as a zombie with its name
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(_POLL_S)
+        if process is not None and process.pid == pid:
+            process.wait()  # our child: reap it
         Path(self.socket).unlink(missing_ok=True)
         Path(f"{self.socket}.lock").unlink(missing_ok=True)
 
@@ -242,6 +250,9 @@ class SandboxSite:
                 # SET_USER_ID became SET_ANY_DEFINER and ALLOW_NONEXISTENT_DEFINER in 8.2.
                 named = grants if not tags else grants.replace("SET_USER_ID", "SET_ANY_DEFINER")
                 cursor.execute(f"GRANT {named} ON *.* TO {account}@'%'")
+            for account in ("drc_applier", "app"):  # writing there would be creating accounts
+                writes = f"INSERT, UPDATE, DELETE, {_APPLIER_DDL}"
+                cursor.execute(f"REVOKE {writes} ON mysql.* FROM {account}@'%'")
             if tags:
                 cursor.execute("GRANT TRANSACTION_GTID_TAG ON *.* TO drc_applier@'%'")
             cursor.execute("GRANT ALL ON drc.* TO drc_operator@'%'")

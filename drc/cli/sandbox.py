@@ -1,0 +1,94 @@
+"""``drc sandbox``: real MySQL servers on this machine, for trials and tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drc.cli.output import console, emit, json_option, table
+from drc.errors import ConfigError
+from drc.sandbox import Sandbox, SiteSpec
+
+_dir = click.option(
+    "--dir",
+    "folder",
+    default=".sandbox/default",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the servers live; each folder is a sandbox of its own.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Real MySQL servers on loopback ports; nothing on the host changes."""
+
+
+@command.command()
+@_dir
+@click.option("--sites", default=2, show_default=True, type=click.IntRange(1, 9), help="How many.")
+@click.option("--names", default="", help="Their names, by commas, in place of a, b, ….")
+@click.option(
+    "--mysql", "versions", default="9.7", show_default=True, help="9.7 or 8.0; by commas, per site."
+)
+@click.option("--durable", is_flag=True, help="Sync at every commit, as production does.")
+@json_option
+def up(folder: Path, sites: int, names: str, versions: str, durable: bool, as_json: bool) -> None:
+    """Start servers; does nothing for those that run.
+
+    The first time MySQL is fetched into a cache folder. A configuration for `drc run` is written
+    beside the servers.
+    """
+    chosen = names.split(",") if names else [chr(ord("a") + i) for i in range(sites)]
+    each = versions.split(",")
+    if len(each) == 1:
+        each *= len(chosen)
+    if len(each) != len(chosen):
+        raise ConfigError(
+            f"--mysql names {len(each)} versions for {len(chosen)} sites",
+            hint="give one version, or one for each site",
+        )
+    box = Sandbox(folder)
+    specs = [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
+    with console().status("") as spinner:
+        box.up(specs, durable=durable, say=spinner.update)
+    if len(specs) > 1:
+        box.write_config()
+    _show(box, as_json)
+
+
+@command.command()
+@_dir
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """Show which servers run."""
+    _show(Sandbox(folder), as_json)
+
+
+@command.command()
+@_dir
+@click.option("--purge", is_flag=True, help="Remove their data, too.")
+def down(folder: Path, purge: bool) -> None:
+    """Stop all servers of a folder."""
+    Sandbox(folder).down(purge=purge)
+
+
+def _show(box: Sandbox, as_json: bool) -> None:
+    rows = box.status()
+    if as_json:
+        emit(rows)
+        return
+    if not rows:
+        click.echo(f"no servers in {box.folder}; `drc sandbox up` makes some")
+        return
+    columns = ("name", "state", "version", "host", "port>", "pid>", "socket")
+    body = [[str(row[c.rstrip(">")] or "") for c in columns] for row in rows]
+    out = console()
+    out.print(table(columns, body))
+    out.print(
+        f"accounts: {', '.join(rows[0]['accounts'])}; passwords: {box.folder}/SITE/ACCOUNT.password"
+    )
+    config = box.folder / "pair.toml"
+    if config.exists():
+        out.print(f"configuration: {config}")

@@ -1,0 +1,47 @@
+"""Real servers for tests: pairs that are started once and shared, each test in a fresh schema."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from drc.sandbox import Sandbox, SiteSpec
+
+_numbers = itertools.count(1)
+
+Schema = Callable[..., str]
+
+
+def _sandbox(
+    factory: pytest.TempPathFactory, name: str, versions: tuple[str, ...]
+) -> Iterator[Sandbox]:
+    box = Sandbox(factory.mktemp(name), die_with_parent=True)
+    box.up([SiteSpec(chr(ord("a") + i), version) for i, version in enumerate(versions)])
+    yield box
+    box.down()
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Two MySQL 9.7 servers, `a` and `b`."""
+    yield from _sandbox(tmp_path_factory, "pair", ("9.7", "9.7"))
+
+
+@pytest.fixture(scope="session")
+def pair80(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Two MySQL 8.0.31 servers: no GTID tags."""
+    yield from _sandbox(tmp_path_factory, "pair80", ("8.0", "8.0"))
+
+
+@pytest.fixture(scope="session")
+def pair_mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """MySQL 8.0.31 as `a`, 9.7 as `b`: an upgrade, one datacenter at a time."""
+    yield from _sandbox(tmp_path_factory, "mixed", ("8.0", "9.7"))
+
+
+@pytest.fixture
+def schema() -> str:
+    """A schema name that no other test uses."""
+    return f"t{next(_numbers)}"
