@@ -1,0 +1,86 @@
+"""The checkpoint store holds hints: whatever happens to it, nobody is stopped by it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from drc.errors import ConfigError
+from drc.state.store import Store
+
+
+def _store(tmp_path: Path) -> Store:
+    return Store(f"sqlite:///{tmp_path}/s.db")
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.save_status("a", {"x": 1})
+    store.save_status("a", {"x": 2})
+    store.save_position("a", "b", read_set="r", applied="p")
+    assert store.statuses()["a"]["x"] == 2
+    assert store.statuses()["a"]["saved_us"] > 0
+    position = store.position("a", "b")
+    assert position
+    assert (position.read_set, position.applied) == ("r", "p")
+    assert store.position("b", "a") is None
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    assert _store(tmp_path).statuses() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_store_comes_back(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.save_status("a", {"x": 1})
+    (tmp_path / "s.db").unlink()
+    (tmp_path / "s.db-wal").write_bytes(b"of the deleted file")
+    store.save_status("b", {"x": 2})
+    assert list(store.statuses()) == ["b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
+def test_a_broken_store_is_replaced(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s.db").write_bytes(content)
+    store = _store(tmp_path)
+    with capture_logs() as logs:
+        store.save_status("a", {"x": 1})
+    assert store.statuses()["a"]["x"] == 1
+    assert bool(logs) == bool(content)
+
+
+def test_an_unwritable_store_is_reported_once(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/missing/s.db")
+    with capture_logs() as logs:
+        store.save_status("a", {})
+        store.save_status("a", {})
+        assert store.statuses() == {}
+    assert [e["log_level"] for e in logs] == ["warning"]
+    (tmp_path / "missing").mkdir()
+    store.save_status("a", {"x": 1})
+    assert store.statuses()["a"]["x"] == 1
+
+
+def _save(url: str, site: str) -> None:
+    Store(url).save_status(site, {"x": site})
+
+
+def test_processes_create_it_together(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    spawn = multiprocessing.get_context("spawn")
+    children = [spawn.Process(target=_save, args=(url, f"s{i}")) for i in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [c.exitcode for c in children] == [0] * 4
+    assert len(Store(url).statuses()) == 4
+
+
+def test_a_driver_that_is_not_there_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="state_url"):
+        Store("nosuch://host/db")
