@@ -3,6 +3,7 @@
 The server says what is equal by WEIGHT_STRING and by ``=``; thousands of strings a query.
 """
 
+import contextlib
 import json
 import random
 from collections import defaultdict
@@ -13,6 +14,7 @@ import pytest
 
 from drc.collation import COLLATIONS, canonical_text
 from drc.collation_folds import ALPHABET, NOT_EXACT, PICTOGRAPHS
+from drc.sandbox import Sandbox
 
 pytestmark = pytest.mark.servers
 
@@ -30,8 +32,15 @@ TRICKY = "aAáàÄåÅªａＡsSßſẞeEéæÆœ  \u00a0\u3000\t\0\x1f\u00ad\u0
 
 
 @pytest.fixture(scope="module")
-def cursor(server: Any) -> Iterable[Any]:
-    with server.cursor() as cursor:
+def cursor(pair: Sandbox) -> Iterable[Any]:
+    with contextlib.closing(pair.sites["a"].connect()) as conn, conn.cursor() as cursor:
+        yield cursor
+
+
+@pytest.fixture(scope="module")
+def older(pair80: Sandbox) -> Iterable[Any]:
+    """MySQL 8.0: its tables must be the same, as both may be a site."""
+    with contextlib.closing(pair80.sites["a"].connect()) as conn, conn.cursor() as cursor:
         yield cursor
 
 
@@ -74,7 +83,9 @@ def assert_equal_means_equal(id_: int, values: Sequence[bytes], answers: Weights
     return telling
 
 
-def test_the_table_is_the_servers(cursor: Any) -> None:
+@pytest.mark.parametrize("version", ["cursor", "older"])
+def test_the_table_is_the_servers(version: str, request: pytest.FixtureRequest) -> None:
+    cursor = request.getfixturevalue(version)
     cursor.execute(
         "SELECT id, collation_name, character_set_name, pad_attribute = 'PAD SPACE'"
         " FROM information_schema.collations"
@@ -218,6 +229,18 @@ def test_no_pair_contracts(cursor: Any, id_: int) -> None:
         depth = len(single[a])
         expected = (b"".join(single[c][level] for c in text) for level in range(depth))
         assert cursor.fetchone()[0] == b"\0\0".join(expected), a
+
+
+def test_both_versions_weigh_alike(cursor: Any, older: Any) -> None:
+    """The whole alphabet and texts; then what holds for one version holds for the other."""
+    for id_, row in COLLATIONS.items():
+        wide = row.rule in ("fold", "exact")
+        narrow = row.charset == "utf8mb3"
+        values = (
+            [c.encode() for c in alphabet() if not (narrow and ord(c) > 0xFFFF)] if wide else []
+        )
+        values += texts(id_, seed=2, count=1000)
+        assert weights(cursor, id_, values) == weights(older, id_, values), row.name
 
 
 # ---------------------------------------------------------------- whole texts
