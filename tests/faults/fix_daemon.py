@@ -1,0 +1,268 @@
+"""The daemon as users run it: a process of its own that can be killed, drained and asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from drc.cli import run as drc_command
+from drc.config import Config, load
+from drc.gtid import GtidSet, parse_uuid
+from drc.sandbox import Sandbox, fetch_tool
+from drc.sandbox.servers import SandboxSite
+
+FULL = os.environ.get("DRC_FULL") == "1"
+_PATIENCE_S = 300.0 if FULL else 90.0
+_POLL_S = 0.05
+
+
+class Daemon:
+    """``drc run --all`` over a pair."""
+
+    def __init__(self, box: Sandbox, config: Path) -> None:
+        self.box = box
+        self.path = config
+        self.config: Config = load(config)
+        self.log = config.parent / "daemon.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> Daemon:
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(self.path)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        return self
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor first, then a process for each site."""
+        assert self._process is not None
+        top = psutil.Process(self._process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def kill9(self) -> None:
+        """Kill every process of it at once, as a power cut would."""
+        assert self._process is not None
+        victims = self.processes()
+        for process in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        psutil.wait_procs(victims, timeout=10)
+        self._process = None
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(60)
+        self._process = None
+        return code
+
+    def wait_exit(self) -> int:
+        assert self._process is not None
+        code = self._process.wait(60)
+        self._process = None
+        return code
+
+    def forget_store(self) -> None:
+        """Delete the checkpoint store: it only holds hints."""
+        for path in self.path.parent.glob("*.state.db*"):
+            path.unlink()
+
+    def rss_bytes_max(self) -> int:
+        """The largest peak of any process, as the kernel counts it."""
+        peaks = []
+        for process in self.processes():
+            text = Path(f"/proc/{process.pid}/status").read_text()
+            line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
+            peaks.append(int(line.split()[1]) * 1024)
+        return max(peaks)
+
+    # ------------------------------------------------------------ truth, from the servers
+
+    def uuids(self) -> dict[str, bytes]:
+        return {
+            name: parse_uuid(site.query("SELECT @@server_uuid")[0][0])
+            for name, site in self.box.sites.items()
+        }
+
+    def native(self, name: str) -> GtidSet:
+        """What a site has executed and did not get from another."""
+        site = self.box.sites[name]
+        executed = GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
+        others = {uuid for other, uuid in self.uuids().items() if other != name}
+        return executed - executed.with_tag("drc") - executed.of_uuids(others)
+
+    def applied(self, origin: str, target: str) -> GtidSet:
+        rows = self.box.sites[target].query(
+            "SELECT applied FROM drc.ledger WHERE origin = %s ORDER BY seq DESC LIMIT 1", (origin,)
+        )
+        return GtidSet.parse(rows[0][0]) if rows else GtidSet()
+
+    def drain(self, schema: str) -> float:
+        """Wait until each site has all of the other's; return the seconds it took.
+
+        A marker row at each site comes after everything written so far, as binlogs are in order.
+        """
+        begun = time.monotonic()
+        names = list(self.box.sites)
+        markers = {}
+        for name in names:
+            site = self.box.sites[name]
+            before = self.native(name)
+            site.query(f"REPLACE INTO `{schema}`.marker VALUES (%s, UUID())", (name,), "app")
+            markers[name] = self.native(name) - before
+        for origin in names:
+            for target in names:
+                if origin != target:
+                    self._wait(origin, target, markers[origin])
+        return time.monotonic() - begun
+
+    def _wait(self, origin: str, target: str, wanted: GtidSet) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not wanted <= self.applied(origin, target):
+            if self._process is not None and self._process.poll() is not None:
+                raise AssertionError(f"the daemon ended: {self.tail()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{origin} to {target} hangs at {wanted}: {self.tail()}")
+            time.sleep(_POLL_S)
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+
+def make_marker(box: Sandbox, schema: str) -> None:
+    """Create the schema and the marker table everywhere, outside the binlogs."""
+    for site in box.sites.values():
+        with site.connect("root") as conn, conn.cursor() as cursor:
+            cursor.execute("SET SESSION sql_log_bin = 0")
+            cursor.execute(f"CREATE DATABASE `{schema}`")
+            cursor.execute(
+                f"CREATE TABLE `{schema}`.marker (site VARCHAR(9) PRIMARY KEY, v CHAR(36))"
+            )
+
+
+StartDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
+    """Start a daemon over a pair, from now on, for this test's schema only."""
+    started: list[Daemon] = []
+
+    def start(box: Sandbox, **options: object) -> Daemon:
+        path = box.write_config(tmp_path / "pair.toml", schemas=[schema], start="now", **options)
+        assert drc_command(["migrate", "-c", str(path)]) == 0
+        for site in box.sites.values():
+            site.query("DELETE FROM drc.ledger")
+        make_marker(box, schema)
+        one = Daemon(box, path).start()
+        started.append(one)
+        deadline = time.monotonic() + _PATIENCE_S
+        names = list(box.sites)
+        while any(
+            not box.sites[t].query("SELECT 1 FROM drc.ledger WHERE origin = %s LIMIT 1", (o,))
+            for t in names
+            for o in names
+            if o != t
+        ):
+            assert time.monotonic() < deadline, one.tail()
+            time.sleep(_POLL_S)
+        return one
+
+    yield start
+    for one in started:
+        if one._process is not None and one._process.poll() is None:
+            one.kill9()
+
+
+# ------------------------------------------------------------ load
+
+
+class Sysbench:
+    """sysbench on one site, in the background."""
+
+    def __init__(self, site: SandboxSite, schema: str, *, rows: int, tables: int = 2) -> None:
+        self._site = site
+        script = Path(__file__).with_name("oltp_range.lua")
+        self._command = [
+            *fetch_tool("sysbench"),
+            str(script),
+            f"--mysql-socket={site.socket}",
+            "--mysql-user=app",
+            f"--mysql-password={site.password('app')}",
+            f"--mysql-db={schema}",
+            f"--tables={tables}",
+            f"--table-size={rows}",
+            "--mysql-ignore-errors=1213,1205",
+        ]
+        self._process: subprocess.Popen[str] | None = None
+
+    def prepare(self) -> None:
+        done = subprocess.run([*self._command, "prepare"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self, seconds: float, *, offset: int = 0, threads: int = 8, rate: int = 0) -> None:
+        self._process = subprocess.Popen(
+            [
+                *self._command,
+                f"--threads={threads}",
+                f"--time={int(seconds)}",
+                f"--id-offset={offset}",
+                f"--rate={rate}",
+                "run",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def running(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
+
+    def finish(self) -> dict[str, int]:
+        """Wait for the end; return transactions and deadlocks that its clients saw."""
+        assert self._process is not None
+        out, _ = self._process.communicate()
+        assert self._process.returncode == 0, out
+        numbers = {}
+        for name, key in (("transactions:", "transactions"), ("ignored errors:", "deadlocks")):
+            line = next(x for x in out.splitlines() if name in x)
+            numbers[key] = int(line.split(name)[1].split()[0])
+        return numbers
+
+
+def checksums(site: SandboxSite, schema: str) -> dict[str, int]:
+    tables = [
+        row[0]
+        for row in site.query(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
+            " AND table_type = 'BASE TABLE' ORDER BY 1",
+            (schema,),
+        )
+    ]
+    names = ", ".join(f"`{schema}`.`{t}`" for t in tables)
+    return {row[0]: row[1] for row in site.query(f"CHECKSUM TABLE {names}")}
+
+
+def assert_identical(box: Sandbox, schema: str) -> None:
+    first, *others = [checksums(site, schema) for site in box.sites.values()]
+    assert first
+    for other in others:
+        assert other == first

@@ -1,0 +1,10 @@
+-- sysbench's own oltp_write_only on a range of keys, so that two sites can write the same tables
+-- at once without touching the same rows.
+require("oltp_write_only")
+
+sysbench.cmdline.options.id_offset = {"Added to every key and value drawn", 0}
+
+local draw = sysbench.rand.default
+sysbench.rand.default = function(low, high)
+   return draw(low, high) + sysbench.opt.id_offset
+end

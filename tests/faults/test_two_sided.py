@@ -1,0 +1,65 @@
+"""Both sites written at once: identical, nothing bounced, nothing twice; whatever is killed."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from drc.sandbox import Sandbox
+from tests.faults.fix_daemon import FULL, StartDaemon, Sysbench, assert_identical
+
+pytestmark = pytest.mark.servers
+
+ROWS = 20_000  # of each site's half of every table
+SECONDS = 60 if FULL else 8
+KILLS = 20 if FULL else 4
+
+
+def both(pair: Sandbox, schema: str) -> tuple[Sysbench, Sysbench]:
+    """Prepare tables at `a` for both halves; return a load for each site."""
+    Sysbench(pair.sites["a"], schema, rows=2 * ROWS).prepare()
+    return (
+        Sysbench(pair.sites["a"], schema, rows=ROWS),
+        Sysbench(pair.sites["b"], schema, rows=ROWS),
+    )
+
+
+@pytest.mark.parametrize("which", ["pair", "pair80", "pair_mixed"])
+def test_two_sided_load(
+    which: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
+) -> None:
+    box: Sandbox = request.getfixturevalue(which)
+    running = daemon(box)
+    a, b = both(box, schema)
+    running.drain(schema)
+    a.start(SECONDS)
+    b.start(SECONDS, offset=ROWS)
+    told = [a.finish(), b.finish()]
+    seconds = running.drain(schema)
+    print(f"\n{which}: {told}, drained in {seconds:.1f} s")
+    assert all(t["transactions"] > 100 for t in told)
+    assert_identical(box, schema)
+    assert running.stop() == 0
+
+
+def test_killed_at_random_with_the_store_deleted(
+    pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    rng = random.Random(7)
+    running = daemon(pair)
+    a, b = both(pair, schema)
+    running.drain(schema)
+    a.start(KILLS * 2 + 2)
+    b.start(KILLS * 2 + 2, offset=ROWS)
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.8, 2.2))  # when the blow falls is the test's input
+        running.kill9()
+        running.forget_store()
+        running.start()
+    a.finish()
+    b.finish()
+    running.drain(schema)
+    assert_identical(pair, schema)
+    assert running.stop() == 0
