@@ -402,27 +402,28 @@ def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
 # ------------------------------------------------------------ where streams resume
 
 
-def start_position(config: Config, origin: SiteFacts, ledger: GtidSet | None) -> GtidSet:
-    """Return what a stream would not ask the origin for, before purged parts are looked at."""
-    if ledger is not None:
-        return ledger
-    start = config.replicate.start
-    if start == "now":
-        return origin.gtid_executed
-    return GtidSet() if start == "earliest" else GtidSet.parse(start)
-
-
 def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
     """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
     known = (facts[target].ledger or {}).get(origin)
-    return start_position(config, facts[origin], known.applied if known else None)
+    if known is not None:
+        return known.applied
+    start = config.replicate.start
+    if start == "now":
+        return facts[origin].gtid_executed
+    if start == "earliest":
+        return GtidSet()
+    given = GtidSet.parse(start)  # one set for all streams: leave out what began elsewhere
+    return given - given.of_uuids(_foreign(origin, facts))
+
+
+def _foreign(origin: str, facts: Facts) -> set[bytes]:
+    return {site.server_uuid for name, site in facts.items() if name != origin}
 
 
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
     site = facts[origin]
     applied = applied_of(config, origin, target, facts)
-    foreign = {s.server_uuid for name, s in facts.items() if name != origin}
-    purged = native(site.gtid_purged, foreign) - applied
+    purged = native(site.gtid_purged, _foreign(origin, facts)) - applied
     yield _judge(
         not purged,
         Finding(

@@ -1,0 +1,464 @@
+"""Every preflight rule, on facts that hold and on facts that break it, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drc import config as configuration
+from drc.config import Config
+from drc.errors import ConfigError, PreflightError, TransientError
+from drc.gtid import GtidSet, format_uuid
+from drc.preflight import as_error, evaluate
+from drc.preflight.facts import (
+    AccountFacts,
+    ColumnFacts,
+    Finding,
+    LedgerFacts,
+    SiteFacts,
+    TableFacts,
+)
+
+HEAD = "0001"
+UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}
+A, B = (format_uuid(UUIDS[n]) for n in "ab")
+VARIABLES = {
+    "log_bin": "ON",
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    "binlog_row_metadata": "FULL",
+    "gtid_mode": "ON",
+    "enforce_gtid_consistency": "ON",
+    "log_replica_updates": "ON",
+    "binlog_row_value_options": "",
+    "sync_binlog": "1",
+    "innodb_flush_log_at_trx_commit": "1",
+    "read_only": "OFF",
+    "lower_case_table_names": "0",
+    "max_allowed_packet": str(64 << 20),
+    "binlog_expire_logs_seconds": "604800",
+    "binlog_expire_logs_auto_purge": "ON",
+    "auto_increment_increment": "2",
+    "auto_increment_offset": "1",
+    "innodb_native_foreign_keys": "OFF",
+}
+GRANTS = {
+    "applier": (
+        "GRANT REPLICATION CLIENT ON *.* TO `u`@`%`",
+        "GRANT REPLICATION_APPLIER,TRANSACTION_GTID_TAG ON *.* TO `u`@`%`",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER"
+        " ON `shop`.* TO `u`@`%`",
+        "GRANT SELECT, INSERT, UPDATE ON `drc`.* TO `u`@`%`",
+    ),
+    "source": ("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`",),
+    "operator": (
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON `drc`.* TO `u`@`%`",
+    ),
+}
+ORDERS = TableFacts(
+    columns=(ColumnFacts("id", "bigint", nullable=False, auto_increment=True),),
+    primary_key=("id",),
+)
+
+
+def _config(**replicate: Any) -> Config:
+    account = {"user": "u", "password_env": "X"}
+    site = {"source": account, "applier": account, "operator": account}
+    return configuration.parse(
+        {
+            "name": "shop",
+            "sites": {"a": {"host": "one", **site}, "b": {"host": "two", **site}},
+            "replicate": {"schemas": ["shop"], **replicate},
+        },
+        Path("/"),
+    )
+
+
+def _facts(**changes: dict[str, Any]) -> dict[str, SiteFacts]:
+    """Return facts of two sites with nothing wrong but what ``a=`` or ``b=`` change."""
+    out = {}
+    for number, name in enumerate("ab", 1):
+        out[name] = SiteFacts(
+            {role: AccountFacts("u", None, lines) for role, lines in GRANTS.items()},
+            version=(9, 7, 4),
+            server_uuid=UUIDS[name],
+            server_id=number,
+            variables=VARIABLES | {"auto_increment_offset": str(number)},
+            schema_version=HEAD,
+            ledger={},
+            tables={("shop", "orders"): ORDERS},
+            collations=frozenset({"utf8mb4_0900_ai_ci"}),
+        )
+        out[name] = replace(out[name], **changes.get(name, {}))
+    return out
+
+
+def _with(name: str, **variables: str) -> dict[str, SiteFacts]:
+    facts = _facts()
+    return {**facts, name: replace(facts[name], variables=facts[name].variables | variables)}
+
+
+def _bad(found: Iterable[Finding]) -> list[Finding]:
+    return [f for f in found if f.level != "ok"]
+
+
+def _only(facts: dict[str, SiteFacts], level: str, **replicate: Any) -> Finding:
+    """Return the one finding that is not ok; it must have that level and a remedy."""
+    bad = _bad(evaluate(_config(**replicate), facts, HEAD))
+    assert len(bad) == 1, bad
+    assert bad[0].level == level
+    assert bad[0].fix or level == "info"
+    assert bad[0].why
+    return bad[0]
+
+
+def test_good_sites_have_no_finding() -> None:
+    assert _bad(evaluate(_config(), _facts(), HEAD)) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "level"),
+    [
+        ("log_bin", "OFF", "fail"),
+        ("binlog_format", "MIXED", "fail"),
+        ("binlog_format", "STATEMENT", "fail"),
+        ("binlog_row_image", "MINIMAL", "fail"),
+        ("binlog_row_metadata", "MINIMAL", "fail"),
+        ("gtid_mode", "ON_PERMISSIVE", "fail"),
+        ("enforce_gtid_consistency", "WARN", "fail"),
+        ("log_replica_updates", "OFF", "fail"),
+        ("binlog_row_value_options", "PARTIAL_JSON", "warn"),
+        ("sync_binlog", "0", "warn"),
+        ("innodb_flush_log_at_trx_commit", "2", "warn"),
+        ("read_only", "ON", "warn"),
+        ("binlog_expire_logs_seconds", "3600", "warn"),
+    ],
+)
+def test_a_setting(variable: str, value: str, level: str) -> None:
+    found = _only(_with("b", **{variable: value}), level)
+    assert (found.site, found.setting) == ("b", variable)
+    assert value in found.found
+
+
+def test_settings_that_are_good_in_more_than_one_way() -> None:
+    for variables in (
+        {"binlog_expire_logs_seconds": "0"},
+        {"binlog_expire_logs_seconds": "60", "binlog_expire_logs_auto_purge": "OFF"},
+    ):
+        assert _bad(evaluate(_config(), _with("a", **variables), HEAD)) == []
+    old = _facts()["a"]
+    variables = dict(old.variables)
+    variables["log_slave_updates"] = variables.pop("log_replica_updates")
+    facts = _facts(a={"variables": variables})  # before 8.0.26
+    assert _bad(evaluate(_config(), facts, HEAD)) == []
+
+
+def test_packets() -> None:
+    small = str(16 << 20)
+    bad = _bad(evaluate(_config(), _with("a", max_allowed_packet=small), HEAD))
+    assert [(f.site, f.level) for f in bad] == [("a", "warn"), ("a, b", "warn")]
+
+
+def test_binlog_filters_and_xa() -> None:
+    assert "binlog_do_db=x" in _only(_facts(a={"binlog_filters": "binlog_do_db=x"}), "fail").found
+    assert _only(_facts(a={"xa_prepares": 3}), "info").setting == "XA transactions"
+
+
+# ------------------------------------------------------------ accounts
+
+
+def _account(role: str, account: AccountFacts, **more: Any) -> dict[str, SiteFacts]:
+    facts = _facts(a=more)
+    return {**facts, "a": replace(facts["a"], accounts={**facts["a"].accounts, role: account})}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "exit_code"),
+    [
+        (ConfigError("no", hint="password"), "config", 2),
+        (TransientError("away", hint="start it"), "reach", 1),
+        (PreflightError("denied", hint="grant"), "server", 1),
+    ],
+)
+def test_an_account_that_cannot_log_in(error: Any, kind: str, exit_code: int) -> None:
+    found = _only(_account("source", AccountFacts("u", error)), "fail")
+    assert (found.kind, found.found, found.fix) == (kind, error.message, error.hint)
+    assert type(as_error(found)) is type(error)
+    assert as_error(found).exit_code == exit_code
+
+
+def test_a_site_that_is_away_silences_the_rules_on_it() -> None:
+    away = AccountFacts("u", TransientError("away", hint="start it"))
+    facts = {**_facts(), "b": SiteFacts({"applier": away}, reached=False)}
+    assert _only(facts, "fail").site == "b"
+
+
+@pytest.mark.parametrize(
+    ("role", "line", "right"),
+    [
+        ("source", 0, "REPLICATION SLAVE"),
+        ("applier", 0, "REPLICATION CLIENT"),
+        ("applier", 1, "REPLICATION_APPLIER"),
+        ("applier", 1, "TRANSACTION_GTID_TAG"),
+        ("applier", 2, "DELETE"),
+        ("applier", 2, "INDEX"),
+        ("applier", 3, "UPDATE"),
+        ("operator", 0, "CREATE"),
+    ],
+)
+def test_a_missing_right_is_named_with_its_grant(role: str, line: int, right: str) -> None:
+    lines = list(GRANTS[role])
+    lines[line] = lines[line].replace(right, "USAGE")
+    found = _only(_account(role, AccountFacts("u", None, tuple(lines))), "fail")
+    assert f"lacks {right} on" in found.found
+    assert f"GRANT {right} ON" in found.fix
+
+
+def test_rights_come_in_other_shapes() -> None:
+    for applier in (
+        ("GRANT ALL PRIVILEGES ON *.* TO `u`@`%`",),
+        (
+            *GRANTS["applier"][:2],
+            GRANTS["applier"][2].replace("`shop`", r"`sho\_`"),
+            GRANTS["applier"][2].replace("`shop`", "`s%p`"),
+            GRANTS["applier"][3],
+        ),
+        (
+            *GRANTS["applier"][:2],
+            GRANTS["applier"][2].replace("`shop`.*", "*.*"),
+            "REVOKE DELETE ON `mysql`.* FROM `u`@`%`",
+        ),
+    ):
+        found = evaluate(_config(), _account("applier", AccountFacts("u", None, applier)), HEAD)
+        assert [f for f in found if f.level == "fail"] == []
+
+
+def test_rights_that_do_not_reach() -> None:
+    whole = GRANTS["applier"][2].replace("`shop`.*", "*.*")
+    revoked = (*GRANTS["applier"], whole, "REVOKE DELETE ON `shop`.* FROM `u`@`%`")
+    # The schema's own grant still holds against a partial revoke of the global one.
+    assert not _bad(
+        evaluate(_config(), _account("applier", AccountFacts("u", None, revoked)), HEAD)
+    )
+    partial = (*GRANTS["applier"][:2], whole, *revoked[-1:])
+    found = _only(_account("applier", AccountFacts("u", None, partial)), "fail")
+    assert "DELETE on shop.*" in found.found
+    escaped = (*GRANTS["applier"][:2], GRANTS["applier"][2].replace("shop", r"sho\_"))
+    found = _only(
+        _account("applier", AccountFacts("u", None, (*escaped, GRANTS["applier"][3]))), "fail"
+    )
+    assert "shop.*" in found.found
+
+
+def test_needs_follow_the_configuration_and_the_version() -> None:
+    no_tag = GRANTS["applier"][1].replace(",TRANSACTION_GTID_TAG", "")
+    lines = (GRANTS["applier"][0], no_tag, *GRANTS["applier"][2:])
+    old = _account("applier", AccountFacts("u", None, lines), version=(8, 0, 31))
+    assert not _bad(evaluate(_config(), old, HEAD))
+    rows = GRANTS["applier"][2].replace(", CREATE, DROP, REFERENCES, INDEX, ALTER", "")
+    lines = (*GRANTS["applier"][:2], rows, GRANTS["applier"][3])
+    facts = _account("applier", AccountFacts("u", None, lines))
+    assert not _bad(evaluate(_config(ddl="skip"), facts, HEAD))
+    assert "CREATE" in _only(facts, "fail").found
+    found = [f for f in evaluate(_config(schemas=[]), _facts(), HEAD) if f.level == "fail"]
+    assert [f.site for f in found] == ["a", "b"]
+    assert all("on *.*" in f.found for f in found)
+
+
+def test_too_many_rights_are_a_warning() -> None:
+    lines = (*GRANTS["source"], "GRANT SUPER ON *.* TO `u`@`%`")
+    assert "SUPER" in _only(_account("source", AccountFacts("u", None, lines)), "warn").found
+
+
+# ------------------------------------------------------------ schema drc, identity, relation
+
+
+def test_schema_drc() -> None:
+    assert _only(_facts(a={"schema_version": ""}), "fail").fix == "drc migrate"
+    assert _only(_facts(a={"schema_version": "0000"}), "fail").fix == "drc migrate"
+    assert _only(_facts(a={"ledger": None}), "fail").setting == "schema drc"
+
+
+def test_equal_identities() -> None:
+    assert _only(_facts(b={"server_id": 1}), "fail").setting == "server_id"
+    found = evaluate(_config(), _facts(b={"server_uuid": UUIDS["a"]}), HEAD)
+    assert "server_uuid" in [f.setting for f in found if f.level == "fail"]
+
+
+def test_our_readers_id_must_be_free() -> None:
+    ours = _config().dump_server_id("a", "b")
+    for facts in (_facts(b={"server_id": ours}), _facts(a={"replica_ids": frozenset({ours})})):
+        found = _only(facts, "fail")
+        assert (found.site, found.kind) == ("a", "config")
+        assert "sites.a.server_id" in found.fix
+
+
+def test_relation() -> None:
+    found = _only(_with("b", lower_case_table_names="1"), "fail")
+    assert found.found == "0 and 1"
+    assert _only(_facts(b={"clock_offset_us": -1_500_000}), "warn").setting == "clocks"
+    assert not _bad(evaluate(_config(), _facts(b={"clock_offset_us": 900_000}), HEAD))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "steps", "meet"),
+    [
+        (("1", "2"), ("2", "2"), False),
+        (("1", "1"), ("1", "1"), True),
+        (("1", "3"), ("2", "2"), True),
+        (("1", "2"), ("2", "4"), False),
+        (("1", "2"), ("2", "3"), True),  # 5, 11, 17 …
+    ],
+)
+def test_auto_increment(offsets: tuple[str, str], steps: tuple[str, str], meet: bool) -> None:
+    facts = _facts()
+    for name, offset, step in zip("ab", offsets, steps, strict=True):
+        own = {"auto_increment_offset": offset, "auto_increment_increment": step}
+        facts[name] = replace(facts[name], variables=facts[name].variables | own)
+    if meet:
+        assert "shop.orders" in _only(facts, "warn").why
+        plain = TableFacts(columns=(ColumnFacts("id", "int"),), primary_key=("id",))
+        for name in "ab":
+            facts[name] = replace(facts[name], tables={("shop", "orders"): plain})
+    assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+# ------------------------------------------------------------ positions
+
+
+def _positions(
+    purged: str, applied: str | None, executed: str = f"{A}:1-10"
+) -> dict[str, SiteFacts]:
+    ledger = {} if applied is None else {"a": LedgerFacts(GtidSet.parse(applied))}
+    return _facts(
+        a={"gtid_executed": GtidSet.parse(executed), "gtid_purged": GtidSet.parse(purged)},
+        b={"ledger": ledger},
+    )
+
+
+def test_purged_binlogs_that_are_still_needed_name_the_missing_set() -> None:
+    found = _only(_positions(f"{A}:1-7", f"{A}:1-5"), "fail")
+    assert found.site == "a"
+    assert f"{A}:6-7" in found.found
+    assert not _bad(evaluate(_config(), _positions(f"{A}:1-5", f"{A}:1-5"), HEAD))
+
+
+def test_purged_transactions_that_are_not_shipped_do_not_matter() -> None:
+    purged = f"{A}:1-5:drc:1-9,{B}:1-3"
+    facts = _positions(purged, f"{A}:1-5", f"{A}:1-10:drc:1-9,{B}:1-3")
+    assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+def test_a_new_stream_begins_where_it_is_told() -> None:
+    facts = _positions(f"{A}:1-7", None)
+    assert not _bad(evaluate(_config(start="now"), facts, HEAD))
+    assert f"{A}:1-7" in _only(facts, "fail", start="earliest").found
+    assert f"{A}:7" in _only(facts, "fail", start=f"{A}:1-6").found
+    assert not _bad(evaluate(_config(start=f"{A}:1-7"), facts, HEAD))
+
+
+def test_a_source_that_lost_transactions() -> None:
+    assert f"{A}:11-12" in _only(_positions("", f"{A}:1-12"), "fail").found
+
+
+# ------------------------------------------------------------ tables
+
+
+def _tables(a: dict[str, TableFacts], b: dict[str, TableFacts], **more: Any) -> Any:
+    def keyed(tables: dict[str, TableFacts]) -> Any:
+        return {("shop", name): table for name, table in tables.items()}
+
+    return _facts(a={"tables": keyed(a)}, b={"tables": keyed(b), **more})
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [({"primary_key": ()}, "primary key"), ({"engine": "MyISAM"}, "engine")],
+)
+def test_tables_that_cannot_be_replicated_are_named(change: Any, setting: str) -> None:
+    bad = replace(ORDERS, **change)
+    found = _bad(evaluate(_config(), _tables({"x": bad}, {"x": bad}), HEAD))
+    fails = [f for f in found if f.level == "fail"]
+    assert [(f.site, f.setting) for f in fails] == [("a", setting), ("b", setting)]
+    assert all("shop.x" in f.found and "shop.x" in f.fix for f in fails)
+
+
+def test_cascades_matter_where_the_binlog_does_not_tell_of_them() -> None:
+    table = replace(ORDERS, cascades=("fk_1",), foreign_keys=("fk_1",))
+    assert not _bad(evaluate(_config(), _tables({"x": table}, {"x": table}), HEAD))
+    found = _only(_tables({"x": table}, {"x": table}, version=(8, 4, 0)), "fail")
+    assert (found.site, found.found) == ("b", "shop.x: fk_1")
+    native = VARIABLES | {"innodb_native_foreign_keys": "ON", "auto_increment_offset": "2"}
+    found = _only(_tables({"x": table}, {"x": table}, variables=native), "fail")
+    assert found.found == "shop.x: fk_1"
+
+
+def test_what_the_peer_cannot_hold_is_named() -> None:
+    vector = TableFacts(columns=(ColumnFacts("v", "vector(3)"),), primary_key=("v",))
+    found = _only(_tables({"x": vector}, {}, version=(8, 0, 31)), "fail")
+    assert "shop.x.v is VECTOR(3), and b runs 8.0.31" in found.found
+    newer = TableFacts(columns=(ColumnFacts("v", "text", "utf8mb4_new"),), primary_key=("v",))
+    assert "utf8mb4_new" in _only(_tables({"x": newer}, {}), "fail").found
+
+
+def test_drift_is_named_column_by_column() -> None:
+    found = _only(_tables({"x": ORDERS, "y": ORDERS}, {"x": ORDERS}), "fail")
+    assert (found.site, found.found) == ("b", "shop.y is not there")
+    for column, text in (
+        (ColumnFacts("id", "int", nullable=False), "type bigint and int"),
+        (ColumnFacts("key", "bigint", nullable=False), "name id and key"),
+        (ColumnFacts("id", "bigint"), "nullable False and True"),
+        (ColumnFacts("id", "bigint", "c", False), "collation  and c"),
+        (ColumnFacts("id", "bigint", "", False, "STORED 1"), "generated  and STORED 1"),
+    ):
+        facts = _tables({"x": ORDERS}, {"x": replace(ORDERS, columns=(column,))})
+        facts["b"] = replace(facts["b"], collations=frozenset({"c"}))
+        facts["a"] = replace(facts["a"], collations=frozenset({"c"}))
+        assert text in _only(facts, "fail").found
+    more = (*ORDERS.columns, ColumnFacts("n", "int"))
+    found = _only(_tables({"x": ORDERS}, {"x": replace(ORDERS, columns=more)}), "fail")
+    assert "column 2 (n) is at one site only" in found.found
+    found = _only(_tables({"x": ORDERS}, {"x": replace(ORDERS, primary_key=("n",))}), "fail")
+    assert "primary key (id) and (n)" in found.found
+
+
+def test_drift_under_way_is_a_warning() -> None:
+    facts = _tables({"x": ORDERS, "y": ORDERS}, {"x": ORDERS})
+    behind = {"a": LedgerFacts(GtidSet.parse(f"{A}:1-9"))}
+    facts["b"] = replace(facts["b"], ledger=behind)
+    for executed, level in ((f"{A}:1-9:drc:1-5", "fail"), (f"{A}:1-10", "warn")):
+        facts["a"] = replace(facts["a"], gtid_executed=GtidSet.parse(executed))
+        assert _only(facts, level).found == "shop.y is not there"
+
+
+def test_keys_that_differ_are_warned_of() -> None:
+    more = replace(ORDERS, unique_keys=frozenset({("n",)}))
+    assert _only(_tables({"x": ORDERS}, {"x": more}), "warn").setting == "unique keys"
+    more = replace(ORDERS, foreign_keys=("f",))
+    facts = _tables({"x": ORDERS}, {"x": more})
+    assert _only(facts, "warn").setting == "foreign keys"
+    facts["b"] = replace(facts["b"], sees_foreign_keys=False)
+    assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+def test_a_site_whose_tables_cannot_be_seen_is_not_compared() -> None:
+    facts = _tables({"x": ORDERS}, {})
+    facts["b"] = replace(facts["b"], sees_tables=False)
+    assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+def test_triggers_are_information() -> None:
+    table = replace(ORDERS, triggers=("t",))
+    facts = _tables({"x": table}, {"x": ORDERS})
+    assert _only(facts, "info").found == "shop.x"
+
+
+def test_the_worst_comes_first() -> None:
+    facts = _with("b", sync_binlog="0", binlog_format="MIXED")
+    levels = [f.level for f in evaluate(_config(), facts, HEAD)]
+    assert levels == sorted(levels, key=["fail", "warn", "info", "ok"].index)
+    assert levels[:2] == ["fail", "warn"]
