@@ -56,10 +56,10 @@ def group() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(invoke(sys.argv[1:]))
 
 
-def run(args: list[str]) -> int:
+def invoke(args: list[str]) -> int:
     """Run one command; return the exit code. Errors are printed here and nowhere else."""
     from drc.cli.output import print_error
 

@@ -1,0 +1,166 @@
+"""The command line without servers: exit codes, errors as message and remedy, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from drc import cli
+from drc.cli import check, output, status
+from drc.errors import DataError, PreflightError
+from drc.preflight.facts import Finding
+
+CONFIG = """
+name = "shop"
+[sites.a]
+host = "127.0.0.1"
+port = 1
+source = {user = "u", password_env = "DRC_TEST_PASSWORD"}
+applier = {user = "u", password_env = "DRC_TEST_PASSWORD"}
+[sites.b]
+host = "127.0.0.1"
+port = 2
+source = {user = "u", password_env = "DRC_TEST_PASSWORD"}
+applier = {user = "u", password_env = "DRC_TEST_PASSWORD"}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DRC_TEST_PASSWORD", "hush")
+    path = tmp_path / "pair.toml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_help_imports_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(sys.modules)
+    assert cli.invoke(["--help"]) == 0
+    assert "preflight" not in "".join(set(sys.modules) - before)
+    shown = capsys.readouterr().out
+    for name in ("run", "status", "check", "migrate", "config", "tail", "sandbox", "demo"):
+        assert f"\n  {name} " in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.invoke(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("drc, version ")
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    for args in (
+        ["nosuch"],
+        ["config", "check"],
+        ["run", "-c", config],
+        ["run", "-c", config, "--all", "--site", "a"],
+        ["check", "-c", config, "--nosuch"],
+    ):
+        assert cli.invoke(args) == 2, args
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_config_check(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    assert cli.invoke(["config", "check", "-c", config]) == 0
+    assert "127.0.0.1:1" in capsys.readouterr().out
+    assert cli.invoke(["config", "check", "--json", "-c", config]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["sites"]["b"] == {"host": "127.0.0.1", "port": 2}
+    assert "hush" not in shown
+
+
+def test_config_check_reads_secrets(
+    capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DRC_TEST_PASSWORD")
+    assert cli.invoke(["config", "check", "-c", config]) == 2
+    shown = capsys.readouterr().err
+    assert "error: the password of 'u': environment variable DRC_TEST_PASSWORD is not set" in shown
+    assert "fix: set DRC_TEST_PASSWORD" in shown
+    assert cli.invoke(["config", "check", "--no-secrets", "-c", config]) == 0
+
+
+def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.invoke(["config", "schema"]) == 0
+    assert "$defs" in json.loads(capsys.readouterr().out)
+
+
+def test_a_broken_configuration_names_key_and_remedy(
+    capsys: pytest.CaptureFixture[str], config: str
+) -> None:
+    Path(config).write_text(CONFIG.replace("host =", "hots =", 1))
+    for command in (["check"], ["status"], ["migrate"], ["config", "check"]):
+        assert cli.invoke([*command, "-c", config]) == 2
+        shown = capsys.readouterr().err
+        assert "unknown key sites.a.hots" in shown
+        assert "fix: did you mean host?" in shown
+    assert cli.invoke(["run", "--all", "-c", config]) == 2
+    log = json.loads(capsys.readouterr().err)
+    assert (log["event"], log["level"]) == ("unknown key sites.a.hots", "error")
+    assert log["hint"] == "did you mean host?"
+    assert cli.invoke(["check", "--json", "-c", config]) == 2
+    body = json.loads(capsys.readouterr().out)
+    assert body["error"]["kind"] == "ConfigError"
+    assert body["exit_code"] == 2
+
+
+def test_unknown_site(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    assert cli.invoke(["check", "-c", config, "--site", "c"]) == 2
+    assert "known here: a, b" in capsys.readouterr().err
+
+
+def test_errors_become_message_and_hint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def stop() -> None:
+        raise DataError("row is gone", hint="compare", gtid="u:7", table="s.[bold]t")
+
+    monkeypatch.setattr(cli._Lazy, "get_command", lambda *_: stop)
+    assert cli.invoke(["run"]) == 3
+    shown = capsys.readouterr().err
+    assert "error: row is gone (gtid u:7, table s.[bold]t)" in shown  # markup is not obeyed
+    assert "fix: compare" in shown
+
+
+def test_error_document() -> None:
+    document = output.error_document(PreflightError("m", hint="h", site="a"))
+    assert document == {
+        "error": {"kind": "PreflightError", "message": "m", "site": "a", "hint": "h"},
+        "exit_code": 1,
+    }
+
+
+def _finding(level: str, kind: str = "server") -> Finding:
+    return Finding("a", "s", "w", "f", level, "why", "fix", kind)  # type: ignore[arg-type]
+
+
+def test_check_exit_code() -> None:
+    assert check.exit_code([_finding("ok"), _finding("warn"), _finding("info")]) == 0
+    assert check.exit_code([_finding("fail"), _finding("warn", "config")]) == 1
+    assert check.exit_code([_finding("fail", "reach")]) == 1
+    assert check.exit_code([_finding("fail"), _finding("fail", "config")]) == 2
+
+
+def test_check_with_nobody_there(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    assert cli.invoke(["check", "--json", "-c", config]) == 1
+    body = json.loads(capsys.readouterr().out)
+    assert not body["ok"]
+    found = [(f["site"], f["level"], f["kind"]) for f in body["findings"]]
+    assert found == [("a", "fail", "reach"), ("b", "fail", "reach")]
+    assert "127.0.0.1:1 is not reachable" in body["findings"][0]["found"]
+    assert "firewall" in body["findings"][0]["fix"]
+
+
+def test_status_with_nobody_there(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    assert cli.invoke(["status", "--json", "-c", config]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert not body["ok"]
+    assert [s["transactions_behind"] for s in body["streams"]] == [None, None]
+    assert "not reachable" in body["sites"]["a"]["error"]["message"]
+    assert cli.invoke(["status", "-c", config]) == 0
+    assert "a → b" in capsys.readouterr().out
+    assert status.render(body)
