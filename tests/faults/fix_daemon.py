@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drc.cli import run as drc_command
+from drc.cli import invoke as drc_command
 from drc.config import Config, load
 from drc.gtid import GtidSet, parse_uuid
 from drc.sandbox import Sandbox, fetch_tool

@@ -10,7 +10,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from drc.cli import run
+from drc.cli import invoke as run
 from drc.sandbox import Sandbox, SiteSpec
 
 pytestmark = pytest.mark.servers
