@@ -1,0 +1,6 @@
+"""Prove that two sites hold the same: every row compared, every transaction accounted for."""
+
+from drc.verify.compare import TableComparison, compare
+from drc.verify.render import render
+
+__all__ = ["TableComparison", "compare", "render"]
