@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
+from drc import mysql
 from drc.cli import invoke as drc_command
 from drc.config import Config, load
-from drc.gtid import GtidSet, parse_uuid
+from drc.gtid import GtidSet
 from drc.sandbox import Sandbox, fetch_tool
 from drc.sandbox.servers import SandboxSite
 
@@ -95,19 +97,6 @@ class Daemon:
 
     # ------------------------------------------------------------ truth, from the servers
 
-    def uuids(self) -> dict[str, bytes]:
-        return {
-            name: parse_uuid(site.query("SELECT @@server_uuid")[0][0])
-            for name, site in self.box.sites.items()
-        }
-
-    def native(self, name: str) -> GtidSet:
-        """What a site has executed and did not get from another."""
-        site = self.box.sites[name]
-        executed = GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
-        others = {uuid for other, uuid in self.uuids().items() if other != name}
-        return executed - executed.with_tag("drc") - executed.of_uuids(others)
-
     def applied(self, origin: str, target: str) -> GtidSet:
         rows = self.box.sites[target].query(
             "SELECT applied FROM drc.ledger WHERE origin = %s ORDER BY seq DESC LIMIT 1", (origin,)
@@ -120,27 +109,23 @@ class Daemon:
         A marker row at each site comes after everything written so far, as binlogs are in order.
         """
         begun = time.monotonic()
-        names = list(self.box.sites)
-        markers = {}
-        for name in names:
-            site = self.box.sites[name]
-            before = self.native(name)
-            site.query(f"REPLACE INTO `{schema}`.marker VALUES (%s, UUID())", (name,), "app")
-            markers[name] = self.native(name) - before
-        for origin in names:
-            for target in names:
-                if origin != target:
-                    self._wait(origin, target, markers[origin])
+        for origin, site in self.box.sites.items():
+            marker = str(uuid4())
+            site.query(f"REPLACE INTO `{schema}`.marker VALUES (%s, %s)", (origin, marker), "app")
+            for target in self.box.sites:
+                self._wait(schema, origin, target, marker)
         return time.monotonic() - begun
 
-    def _wait(self, origin: str, target: str, wanted: GtidSet) -> None:
+    def _wait(self, schema: str, origin: str, target: str, marker: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
-        while not wanted <= self.applied(origin, target):
-            if self._process is not None and self._process.poll() is not None:
-                raise AssertionError(f"the daemon ended: {self.tail()}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{origin} to {target} hangs at {wanted}: {self.tail()}")
-            time.sleep(_POLL_S)
+        select = f"SELECT v FROM `{schema}`.marker WHERE site = %s"
+        with self.box.sites[target].connect("root") as conn, conn.cursor() as cursor:
+            while not cursor.execute(select, (origin,)) or cursor.fetchall() != ((marker,),):
+                if self._process is not None and self._process.poll() is not None:
+                    raise AssertionError(f"the daemon ended: {self.tail()}")
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{origin} to {target} hangs: {self.tail()}")
+                time.sleep(_POLL_S)
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
@@ -257,7 +242,7 @@ def checksums(site: SandboxSite, schema: str) -> dict[str, int]:
             (schema,),
         )
     ]
-    names = ", ".join(f"`{schema}`.`{t}`" for t in tables)
+    names = ", ".join(f"`{schema}`.{mysql.quote(t)}" for t in tables)
     return {row[0]: row[1] for row in site.query(f"CHECKSUM TABLE {names}")}
 
 
