@@ -11,7 +11,7 @@ from __future__ import annotations
 
 
 class DrcError(Exception):
-    """Base of all errors; renders as ``message [stage=… gtid=… table=…] hint``."""
+    """Base of all errors; renders as ``message [stage=… gtid=… table=… key=…]. hint``."""
 
     exit_code = 1
 
@@ -24,6 +24,7 @@ class DrcError(Exception):
         stage: str = "",
         gtid: str = "",
         table: str = "",
+        key: str = "",
         errno: int = 0,
     ) -> None:
         super().__init__(message)
@@ -33,16 +34,17 @@ class DrcError(Exception):
         self.stage = stage
         self.gtid = gtid
         self.table = table
+        self.key = key
         self.errno = errno
 
     def fields(self) -> dict[str, str]:
         """Return the non-empty context fields, for logs and ``--json``."""
-        names = ("site", "stage", "gtid", "table", "hint")
+        names = ("site", "stage", "gtid", "table", "key", "hint")
         return {n: v for n in names if (v := getattr(self, n))}
 
     def __str__(self) -> str:
         where = " ".join(
-            f"{n}={v}" for n in ("site", "stage", "gtid", "table") if (v := getattr(self, n))
+            f"{n}={v}" for n in ("site", "stage", "gtid", "table", "key") if (v := getattr(self, n))
         )
         text = f"{self.message} [{where}]" if where else self.message
         return f"{text}. {self.hint}" if self.hint else text

@@ -20,6 +20,7 @@ from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
 from drc.apply.conveyor import Conveyor, Failure
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
+from drc.apply.pinpoint import find_refused
 from drc.apply.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import GtidSet
@@ -144,7 +145,18 @@ class Feeder:
             self._progress.taken_apart += 1
             self._alone = len(first.transactions)
         else:
-            raise _named(failure)
+            raise self._pinpointed(_named(failure), first)
+
+    def _pinpointed(self, error: DrcError, batch: Batch) -> DrcError:
+        """Add the table and key that the target refuses, if it still does."""
+        if isinstance(error, DataError) and _alone(batch):
+            lane, _ = self._conveyor.exclusive()
+            if refused := find_refused(lane, batch.transactions[-1], self._tables):
+                error.table, error.key = refused.table, refused.key
+                error.hint = error.hint or (
+                    "compare this row at both sites and mend it where it is wrong, then start again"
+                )
+        return error
 
     def _requeue(self, batches: list[Batch]) -> None:
         for batch in reversed(batches):
