@@ -1,0 +1,237 @@
+"""Raw transactions as people read them. Nothing that is applied ever passes through here.
+
+Rows are decoded by mysql-replication's event classes, fed with the raw events that our own reader
+cut: the library cannot follow tagged or compressed streams itself. It is no judge of values: a
+zero date, YEAR 0000 and some JSON come out differently from what the table holds. Where it gives
+up (VECTOR, partial JSON) the raw bytes are shown.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pymysql.protocol import MysqlPacket
+from pymysqlreplication.packet import BinLogPacketWrapper
+from pymysqlreplication.row_event import (
+    DeleteRowsEvent,
+    TableMapEvent,
+    UpdateRowsEvent,
+    WriteRowsEvent,
+)
+
+from drc import events as ev
+from drc.errors import DrcError
+from drc.events import TableMap
+from drc.images import column_walkers
+from drc.monitor.backlog import TAG
+from drc.transaction import Kind, RawTransaction
+
+_EVENTS = (TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)
+_KINDS = {
+    ev.WRITE_ROWS: "insert",
+    ev.UPDATE_ROWS: "update",
+    ev.DELETE_ROWS: "delete",
+    ev.WRITE_ROWS_V1: "insert",
+    ev.UPDATE_ROWS_V1: "update",
+    ev.DELETE_ROWS_V1: "delete",
+    ev.PARTIAL_UPDATE_ROWS: "partial update",
+}
+_HEX_BYTES_MAX = 512  # of what cannot be decoded; it is there to be recognised, not restored
+Change = dict[str, Any]
+
+
+class _NoConnection:
+    """The library asks its control connection for two things; both are known."""
+
+    charset = "utf8mb4"
+
+    def _get_dbms(self) -> str:
+        return "mysql"
+
+
+class Decoder:
+    """Turn the transactions of one stream, in order, into documents.
+
+    :param tables: a glob on ``schema.table``; without one, all but schema ``drc``.
+    """
+
+    def __init__(self, tables: str = "") -> None:
+        self._glob = tables
+        self._library: dict[int, Any] = {}
+        self._maps: dict[int, TableMap] = {}
+        self._broken: set[int] = set()  # table ids that the library cannot read
+
+    def document(self, transaction: RawTransaction) -> dict[str, Any] | None:
+        """Return a transaction as JSON-ready values, None when it touches no chosen table."""
+        if transaction.part == 0:
+            self._library.clear()
+            self._maps.clear()
+            self._broken.clear()
+        out: dict[str, Any] = {
+            "gtid": str(transaction.gtid),
+            "commit_us": transaction.commit_us,
+            "kind": transaction.kind.value,
+            "bytes": transaction.size,
+        }
+        if not transaction.whole:
+            out |= {"part": transaction.part, "last": transaction.last}
+        if transaction.kind is Kind.DDL:
+            query = ev.parse_query(transaction.data, *self._span(transaction, 0))
+            out |= {"schema": query.schema, "sql": query.sql.decode("utf-8", "replace")}
+            return None if self._glob and not fnmatchcase(query.schema, self._schema()) else out
+        out["replicated"] = transaction.gtid.tag == TAG
+        changes = [c for c in self._changes(transaction, out) if self._chosen(c["table"])]
+        out["changes"] = changes
+        return out if changes or not (self._glob or transaction.events) else None
+
+    def _schema(self) -> str:
+        return self._glob.partition(".")[0]
+
+    def _chosen(self, name: str) -> bool:
+        if self._glob:
+            return fnmatchcase(name, self._glob)
+        return not name.startswith("drc.")
+
+    @staticmethod
+    def _span(transaction: RawTransaction, number: int) -> tuple[int, int]:
+        at = transaction.events[number]
+        size = int(ev.u32(transaction.data, at + 9)[0])
+        return at, at + size - transaction.checksum
+
+    def _changes(self, transaction: RawTransaction, out: dict[str, Any]) -> Iterator[Change]:
+        for number in range(len(transaction.events)):
+            at, end = self._span(transaction, number)
+            event = bytes(transaction.data[at:end])
+            if event[4] == ev.TABLE_MAP:
+                name = self._learn(event)
+                if number == 0 and transaction.part == 0 and name.startswith("drc."):
+                    out["replicated"] = True
+            elif event[4] in _KINDS:
+                yield from self._rows(event)
+
+    def _learn(self, event: bytes) -> str:
+        table = ev.parse_table_map(event[ev.HEADER_BYTES :])
+        self._maps[table.table_id] = table
+        self._broken.discard(table.table_id)
+        try:
+            self._wrap(event)
+        except Exception:  # the library raises whatever its parsing runs into
+            self._broken.add(table.table_id)
+        return table.name
+
+    def _rows(self, event: bytes) -> Iterator[Change]:
+        table_id, at = ev.rows_header(event, 0)
+        table = self._maps[table_id]
+        head: Change = {"table": table.name, "change": _KINDS[event[4]]}
+        rows: list[Change] | None = None
+        if table_id not in self._broken and event[4] != ev.PARTIAL_UPDATE_ROWS:
+            with suppress(Exception):  # as above: then the bytes are shown
+                rows = [_row(r) for r in self._wrap(event).rows]
+        if rows is None:
+            with suppress(DrcError, IndexError, ValueError):
+                rows = _raw_rows(table, event, at)
+        if rows is None:
+            rows = [{"hex": event[at : at + _HEX_BYTES_MAX].hex()}]
+        for row in rows:
+            yield {**head, **row}
+
+    def _wrap(self, event: bytes) -> Any:
+        # As a driver gives it: an OK byte, and a checksum, without which the library would take the
+        # last field of a table map for one. Neither is looked at.
+        size = (len(event) + ev.CHECKSUM_BYTES).to_bytes(4, "little")
+        packet = b"\0" + event[:9] + size + event[13:] + bytes(ev.CHECKSUM_BYTES)
+        wrapper = BinLogPacketWrapper(
+            MysqlPacket(packet, "utf8"),
+            self._library,
+            _NoConnection(),
+            (8, 0, 0),
+            True,  # it has a checksum
+            _EVENTS,
+            None,
+            None,
+            None,
+            None,
+            False,
+            True,
+            False,
+            True,
+            False,
+        )
+        return wrapper.event
+
+
+def _row(row: dict[str, Any]) -> Change:
+    if "values" in row:
+        return {"row": _columns(row["values"])}
+    return {"before": _columns(row["before_values"]), "after": _columns(row["after_values"])}
+
+
+def _columns(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: readable(value) for name, value in values.items()}
+
+
+def _raw_rows(table: TableMap, event: bytes, at: int) -> list[Change]:
+    """Cut rows with our own walkers; every value is its bytes in the image.
+
+    :raises ValueError: when the images are not full.
+    """
+    columns, at = ev.lenenc(event, at)
+    update = event[4] in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
+    if event[4] == ev.PARTIAL_UPDATE_ROWS or columns != len(table.columns):
+        raise ValueError("not full images")
+    size = len(table.full_bitmap)
+    for _ in range(1 + update):
+        if event[at : at + size] not in table.full_bitmaps:
+            raise ValueError("not full images")
+        at += size
+    walkers = column_walkers(table, range(columns))
+    images: list[dict[str, str | None]] = []
+    while at < len(event):
+        at, values = walkers[event[at : at + size]](event, at)
+        images.append(
+            {
+                column.name: None if value is None else readable(value)
+                for column, value in zip(table.columns, values, strict=True)
+            }
+        )
+    if update:
+        pairs = zip(images[::2], images[1::2], strict=True)
+        return [{"before": a, "after": b, "raw": True} for a, b in pairs]
+    return [{"row": image, "raw": True} for image in images]
+
+
+def readable(value: Any) -> Any:
+    """Return a decoded value as JSON takes it: bytes as text or hex, times as ISO text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return "0x" + bytes(value[:_HEX_BYTES_MAX]).hex()
+    if isinstance(value, dict):
+        return {str(_inner(k)): _inner(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(str(readable(v)) for v in value)
+    if isinstance(value, list | tuple):
+        return [_inner(v) for v in value]
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal | datetime.timedelta):
+        return str(value)
+    return repr(value)
+
+
+def _inner(value: Any) -> Any:
+    """Return a value inside a JSON document: its strings come as bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return readable(value)
+
+
+def one_line(value: Any) -> str:
+    """Return a value for a terminal: control characters are escaped, whatever a row holds."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,50 @@
+"""Follow one site's binlog for people to read. Edge; it writes nothing and moves no position."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from drc import mysql
+from drc.config import Config
+from drc.gtid import GtidSet
+from drc.monitor.rows import Decoder
+from drc.source.dump import reads, start_dump
+from drc.source.framing import Framer
+from drc.transaction import RawTransaction
+
+
+def follow(config: Config, site: str, start: str, tables: str) -> Iterator[dict[str, Any]]:
+    """Yield transactions of a site's binlog as documents, for ever.
+
+    :param start: ``now``, ``earliest``, or the GTID set that is already known.
+    :param tables: as :class:`drc.monitor.rows.Decoder` takes it.
+    :raises DrcError: the site, its account or its binlog refuse.
+    """
+    settings = config.site(site)
+    batch: list[RawTransaction] = []
+    with contextlib.ExitStack() as stack:
+        conn = mysql.connect(settings, settings.source, site_name=site)
+        stack.callback(conn._force_close)  # type: ignore[attr-defined]
+        decoder, framer = Decoder(tables), Framer(batch.extend)
+        sock = start_dump(
+            conn,
+            _known(mysql.server_facts(conn), start),
+            server_id=config.dump_server_id(site, "tail"),
+            stream=f"tail-{uuid.uuid4()}",  # several may look at once
+            heartbeat_s=config.source.heartbeat_s,
+        )
+        for data in reads(sock):
+            framer.feed(data)
+            for transaction in batch:
+                if document := decoder.document(transaction):
+                    yield document
+            batch.clear()
+
+
+def _known(facts: mysql.ServerFacts, start: str) -> GtidSet:
+    if start == "now":
+        return facts.gtid_executed
+    return facts.gtid_purged if start == "earliest" else GtidSet.parse(start)
