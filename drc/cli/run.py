@@ -123,7 +123,9 @@ def _only_daemon(config: Config, site: str, stop: threading.Event) -> Iterator[N
 
     settings = config.site(site)
     try:
-        conn = mysql.connect(settings, settings.applier, site_name=site)
+        conn = mysql.connect(
+            settings, settings.applier, site_name=site, read_timeout=_LOCK_WAIT_S * 6
+        )
     except TransientError:
         yield  # the streams wait for the server, and the ledger guards them
         return

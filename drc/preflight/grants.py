@@ -15,8 +15,6 @@ _TABLE = re.compile(r"`((?:[^`]|``)*)`\.`((?:[^`]|``)*)`$")
 
 ROWS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 DDL = frozenset({"CREATE", "ALTER", "DROP", "INDEX", "REFERENCES"})
-# Needed only when such objects are created; their definers need SET_ANY_DEFINER as well.
-DDL_OBJECTS = frozenset({"CREATE VIEW", "CREATE ROUTINE", "ALTER ROUTINE", "TRIGGER", "EVENT"})
 TOO_MUCH = frozenset({"SUPER", "ALL PRIVILEGES"})
 
 
