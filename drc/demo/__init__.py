@@ -1,0 +1,1 @@
+"""The demo: a marketplace written at two sites at once, replicated live, compared at the end."""

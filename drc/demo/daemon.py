@@ -1,0 +1,111 @@
+"""The daemon under demonstration: ``drc run --all`` as a user would start it. Edge."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from drc.config import Config, load
+from drc.errors import DataError, DrcError, TransientError
+from drc.state.store import Store
+
+_STOP_S = 45.0  # its own deadline for draining, and some
+_LOG_TAIL = 1500
+
+
+class Daemon:
+    """``drc run --all`` over one configuration; ends when this process does.
+
+    ``log`` is the file that it writes to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config: Config = load(path)
+        self.log = path.parent / "daemon.log"
+        self._store = Store(self.config.state_url, self.config.state_password())
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: int | None = None
+
+    def migrate(self) -> None:
+        """Run ``drc migrate``.
+
+        :raises TransientError: it failed, with what it said.
+        """
+        command = [sys.executable, "-m", "drc.cli", "migrate", "-c", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TransientError(f"drc migrate: {(done.stdout + done.stderr).strip()}")
+
+    def start(self) -> None:
+        """Start it; its log begins anew."""
+        for file in self.path.parent.glob("*.state.db*"):
+            file.unlink()  # hints of an earlier run would be taken for this one's
+        reading, self._pipe = os.pipe()
+        command = [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(self.path)]
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen(
+                [*command, "--parent-pipe", str(reading)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(reading,),
+                start_new_session=True,  # ^C is ours: we stop it when all is counted
+            )
+        os.close(reading)
+
+    def streams(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return what each stream last said of itself, by (origin, target)."""
+        return {
+            (stream["origin"], stream["target"]): {**stream, "saved_us": status["saved_us"]}
+            for status in self._store.statuses().values()
+            for stream in status["streams"]
+        }
+
+    def check(self) -> None:
+        """Raise if it has ended, or one of its streams has stopped for good.
+
+        :raises DrcError: what stopped it.
+        """
+        assert self._process is not None
+        for stream in self.streams().values():
+            error = stream["error"]
+            if stream["state"] == "stopped" and error:
+                raise DataError(
+                    f"{stream['origin']} → {stream['target']} stopped: {error['message']}",
+                    gtid=error.get("gtid", ""),
+                    table=error.get("table", ""),
+                    hint=f"the log is {self.log}; `drc demo --fresh` starts over",
+                )
+        if self._process.poll() is not None:
+            raise _ended(self._process.returncode, self.log)
+
+    def stop(self) -> int:
+        """Let it drain and end; return its exit code, 0 when it never ran."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+        return code
+
+
+def _ended(code: int, log: Path) -> DrcError:
+    tail = log.read_text(errors="replace")[-_LOG_TAIL:].strip()
+    return TransientError(
+        f"the daemon ended with code {code}: {tail}",
+        stage="demo",
+        hint=f"the log is {log}; `drc demo --fresh` starts over",
+    )
