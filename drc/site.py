@@ -13,7 +13,7 @@ import time
 from typing import Any, Protocol
 
 from drc.config import Config
-from drc.errors import DrcError
+from drc.errors import DrcError, InvariantError
 from drc.stream import Stream
 
 _SNAPSHOT_S = 1.0
@@ -42,6 +42,9 @@ def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> 
             stream.run()
         except DrcError as error:
             errors.append(error)
+        except BaseException as error:
+            errors.append(InvariantError(f"stream {stream.name} broke: {error!r}", site=site))
+            raise
 
     threads = [threading.Thread(target=body, args=(s,), name=s.name) for s in streams]
     for thread in threads:

@@ -81,6 +81,20 @@ def resume_set(
     return applied | purged
 
 
+def _start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
+    """Return what a new stream takes for applied; pure.
+
+    :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
+        other sites is left out.
+    """
+    if start == "now":
+        return executed
+    if start == "earliest":
+        return GtidSet()
+    given = GtidSet.parse(start)
+    return given - given.of_uuids(foreign)
+
+
 class Stream:
     """Replicate from ``origin`` to ``target`` until told to stop.
 
@@ -244,12 +258,7 @@ class _Session:
         facts = mysql.server_facts(source)
         state = ledger.read(control, self._origin)
         if state is None:
-            start = self._config.replicate.start
-            applied = (
-                facts.gtid_executed
-                if start == "now"
-                else (GtidSet() if start == "earliest" else GtidSet.parse(start))
-            )
+            applied = _start_set(self._config.replicate.start, facts.gtid_executed, foreign)
             state = ledger.create(control, self._origin, applied)
         executed = resume_set(state.applied, facts.gtid_executed, facts.gtid_purged, foreign)
         self._progress.resumed(executed)

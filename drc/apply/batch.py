@@ -18,6 +18,9 @@ from drc.events import Buffer, u32
 from drc.gtid import GtidSet
 from drc.transaction import Kind, RawTransaction
 
+# Looked up for every transaction: a module's name is found faster than an enum's member.
+_ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED
+
 
 @dataclass(slots=True)
 class Batch:
@@ -117,8 +120,9 @@ class Batcher:
         size = native = 0
         while queue and native < limit and size < self._bytes_max:
             transaction = queue[0]
-            if transaction.kind is not Kind.SKIPPED:
-                if transaction.kind is not Kind.ROWS or not transaction.whole:
+            kind = transaction.kind
+            if kind is not _SKIPPED:
+                if kind is not _ROWS or not transaction.last or transaction.part:
                     break
                 if not (net and self._net_rows and self._net.add(transaction)):
                     self._net.clear()
@@ -155,14 +159,15 @@ class Batcher:
         return self._decide([transaction]), str(self.decided)
 
     def _decide(self, transactions: list[RawTransaction]) -> str:
-        batch = GtidSet()
+        batch, decided = GtidSet(), self.decided
         for transaction in transactions:
-            self.decided.add(transaction.gtid)
-            for gtid in transaction.also:
-                self.decided.add(gtid)
+            gtid = transaction.gtid
+            decided.add(gtid)
+            if transaction.kind is not _SKIPPED:
                 batch.add(gtid)
-            if transaction.kind is not Kind.SKIPPED:
-                batch.add(transaction.gtid)
+            for prepared in transaction.also:
+                decided.add(prepared)
+                batch.add(prepared)
         return str(batch)
 
 

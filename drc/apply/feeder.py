@@ -31,6 +31,7 @@ from drc.transaction import Kind, RawTransaction
 _LOCK_ERRNOS = frozenset({1205, 1213, 3572})
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+_SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
 _XA_BYTES_MAX = 64 << 20
 
 
@@ -95,6 +96,9 @@ class Feeder:
             self._settle()
 
     def _admit(self, transactions: list[RawTransaction]) -> None:
+        if all(t.kind in _SIMPLE for t in transactions):
+            self._pending.extend(transactions)
+            return
         for transaction in transactions:
             if (admitted := self._prepared.admit(transaction)) is not None:
                 self._pending.append(admitted)

@@ -21,7 +21,7 @@ import pymysql
 from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
 
-from drc.errors import DataError, DrcError, InvariantError
+from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer
 from drc.mysql import translate
 
@@ -68,10 +68,12 @@ class Lane:
         if events:
             self._reply()
         if changed != 1:
-            raise InvariantError(
-                "the ledger row of this batch is not as we left it: another applier is at work",
+            # Mostly a commit of our own past: the daemon was killed with it under way, and it
+            # came through after we had read the ledger. It is read again.
+            raise TransientError(
+                "the ledger is not as we read it: another applier is or was at work",
                 stage="apply",
-                hint="run one daemon for each site; see `drc status`",
+                hint="if this repeats, two daemons replicate into this site: stop one",
             )
 
     def apply(self, events: Sequence[Buffer]) -> None:

@@ -26,7 +26,7 @@ from isal.isal_zlib import crc32
 
 from drc import events as ev
 from drc.errors import DataError, InvariantError, PreflightError, TransientError, from_errno
-from drc.events import GtidEvent, lenenc, parse_gtid, u16, u32
+from drc.events import Stamp, lenenc, parse_gtid, u16, u32
 from drc.transaction import Kind, RawTransaction
 
 _PACKET_MAX = 0xFFFFFF  # a longer payload continues in the next packet
@@ -69,7 +69,7 @@ class Framer:
 
     def _reset(self) -> None:
         """Forget the transaction that has just ended; none is open."""
-        self._gtid: GtidEvent | None = None
+        self._gtid: Stamp | None = None
         self._start = 0  # of its first event; negative when that lies before the buffer
         self._events: list[int] = []
         self._part = 0
@@ -117,9 +117,7 @@ class Framer:
             if (kind == 19 or 30 <= kind <= 32) and gtid and end - start <= stream_bytes:
                 events.append(at)
             elif kind == 16 and gtid and self._plain:
-                out.append(
-                    RawTransaction(gtid.gtid, gtid.commit_us, buf, events, end - start, checksum)
-                )
+                out.append(RawTransaction(gtid[0], gtid[1], buf, events, end - start, checksum))
                 gtid, events = None, []
             elif kind == 33 and gtid is None:
                 gtid, start, self._begun = parse_gtid(buf, at), at, False
@@ -158,8 +156,8 @@ class Framer:
         if self._gtid is None:
             raise _outside(ev.XID)
         transaction = RawTransaction(
-            self._gtid.gtid,
-            self._gtid.commit_us,
+            self._gtid[0],
+            self._gtid[1],
             buf,
             self._events,
             end - self._start,
@@ -185,8 +183,8 @@ class Framer:
         self._plain = False
         out.append(
             RawTransaction(
-                self._gtid.gtid,
-                self._gtid.commit_us,
+                self._gtid[0],
+                self._gtid[1],
                 buf,
                 self._events,
                 end - self._start,
@@ -298,7 +296,7 @@ class Framer:
         self._checksum = 4 if algorithm else 0
 
     def _name(self) -> str:
-        return str(self._gtid.gtid) if self._gtid else ""
+        return str(self._gtid[0]) if self._gtid else ""
 
     # ------------------------------------------------------------ compressed payloads
 
@@ -413,7 +411,7 @@ class _LargeEvent:
 class _Unwrapped:
     """Group the inner events of a payload, in parts when they are large."""
 
-    def __init__(self, gtid: GtidEvent, size: int, stream_bytes: int) -> None:
+    def __init__(self, gtid: Stamp, size: int, stream_bytes: int) -> None:
         self._gtid = gtid
         self._size = size
         self._stream_bytes = stream_bytes
@@ -444,7 +442,7 @@ class _Unwrapped:
                 raise DataError(
                     f"binlog event of type {kind} inside a compressed transaction",
                     stage="read",
-                    gtid=str(self._gtid.gtid),
+                    gtid=str(self._gtid[0]),
                     hint="upgrade drc",
                 )
             at = end
@@ -460,7 +458,7 @@ class _Unwrapped:
                 "a statement inside a compressed transaction is not supported: "
                 + sql[:60].decode("utf-8", "replace"),
                 stage="read",
-                gtid=str(self._gtid.gtid),
+                gtid=str(self._gtid[0]),
                 hint="run it with binlog_transaction_compression = OFF",
             )
 
@@ -468,8 +466,8 @@ class _Unwrapped:
         size = self._size if last and not self._part else len(buf)
         out.append(
             RawTransaction(
-                self._gtid.gtid,
-                self._gtid.commit_us,
+                self._gtid[0],
+                self._gtid[1],
                 buf,
                 self._events,
                 size,
@@ -490,7 +488,7 @@ class _Unwrapped:
     def finish(self) -> None:
         if not self._ended:
             raise InvariantError(
-                "a compressed transaction does not end with its payload", gtid=str(self._gtid.gtid)
+                "a compressed transaction does not end with its payload", gtid=str(self._gtid[0])
             )
 
 
