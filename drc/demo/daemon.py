@@ -32,10 +32,12 @@ class Daemon:
         self._pipe: int | None = None
 
     def migrate(self) -> None:
-        """Run ``drc migrate``.
+        """Run ``drc migrate``, with a new checkpoint store.
 
         :raises TransientError: it failed, with what it said.
         """
+        for file in self.path.parent.glob("*.state.db*"):
+            file.unlink()  # hints of an earlier run would be taken for this one's
         command = [sys.executable, "-m", "drc.cli", "migrate", "-c", str(self.path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -43,8 +45,6 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; its log begins anew."""
-        for file in self.path.parent.glob("*.state.db*"):
-            file.unlink()  # hints of an earlier run would be taken for this one's
         reading, self._pipe = os.pipe()
         command = [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(self.path)]
         with open(self.log, "wb") as log:

@@ -1,0 +1,151 @@
+"""The demo on a screen: a live table while it runs, the account of it at the end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from drc.monitor.progress import percentile
+from drc.verify.audit import Audit
+
+_BARS = "▁▂▃▄▅▆▇█"
+_BARS_SHOWN = 32
+_WINDOW_S = 2.0
+
+
+class Rate:
+    """A counter's growth per second over the last two seconds."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, total: int) -> None:
+        """Note the counter at a moment in seconds; the same moment twice counts once."""
+        if not self._points or now > self._points[-1][0]:
+            self._points.append((now, total))
+        while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
+            self._points.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """Return the growth; 0 before there are two points."""
+        if len(self._points) < 2:
+            return 0.0
+        (begin, first), (end, last) = self._points[0], self._points[-1]
+        return (last - first) / (end - begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Lags of one direction in microseconds, and how many were measured."""
+
+    last: int
+    p50: int
+    p99: int
+    max: int
+    samples: int
+
+    @classmethod
+    def of(cls, lags_us: Sequence[int]) -> Lag:
+        """Sum up lags, oldest first."""
+        ordered = sorted(lags_us)
+        return cls(
+            lags_us[-1] if lags_us else 0,
+            percentile(ordered, 0.5),
+            percentile(ordered, 0.99),
+            ordered[-1] if ordered else 0,
+            len(ordered),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One direction at one moment."""
+
+    name: str
+    state: str
+    written_per_s: float
+    applied_per_s: float
+    written: int
+    lags_us: Sequence[int]
+    reads: int
+    torn: int
+
+
+def milliseconds(us: int) -> str:
+    """Return a duration as people read it."""
+    return f"{us / 1000:,.1f} ms"
+
+
+def bars(lags_us: Sequence[int]) -> str:
+    """Return the newest lags as a row of bars; the highest is the longest of these."""
+    shown = lags_us[-_BARS_SHOWN:]
+    top = max(shown, default=0) or 1
+    return "".join(_BARS[min(len(_BARS) - 1, lag * len(_BARS) // (top + 1))] for lag in shown)
+
+
+def live(rows: Sequence[Row], left_s: float) -> Table:
+    """Return the moment as a table."""
+    out = Table(title=f"both sites are being written, {left_s:.0f} s left", title_justify="left")
+    for column in ("direction", "state"):
+        out.add_column(column)
+    for column in ("written/s", "applied/s", "lag", "p50", "p99"):
+        out.add_column(column, justify="right", min_width=9)
+    out.add_column("lag, newest right", min_width=_BARS_SHOWN)
+    out.add_column("half transactions seen", justify="right")
+    for row in rows:
+        lag = Lag.of(row.lags_us)
+        out.add_row(
+            row.name,
+            Text(row.state, style="green" if row.state == "running" else "yellow"),
+            f"{row.written_per_s:,.0f}",
+            f"{row.applied_per_s:,.0f}",
+            *(milliseconds(us) for us in (lag.last, lag.p50, lag.p99)),
+            Text(bars(row.lags_us), style="cyan"),
+            Text(f"{row.torn} of {row.reads}", style="bold red" if row.torn else ""),
+        )
+    return out
+
+
+def line(row: Row) -> str:
+    """Return the moment of one direction as a line, for logs."""
+    lag = Lag.of(row.lags_us)
+    return (
+        f"  {row.name}  {row.state}  written {row.written_per_s:,.0f}/s"
+        f"  applied {row.applied_per_s:,.0f}/s  lag {milliseconds(lag.last)}"
+        f"  p50 {milliseconds(lag.p50)}  p99 {milliseconds(lag.p99)}"
+    )
+
+
+def account(audit: Audit, lags: dict[tuple[str, str], Lag]) -> Group:
+    """Return the summary of all directions, and the GTIDs that went wrong below it."""
+    out = Table(box=None, pad_edge=False, header_style="dim")
+    out.add_column("direction")
+    for column in (
+        "transactions", "arrived", "in batches", "missing", "twice", "bounced",
+        "lag p50", "p99", "max",
+    ):  # fmt: skip
+        out.add_column(column, justify="right")
+    wrong: list[Text] = []
+    for d in audit.directions:
+        lag = lags[d.origin, d.target]
+        faults = {"missing": d.missing, "twice": d.twice, "bounced": d.bounced}
+        out.add_row(
+            f"{d.origin} → {d.target}",
+            f"{d.required:,}",
+            f"{d.arrived:,}",
+            f"{d.batches:,}",
+            *(Text("some" if v else "0", style="bold red" if v else "") for v in faults.values()),
+            *(milliseconds(us) for us in (lag.p50, lag.p99, lag.max)),
+        )
+        wrong += [
+            Text(f"  {d.origin} → {d.target} {what}: {gtids}", style="red")
+            for what, gtids in {**faults, "in no binlog": d.unknown}.items()
+            if gtids
+        ]
+    return Group(out, *wrong)
