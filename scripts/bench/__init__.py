@@ -1,0 +1,1 @@
+"""What ``make bench`` measures: one source, MySQL's own replica and ``drc``, side by side."""

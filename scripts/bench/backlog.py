@@ -1,0 +1,126 @@
+"""One backlog, applied by the native replica and then by ``drc``. A loop.
+
+1. Both start from equal tables, stopped, and apply the same binlog of the same source.
+2. Native is timed from ``START REPLICA`` until its ``gtid_executed`` has all; ``drc`` until the
+   target's ledger has all, from two beginnings: the process's, and its first connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.daemon import Daemon
+from bench.meter import Meter
+from bench.servers import Servers
+
+_US = 1_000_000
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What one case found; CPU in microseconds per transaction.
+
+    ``drc_s`` begins at the daemon's first connection, as native's begins at START REPLICA with
+    the server up; ``drc_process_s`` begins at the start of its process, Python's included.
+    """
+
+    case: str
+    transactions: int
+    native_s: float
+    drc_s: float
+    drc_process_s: float
+    python_us: float
+    python_startup_ms: float
+    native_target_us: float
+    drc_target_us: float
+    native_source_us: float
+    drc_source_us: float
+    rows_in: int
+    rows_applied: int
+    batches: int
+    native_others_share: float
+    drc_others_share: float
+
+    @property
+    def ratio(self) -> float:
+        """Return how many times as fast as native, from the first connection on."""
+        return self.native_s / self.drc_s
+
+    @property
+    def ratio_process(self) -> float:
+        """Return the same from the start of the process on."""
+        return self.native_s / self.drc_process_s
+
+    @property
+    def target_share(self) -> float:
+        """Return the target's CPU as a share of the native replica's."""
+        return self.drc_target_us / self.native_target_us
+
+    @property
+    def netted_share(self) -> float:
+        """Return the share of rows that netting removed."""
+        return 1 - self.rows_applied / self.rows_in if self.rows_in else 0.0
+
+
+def measure(
+    servers: Servers, case: str, load: Callable[[], None], say: Callable[[str], None]
+) -> Backlog:
+    """Write a backlog with ``load`` and let each apply it.
+
+    :param say: is told what is going on.
+    :raises RuntimeError: one of the two broke.
+    """
+    say(f"{case}: writing the backlog")
+    before = servers.executed(servers.s)
+    load()
+    transactions = len(servers.executed(servers.s)) - len(before)
+    say(f"{case}: the native replica applies {transactions:,} transactions")
+    native = _native(servers)
+    say(f"{case}: drc applies {transactions:,} transactions")
+    return Backlog(case, transactions, **(native(transactions) | _drc(servers)(transactions)))
+
+
+_Figures = Callable[[int], dict[str, float]]
+
+
+def _native(servers: Servers) -> _Figures:
+    assert servers.s.pid
+    assert servers.r.pid
+    with servers.alone(servers.r):
+        meter = Meter(source=servers.s.pid, target=servers.r.pid)
+        servers.start_replica()
+        servers.wait_replica()
+        usage = meter.read()
+        servers.stop_replica()
+    return lambda n: {
+        "native_s": usage.wall_s,
+        "native_target_us": usage.cpu_s["target"] / n * _US,
+        "native_source_us": usage.cpu_s["source"] / n * _US,
+        "native_others_share": usage.others_share,
+    }
+
+
+def _drc(servers: Servers) -> _Figures:
+    assert servers.s.pid
+    assert servers.t.pid
+    with servers.alone(servers.t):
+        meter = Meter(source=servers.s.pid, target=servers.t.pid)
+        with Daemon(servers) as daemon:
+            daemon.wait_applied()
+            ended = time.monotonic()
+            usage = meter.read(daemon=(daemon.pid, 0.0))
+            snapshot = daemon.stop()
+    return lambda n: {
+        "drc_s": ended - daemon.started_at,
+        "drc_process_s": ended - meter.started,
+        "python_us": (usage.cpu_s["daemon"] - daemon.startup_cpu_s) / n * _US,
+        "python_startup_ms": daemon.startup_cpu_s * 1000,
+        "drc_target_us": usage.cpu_s["target"] / n * _US,
+        "drc_source_us": usage.cpu_s["source"] / n * _US,
+        "rows_in": snapshot.get("rows_in", 0),
+        "rows_applied": snapshot.get("rows_applied", 0),
+        "batches": snapshot.get("batches", 0),
+        "drc_others_share": usage.others_share,
+    }

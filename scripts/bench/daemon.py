@@ -1,0 +1,110 @@
+"""The daemon under test: ``drc run --site t`` in a process of its own, as in production. Edge.
+
+1. Nothing of it runs in the bench's process; its CPU is its own.
+2. "Started" is its log line at the moment when Python has loaded everything, the servers are
+   checked and the stream's first connection is about to be made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.meter import cpu_s
+from bench.servers import Servers
+from drc.apply import ledger
+from drc.gtid import GtidSet
+from drc.state.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+_POLL_S = 0.01  # a select on eight rows: about 1 % of a core of the target
+_CATCH_UP_S = 1800.0
+_STOP_S = 60.0
+
+
+class Daemon:
+    """A running daemon; a context manager that ends it."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._said: deque[str] = deque(maxlen=30)
+        self._started = threading.Event()
+        self.started_at = self.startup_cpu_s = 0.0
+        program = (sys.executable, "-m", "drc.cli", "run")
+        self.process = subprocess.Popen(
+            [*program, "--site", "t", "-c", str(servers.config_path)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    def _listen(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            if not self._started.is_set() and "daemon started" in line:
+                self.started_at = time.monotonic()
+                with contextlib.suppress(OSError):
+                    self.startup_cpu_s = cpu_s(self.pid)
+                self._started.set()
+            self._said.append(line.rstrip())
+
+    def wait_applied(self) -> None:
+        """Wait until the target's ledger has everything that the source has now.
+
+        :raises RuntimeError: the daemon ended, with what it said; or it takes too long.
+        """
+        wanted = self._servers.executed(self._servers.s)
+        deadline = time.monotonic() + _CATCH_UP_S
+        with self._servers.t.connect("root") as conn:
+            while not self._has(conn, wanted):
+                if self.process.poll() is not None:
+                    self._listener.join(1)
+                    raise RuntimeError("the daemon ended:\n" + "\n".join(self._said))
+                if time.monotonic() > deadline:
+                    raise RuntimeError("drc does not catch up:\n" + "\n".join(self._said))
+                time.sleep(_POLL_S)
+
+    @staticmethod
+    def _has(conn: Any, wanted: GtidSet) -> bool:
+        state = ledger.read(conn, "s")
+        return state is not None and wanted <= state.applied
+
+    def stop(self) -> dict[str, Any]:
+        """End it; return the last status snapshot of its stream."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._listener.join(1)
+        statuses = Store(self._servers.config.state_url).statuses()
+        streams = statuses.get("t", {}).get("streams", [])
+        return streams[0] if streams else {}

@@ -1,0 +1,219 @@
+"""Figures against goals, as a table, sentences and JSON. Pure but for printing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.backlog import Backlog
+from bench.lag import RATE, Lag
+
+RATIO_GOALS = {"default": 4.0, "uniform": 3.5}
+PYTHON_US_GOAL = 40.0
+TARGET_SHARE_GOAL = 1 / 3
+LAG_EXTRA_MS_GOAL = 10.0
+_NOISE_SHARE = 0.10  # of the machine, taken by others
+_RATE_SHARE = 0.95  # of the wanted rate; below, the machine is too slow for a judgement
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One figure beside its goal, in a sentence."""
+
+    figure: str
+    value: float
+    goal: float
+    met: bool
+    text: str
+
+
+@dataclass
+class Report:
+    """Everything that one run found."""
+
+    machine: dict[str, Any]
+    backlogs: list[Backlog] = field(default_factory=list)
+    lag: dict[str, Lag] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def identical(self) -> bool:
+        """Return whether every table is the same on all three servers."""
+        return bool(self.tables) and all(table["identical"] for table in self.tables)
+
+    def verdicts(self) -> list[Verdict]:
+        """Return each figure that has a goal."""
+        out = [v for b in self.backlogs for v in _of_backlog(b)]
+        if len(self.lag) == 2:
+            out.append(_of_lag(self.lag["native"], self.lag["drc"]))
+        return out
+
+    def noise(self) -> float:
+        """Return the largest share of the machine that others took in a measurement."""
+        shares = [s for b in self.backlogs for s in (b.native_others_share, b.drc_others_share)]
+        return max([*shares, *(lag.others_share for lag in self.lag.values()), 0.0])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, JSON-ready; units are in the names."""
+        derived = ("ratio", "ratio_process", "target_share", "netted_share")
+        return {
+            "machine": self.machine,
+            "backlogs": [
+                dataclasses.asdict(b) | {name: getattr(b, name) for name in derived}
+                for b in self.backlogs
+            ],
+            "lag": {name: dataclasses.asdict(lag) for name, lag in self.lag.items()},
+            "verdicts": [dataclasses.asdict(v) for v in self.verdicts()],
+            "others_share_max": self.noise(),
+            "tables": self.tables,
+            "identical": self.identical,
+        }
+
+
+def _of_backlog(b: Backlog) -> list[Verdict]:
+    out = []
+    if goal := RATIO_GOALS.get(b.case):
+        text = (
+            f"drc applied the {b.case} backlog {b.ratio:.2f} times as fast as the native replica"
+            f" ({b.ratio_process:.2f} with Python's start); goal: at least {goal:g}"
+        )
+        out.append(Verdict(f"{b.case}.ratio", b.ratio, goal, b.ratio >= goal, text))
+    text = (
+        f"the daemon took {b.python_us:.1f} µs of CPU per {b.case} transaction;"
+        f" goal: at most {PYTHON_US_GOAL:g}"
+    )
+    met = b.python_us <= PYTHON_US_GOAL
+    out.append(Verdict(f"{b.case}.python_us", b.python_us, PYTHON_US_GOAL, met, text))
+    text = (
+        f"the target server took {b.target_share:.0%} of the native replica's CPU for a"
+        f" {b.case} transaction; goal: at most a third"
+    )
+    met = b.target_share <= TARGET_SHARE_GOAL
+    out.append(Verdict(f"{b.case}.target_share", b.target_share, TARGET_SHARE_GOAL, met, text))
+    return out
+
+
+def _of_lag(native: Lag, drc: Lag) -> Verdict:
+    extra = drc.p99_ms - native.p99_ms
+    text = (
+        f"at {RATE:,} trx/s the p99 lag of drc was {drc.p99_ms:.1f} ms, native's"
+        f" {native.p99_ms:.1f} ms; goal: at most {LAG_EXTRA_MS_GOAL:g} ms more"
+    )
+    met = extra <= LAG_EXTRA_MS_GOAL
+    return Verdict("lag.p99_extra_ms", extra, LAG_EXTRA_MS_GOAL, met, text)
+
+
+# ------------------------------------------------------------ for people
+
+
+def show(report: Report, console: Console) -> None:
+    """Print tables and sentences."""
+    if report.backlogs:
+        console.print(_backlog_table(report.backlogs))
+        console.print(
+            "From the first connection: the daemon is loaded and the stream connects, as START"
+            " REPLICA does on a running server.\nFrom process start: Python's start and the check"
+            " of both servers included. CPU does not count Python's start, given in its own row.",
+            style="dim",
+        )
+    if report.lag:
+        console.print(_lag_table(report.lag))
+        console.print(
+            "One after the other, the idle server frozen; same writer and same observer.",
+            style="dim",
+        )
+    for verdict in report.verdicts():
+        word = "[green]ok    [/]" if verdict.met else "[bold red]missed[/]"
+        console.print(f"{word} {verdict.text}", highlight=False)
+    _show_tables(report, console)
+    for name, lag in report.lag.items():
+        if lag.transactions_per_s < _RATE_SHARE * RATE:
+            console.print(
+                f"[yellow]note[/]   the source reached only {lag.transactions_per_s:,.0f} of"
+                f" {RATE:,} trx/s while {name} was measured: its lag is not comparable",
+                highlight=False,
+            )
+    if report.noise() > _NOISE_SHARE:
+        console.print(
+            f"[yellow]note[/]   other processes took up to {report.noise():.0%} of this machine"
+            " during a measurement: run again when it is quiet",
+            highlight=False,
+        )
+
+
+def _show_tables(report: Report, console: Console) -> None:
+    if report.identical:
+        by_rows = sum(not table["checksums_equal"] for table in report.tables)
+        how = "CHECKSUM TABLE" + (f", {by_rows} of them row by row" if by_rows else "")
+        console.print(
+            f"[green]ok    [/] all {len(report.tables)} tables are identical on source, native"
+            f" replica and target ({how})",
+            highlight=False,
+        )
+    for table in report.tables:
+        if not table["identical"]:
+            console.print(f"[bold red]DIFFERS[/] {table['table']}: {table['checksums']}")
+
+
+def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    grid.add_column("")
+    for name in columns:
+        grid.add_column(name, justify="right")
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def _backlog_table(found: Sequence[Backlog]) -> Table:
+    rows = [
+        ("transactions", *(f"{b.transactions:,}" for b in found)),
+        ("native replica, trx/s", *(f"{b.transactions / b.native_s:,.0f}" for b in found)),
+        (
+            "drc, trx/s from the first connection",
+            *(f"{b.transactions / b.drc_s:,.0f}" for b in found),
+        ),
+        (
+            "drc, trx/s from process start",
+            *(f"{b.transactions / b.drc_process_s:,.0f}" for b in found),
+        ),
+        ("ratio, first connection", *(f"{b.ratio:.2f}" for b in found)),
+        ("ratio, process start", *(f"{b.ratio_process:.2f}" for b in found)),
+        ("native wall, s", *(f"{b.native_s:.2f}" for b in found)),
+        (
+            "drc wall, s: first connection / process",
+            *(f"{b.drc_s:.2f} / {b.drc_process_s:.2f}" for b in found),
+        ),
+        ("Python CPU, µs/trx", *(f"{b.python_us:.1f}" for b in found)),
+        ("Python's start, CPU ms, once", *(f"{b.python_startup_ms:.0f}" for b in found)),
+        ("native replica's CPU, µs/trx", *(f"{b.native_target_us:.1f}" for b in found)),
+        ("drc target's CPU, µs/trx", *(f"{b.drc_target_us:.1f}" for b in found)),
+        ("drc target / native replica", *(f"{b.target_share:.0%}" for b in found)),
+        ("rows removed by netting", *(f"{b.netted_share:.1%}" for b in found)),
+        (
+            "machine taken by others, native / drc",
+            *(f"{b.native_others_share:.0%} / {b.drc_others_share:.0%}" for b in found),
+        ),
+    ]
+    return _grid("Backlog", [b.case for b in found], rows)
+
+
+def _lag_table(found: dict[str, Lag]) -> Table:
+    lags = list(found.values())
+    rows = [
+        ("canaries", *(f"{lag.samples:,}" for lag in lags)),
+        ("trx/s", *(f"{lag.transactions_per_s:,.0f}" for lag in lags)),
+        ("p50, ms", *(f"{lag.p50_ms:.1f}" for lag in lags)),
+        ("p90, ms", *(f"{lag.p90_ms:.1f}" for lag in lags)),
+        ("p99, ms", *(f"{lag.p99_ms:.1f}" for lag in lags)),
+        ("max, ms", *(f"{lag.max_ms:.1f}" for lag in lags)),
+        ("target server's CPU, µs/trx", *(f"{lag.target_us:.0f}" for lag in lags)),
+        ("Python CPU, µs/trx", *(f"{lag.python_us:.0f}" for lag in lags)),
+        ("machine taken by others", *(f"{lag.others_share:.0%}" for lag in lags)),
+    ]
+    return _grid(f"Commit to visible at {RATE:,} trx/s", list(found), rows)

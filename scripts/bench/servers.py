@@ -1,0 +1,148 @@
+"""The three servers: source ``s``, native replica ``r``, and ``t``, the target of ``drc``. Edge.
+
+1. ``r`` has the server's defaults with four workers; ``t`` the same settings and no replica.
+2. While one of ``r`` and ``t`` is measured the other is frozen (SIGSTOP), so its flushing and
+   purging disturb nobody. It is thawed whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.meter import cpu_s
+from drc import config as configuration
+from drc.gtid import GtidSet
+from drc.sandbox import Sandbox, SandboxSite, SiteSpec
+from drc.state.migrate import migrate_site
+
+WORKERS = 4
+_CATCH_UP_S = 1800
+_QUIET_SHARE = 0.03  # of one core
+_QUIET_MAX_S = 60.0
+_QUIET_STEP_S = 0.5
+SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "drc")
+
+
+class Servers:
+    """The servers of one bench run; a context manager that leaves nothing behind."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._box = Sandbox(folder, die_with_parent=True)
+        self._box.down(purge=True)  # what a killed run left
+        self._box.up([SiteSpec(name) for name in "srt"], say=say)
+        self.s, self.r, self.t = (self._box.sites[name] for name in "srt")
+        self.config_path = self._box.write_config(sites=["s", "t"], tls="disabled", name="bench")
+        self.config = configuration.load(self.config_path)
+        for name in ("s", "t"):
+            migrate_site(self.config.site(name), name)
+        self._attach_replica()
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._box.down(purge=True)
+
+    # ------------------------------------------------------------ the native replica
+
+    def _attach_replica(self) -> None:
+        self.r.query(f"SET GLOBAL replica_parallel_workers = {WORKERS}")
+        self.r.query(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER ="
+            " 'drc_source', SOURCE_PASSWORD = %s, SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 0,"
+            " GET_SOURCE_PUBLIC_KEY = 1",
+            (self.s.host, self.s.port, self.s.password("drc_source")),
+        )
+
+    def start_replica(self) -> None:
+        """Start the native replica, both its receiver and its workers."""
+        self.r.query("START REPLICA")
+
+    def stop_replica(self) -> None:
+        """Stop it."""
+        self.r.query("STOP REPLICA")
+
+    def wait_replica(self) -> None:
+        """Wait until the replica has everything that the source has now.
+
+        :raises RuntimeError: it broke or takes too long.
+        """
+        wanted = str(self.executed(self.s))
+        with self.r.connect("root") as conn, conn.cursor() as cursor:
+            for _ in range(_CATCH_UP_S):
+                cursor.execute("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 1)", (wanted,))
+                if cursor.fetchone() == (0,):
+                    return
+                cursor.execute(
+                    "SELECT last_error_message FROM"
+                    " performance_schema.replication_applier_status_by_worker"
+                    " WHERE last_error_number UNION SELECT last_error_message FROM"
+                    " performance_schema.replication_connection_status WHERE last_error_number"
+                )
+                if found := cursor.fetchone():
+                    raise RuntimeError(f"the native replica broke: {found[0]}")
+        raise RuntimeError("the native replica does not catch up")
+
+    # ------------------------------------------------------------ all of them
+
+    def executed(self, site: SandboxSite) -> GtidSet:
+        """Return what a server has executed."""
+        return GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
+
+    @contextlib.contextmanager
+    def alone(self, site: SandboxSite) -> Iterator[None]:
+        """Let the source and ``site`` run undisturbed: all quiet, the third one frozen."""
+        self._settle()
+        other = self.t if site is self.r else self.r
+        pid = _pid(other)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _settle(self) -> None:
+        """Wait until no server works any more, or long enough."""
+        pids = [_pid(site) for site in (self.s, self.r, self.t)]
+        deadline = time.monotonic() + _QUIET_MAX_S
+        while time.monotonic() < deadline:
+            before = [cpu_s(pid) for pid in pids]
+            time.sleep(_QUIET_STEP_S)
+            used = max(cpu_s(pid) - b for pid, b in zip(pids, before, strict=True))
+            if used < _QUIET_SHARE * _QUIET_STEP_S:
+                return
+
+    def tables(self) -> list[tuple[str, str]]:
+        """Return (schema, table) of every user's table at the source."""
+        return [
+            (schema, table)
+            for schema, table in self.s.query(
+                "SELECT table_schema, table_name FROM information_schema.tables"
+                " WHERE table_schema NOT IN %s AND table_type = 'BASE TABLE' ORDER BY 1, 2",
+                (SYSTEM,),
+            )
+        ]
+
+    def checksums(self, site: SandboxSite, tables: Sequence[tuple[str, str]]) -> list[Any]:
+        """Return CHECKSUM TABLE of each table, in their order; None where it is missing."""
+        names = ", ".join(f"`{schema}`.`{table}`" for schema, table in tables)
+        return [row[1] for row in site.query(f"CHECKSUM TABLE {names}")]
+
+
+def _pid(site: SandboxSite) -> int:
+    pid = site.pid
+    if pid is None:
+        raise RuntimeError(f"server {site.name} has ended; read {site.folder / 'error.log'}")
+    return pid

@@ -1,0 +1,247 @@
+"""What is written at the source: sysbench, and a table of 60 mixed columns. Edge.
+
+The mixed load is seeded. Each of its threads has keys of its own, so it makes no lock waits and
+the replicas have something to do in parallel.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymysql.constants import CLIENT
+
+from drc.sandbox import SandboxSite, fetch_tool
+
+TABLES, ROWS, THREADS = 4, 100_000, 8
+MIXED_THREADS = 4
+_MIXED_ROWS = 5_000  # of each thread, before the load
+_MIXED_POOL = 300  # different rows; making a row costs more than writing it
+_KEYS = 10_000_000  # apart, from thread to thread
+
+Value = Callable[[random.Random], str]
+
+
+class Sysbench:
+    """``oltp_write_only`` at the source.
+
+    :param folder: where its options go, in a file only we can read: they hold a password.
+    """
+
+    def __init__(self, site: SandboxSite, folder: Path) -> None:
+        self._command = [*fetch_tool("sysbench"), "oltp_write_only"]
+        self._options = folder / "sysbench.cnf"
+        with open(
+            os.open(self._options, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+        ) as file:
+            file.write(
+                f"mysql-socket={site.socket}\nmysql-user=app\nmysql-password="
+                f"{site.password('app')}\nmysql-db=sbtest\n"
+            )
+
+    def start(self, verb: str, *options: str) -> subprocess.Popen[str]:
+        """Start it in the background."""
+        # A script's own options are read from the command line alone.
+        size = (f"--tables={TABLES}", f"--table-size={ROWS}")
+        return subprocess.Popen(
+            [*self._command, f"--config-file={self._options}", *size, *options, verb],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def prepare(self) -> None:
+        """Create and fill the tables."""
+        finish(self.start("prepare", f"--threads={TABLES}"))
+
+    def run(self, transactions: int, rand_type: str) -> None:
+        """Write so many transactions with 8 threads; ``rand_type`` "" is sysbench's default."""
+        options = [f"--threads={THREADS}", f"--events={transactions}", "--time=0"]
+        finish(self.start("run", *options, *([f"--rand-type={rand_type}"] if rand_type else [])))
+
+    def at_rate(self, rate: int, seconds: float) -> subprocess.Popen[str]:
+        """Start a steady load."""
+        return self.start("run", "--threads=4", f"--rate={rate}", f"--time={seconds:.0f}")
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for sysbench.
+
+    :raises RuntimeError: it failed; with what it said.
+    """
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"sysbench failed:\n{said[-2000:]}")
+
+
+# ------------------------------------------------------------ 60 columns
+
+
+def _text(low: int, high: int) -> Value:
+    letters = "abcdefghij klmnopqrst äöü 数据"
+    return lambda r: "'" + "".join(r.choices(letters, k=r.randint(low, high))) + "'"
+
+
+def _number(low: int, high: int) -> Value:
+    return lambda r: str(r.randint(low, high))
+
+
+def _decimal(digits: int, scale: int) -> Value:
+    return lambda r: f"{r.randint(-(10**digits), 10**digits)}.{r.randrange(10**scale):0{scale}d}"
+
+
+def _bytes(low: int, high: int) -> Value:
+    return lambda r: f"x'{r.randbytes(r.randint(low, high)).hex()}'"
+
+
+def _date(r: random.Random) -> str:
+    return f"'{r.randint(1970, 2037)}-{r.randint(1, 12):02d}-{r.randint(1, 28):02d}'"
+
+
+def _time(r: random.Random) -> str:
+    return f"'{r.randint(0, 23):02d}:{r.randint(0, 59):02d}:{r.randint(0, 59):02d}.123456'"
+
+
+def _moment(r: random.Random) -> str:
+    return f"{_date(r)[:-1]} {_time(r)[1:]}"
+
+
+def _json(r: random.Random) -> str:
+    return f'\'{{"n": {r.randint(0, 9999)}, "tags": ["a", "{r.randint(0, 99)}"], "ok": true}}\''
+
+
+_KINDS: tuple[tuple[str, Value], ...] = (
+    ("INT", _number(-(2**31), 2**31 - 1)),
+    ("INT UNSIGNED", _number(0, 2**32 - 1)),
+    ("BIGINT", _number(-(2**63), 2**63 - 1)),
+    ("BIGINT UNSIGNED", _number(0, 2**64 - 1)),
+    ("SMALLINT", _number(-32768, 32767)),
+    ("MEDIUMINT", _number(-8388608, 8388607)),
+    ("TINYINT", _number(-128, 127)),
+    ("DECIMAL(10,2)", _decimal(7, 2)),
+    ("DECIMAL(18,6)", _decimal(11, 6)),
+    ("DOUBLE", lambda r: repr(r.uniform(-1e9, 1e9))),
+    ("FLOAT", _number(-1000, 1000)),
+    ("VARCHAR(40)", _text(0, 40)),
+    ("VARCHAR(200)", _text(10, 80)),
+    ("CHAR(12)", _text(0, 12)),
+    ("TEXT", _text(20, 120)),
+    ("VARBINARY(32)", _bytes(0, 32)),
+    ("BLOB", _bytes(0, 60)),
+    ("JSON", _json),
+    ("DATE", _date),
+    ("DATETIME", _moment),
+    ("DATETIME(6)", _moment),
+    ("TIMESTAMP(3)", lambda r: f"FROM_UNIXTIME({r.randint(1, 2_000_000_000)}.125)"),
+    ("TIME(3)", _time),
+    ("YEAR", _number(1901, 2155)),
+    ("ENUM('new','paid','sent','done')", lambda r: r.choice(("'new'", "'paid'", "'sent'"))),
+    ("SET('a','b','c','d','e')", lambda r: r.choice(("''", "'a'", "'b,d'", "'a,c,e'"))),
+    ("BIT(1)", _number(0, 1)),
+    ("BIT(20)", _number(0, 2**20 - 1)),
+    ("BINARY(16)", _bytes(16, 16)),
+)
+_COLUMNS = 59  # and the key
+_NULL_SHARE = 0.15
+
+
+class Mixed:
+    """Inserts, updates and deletes in transactions on one table of 60 mixed columns."""
+
+    name = "bench.mixed"
+
+    def __init__(self, site: SandboxSite) -> None:
+        self._site = site
+        self._kinds = [_KINDS[i % len(_KINDS)] for i in range(_COLUMNS)]
+        self._writers = [_Writer(number, self._kinds) for number in range(MIXED_THREADS)]
+
+    def prepare(self) -> None:
+        """Create and fill the table."""
+        columns = ", ".join(f"c{i} {kind}" for i, (kind, _) in enumerate(self._kinds))
+        self._site.query(
+            f"CREATE TABLE {self.name} (id BIGINT PRIMARY KEY, {columns}, KEY (c0), KEY (c11))"
+        )
+        self._in_threads(lambda w, send: w.fill(send))
+
+    def run(self, transactions: int) -> None:
+        """Write so many transactions."""
+        self._in_threads(lambda w, send: w.write(send, transactions // MIXED_THREADS))
+
+    def _in_threads(self, body: Callable[[_Writer, Callable[[str], None]], None]) -> None:
+        errors: list[BaseException] = []
+
+        def one(writer: _Writer) -> None:
+            try:
+                options: dict[str, Any] = {"client_flag": CLIENT.MULTI_STATEMENTS}
+                with self._site.connect("root", **options) as conn, conn.cursor() as cursor:
+
+                    def send(sql: str) -> None:
+                        cursor.execute(sql)
+                        while cursor.nextset():
+                            pass
+
+                    body(writer, send)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=one, args=(w,)) for w in self._writers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+
+class _Writer:
+    """One thread's keys and rows."""
+
+    def __init__(self, number: int, kinds: list[tuple[str, Value]]) -> None:
+        self._random = rng = random.Random(number)
+        self._next = number * _KEYS + 1
+        self._live: list[int] = []
+        self._pool = [
+            ["NULL" if rng.random() < _NULL_SHARE else value(rng) for _, value in kinds]
+            for _ in range(_MIXED_POOL)
+        ]
+
+    def fill(self, send: Callable[[str], None]) -> None:
+        for _ in range(_MIXED_ROWS // 100):
+            send(";".join(["BEGIN", *(self._insert() for _ in range(100)), "COMMIT"]))
+
+    def write(self, send: Callable[[str], None], transactions: int) -> None:
+        """Write transactions of one to four rows; the table keeps about its size."""
+        for _ in range(transactions):
+            statements = [self._update() for _ in range(self._random.randint(1, 2))]
+            draw = self._random.random()
+            if draw < 0.4:
+                statements.append(self._insert())
+            elif draw < 0.8:
+                statements.append(self._delete())
+            else:
+                statements += [self._delete(), self._insert()]
+            send(";".join(["BEGIN", *statements, "COMMIT"]))
+
+    def _insert(self) -> str:
+        key, self._next = self._next, self._next + 1
+        self._live.append(key)
+        return f"INSERT INTO {Mixed.name} VALUES ({key}, {', '.join(self._row())})"
+
+    def _update(self) -> str:
+        row, rng = self._row(), self._random
+        sets = ", ".join(f"c{i} = {row[i]}" for i in rng.sample(range(_COLUMNS), 6))
+        return f"UPDATE {Mixed.name} SET {sets} WHERE id = {rng.choice(self._live)}"
+
+    def _delete(self) -> str:
+        place = self._random.randrange(len(self._live))
+        self._live[place], key = self._live[-1], self._live[place]
+        self._live.pop()
+        return f"DELETE FROM {Mixed.name} WHERE id = {key}"
+
+    def _row(self) -> list[str]:
+        return self._random.choice(self._pool)
