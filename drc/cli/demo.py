@@ -28,7 +28,7 @@ from drc.cli.output import console, emit, json_option
 )
 @click.option(
     "--rate",
-    default=300.0,
+    default=200.0,
     show_default=True,
     type=click.FloatRange(0),
     help="Transactions per second at each site; 0: all it can.",

@@ -46,7 +46,7 @@ class Options:
 
     folder: Path
     seconds: float = 15.0
-    rate: float = 300.0
+    rate: float = 200.0
     users: int = 500
     seed: int = 1
     keep: bool = False

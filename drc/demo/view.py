@@ -14,7 +14,7 @@ from drc.monitor.progress import percentile
 from drc.verify.audit import Audit
 
 _BARS = "▁▂▃▄▅▆▇█"
-_BARS_SHOWN = 32
+_BARS_SHOWN = 24
 _WINDOW_S = 2.0
 
 
@@ -95,9 +95,9 @@ def live(rows: Sequence[Row], left_s: float) -> Table:
     for column in ("direction", "state"):
         out.add_column(column)
     for column in ("written/s", "applied/s", "lag", "p50", "p99"):
-        out.add_column(column, justify="right", min_width=9)
+        out.add_column(column, justify="right", min_width=8)
     out.add_column("lag, newest right", min_width=_BARS_SHOWN)
-    out.add_column("half transactions seen", justify="right")
+    out.add_column("half seen", justify="right")
     for row in rows:
         lag = Lag.of(row.lags_us)
         out.add_row(

@@ -235,7 +235,7 @@ class _Clerk:
             " VALUES (%s, %s, %s, %s, %s)",
             [(order, *line) for line in lines],
         )
-        cursor.execute("UPDATE users SET orders_placed = orders_placed + 1 WHERE id = %s", buyer)
+        cursor.execute("UPDATE users SET orders_placed = orders_placed + 1 WHERE id = %s", (buyer,))
         self._placed.append((order, buyer, seller, total))
 
     def _pay(self, cursor: pymysql.cursors.Cursor) -> None:
@@ -244,22 +244,24 @@ class _Clerk:
             return
         order, buyer, seller, total = self._placed.popleft()
         _move(cursor, buyer, seller, total)
-        cursor.execute("UPDATE orders SET status = 'paid' WHERE id = %s", order)
+        cursor.execute("UPDATE orders SET status = 'paid' WHERE id = %s", (order,))
         self._paid.append(order)
 
     def _ship(self, cursor: pymysql.cursors.Cursor) -> None:
         if not self._paid:
             self._transfer(cursor)
             return
-        cursor.execute("UPDATE orders SET status = 'shipped' WHERE id = %s", self._paid.popleft())
+        cursor.execute(
+            "UPDATE orders SET status = 'shipped' WHERE id = %s", (self._paid.popleft(),)
+        )
 
     def _cancel(self, cursor: pymysql.cursors.Cursor) -> None:
         if not self._placed:
             self._transfer(cursor)
             return
         order = self._placed.popleft()[0]
-        cursor.execute("DELETE FROM order_items WHERE order_id = %s", order)
-        cursor.execute("DELETE FROM orders WHERE id = %s", order)
+        cursor.execute("DELETE FROM order_items WHERE order_id = %s", (order,))
+        cursor.execute("DELETE FROM orders WHERE id = %s", (order,))
 
     def _transfer(self, cursor: pymysql.cursors.Cursor) -> None:
         payer, payee = self._rng.sample(self.users, 2)

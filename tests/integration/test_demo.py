@@ -1,0 +1,55 @@
+"""The demo proves what it claims: it ends well on sound replication, and only then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from drc.cli.demo import command
+from drc.demo import run
+from drc.demo.daemon import Daemon
+from drc.demo.probe import Probe
+from drc.demo.workload import Shard
+
+pytestmark = pytest.mark.servers
+
+
+def test_twice_in_a_row_and_a_changed_row_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = CliRunner().invoke(
+        command,
+        ["--dir", str(tmp_path), "--seconds", "2", "--users", "20", "--json"],
+        standalone_mode=False,
+    )
+    assert result.return_value == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["ok"]
+    assert found["identical"]
+    assert all(n > 20 for n in found["committed"].values())
+    assert {t["table"]: min(t["rows"]) > 0 for t in found["tables"]} == {
+        f"shop.{name}": True for name in ("accounts", "canary", "order_items", "orders", "users")
+    }
+    assert all(lag["samples"] > 0 for lag in found["lag_us"].values())
+
+    trade = run.Demo._trade
+
+    def tampered(demo: run.Demo, daemon: Daemon, shards: list[Shard], probes: list[Probe]) -> None:
+        trade(demo, daemon, shards, probes)
+        with probes[0].target.connect("root") as conn, conn.cursor() as cursor:
+            cursor.execute("SET SESSION sql_log_bin = 0")
+            # Money stays as it must be: only the rows tell.
+            cursor.execute("UPDATE shop.users SET name = CONCAT(name, '!') ORDER BY id LIMIT 1")
+
+    monkeypatch.setattr(run.Demo, "_trade", tampered)
+    options = run.Options(tmp_path, seconds=1, users=20)
+    second = run.Demo(options, Console(quiet=True)).run()
+    assert second.audit.ok
+    assert not second.identical
+    assert not second.ok
+    assert [c.name for c in second.comparisons if not c.identical] == ["shop.users"]
+    assert not any(line["pid"] for line in run.Sandbox(tmp_path).status())
