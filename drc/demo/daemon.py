@@ -14,7 +14,7 @@ from drc.errors import DataError, DrcError, TransientError
 from drc.state.store import Store
 
 _STOP_S = 45.0  # its own deadline for draining, and some
-_LOG_TAIL = 1500
+_LOG_LINES = 3
 
 
 class Daemon:
@@ -103,9 +103,9 @@ class Daemon:
 
 
 def _ended(code: int, log: Path) -> DrcError:
-    tail = log.read_text(errors="replace")[-_LOG_TAIL:].strip()
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
     return TransientError(
-        f"the daemon ended with code {code}: {tail}",
+        f"the daemon ended with code {code}, last it said:\n{tail}\n",
         stage="demo",
         hint=f"the log is {log}; `drc demo --fresh` starts over",
     )
