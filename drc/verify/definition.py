@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from drc.mysql import Connection, ask, quote
+from drc.mysql import Connection, ask, parse_version, quote
 
 SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema", "drc")
 
@@ -159,7 +159,8 @@ def prepare(conn: Connection) -> None:
         " max_sort_length = 65536",
     )
     # Absent before 8.0.30; a hidden primary key is a column like any other here.
-    if conn.get_server_info() >= "8.0.30":  # type: ignore[no-untyped-call]
+    version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
+    if version >= (8, 0, 30):
         ask(conn, "SET show_gipk_in_create_table_and_information_schema = ON")
     ask(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 

@@ -26,6 +26,12 @@ def both(pair: Sandbox, schema: str) -> tuple[Sysbench, Sysbench]:
     )
 
 
+def run_both(a: Sysbench, b: Sysbench, seconds: float) -> dict[str, dict[str, int]]:
+    a.start(seconds)
+    b.start(seconds, offset=ROWS)
+    return {"a": a.finish(), "b": b.finish()}
+
+
 @pytest.mark.parametrize("which", ["pair", "pair80", "pair_mixed"])
 def test_two_sided_load(
     which: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
@@ -34,14 +40,21 @@ def test_two_sided_load(
     running = daemon(box)
     a, b = both(box, schema)
     running.drain(schema)
-    a.start(SECONDS)
-    b.start(SECONDS, offset=ROWS)
-    told = [a.finish(), b.finish()]
+    since = running.executed()
+    told = run_both(a, b, SECONDS)
     seconds = running.drain(schema)
     print(f"\n{which}: {told}, drained in {seconds:.1f} s")
-    assert all(t["transactions"] > 100 for t in told)
+    assert all(t["transactions"] > 100 for t in told.values())
     assert_identical(box, schema)
+    found = running.assert_accounted(since)
+    # What a client was told is committed, and the marker of the drain: no more, no less.
+    native = {name: totals.native for name, totals in found.sites.items()}
+    assert native == {name: t["transactions"] + 1 for name, t in told.items()}
     assert running.stop() == 0
+    if FULL:
+        alone = {name: t["deadlocks"] for name, t in run_both(a, b, SECONDS).items()}
+        met = {name: t["deadlocks"] for name, t in told.items()}
+        print(f"deadlocks that clients met: {met} with replication, {alone} without")
 
 
 def test_killed_at_random_with_the_store_deleted(
@@ -51,6 +64,7 @@ def test_killed_at_random_with_the_store_deleted(
     running = daemon(pair)
     a, b = both(pair, schema)
     running.drain(schema)
+    since = running.executed()
     a.start(KILLS * 2 + 2)
     b.start(KILLS * 2 + 2, offset=ROWS)
     for _ in range(KILLS):
@@ -58,8 +72,10 @@ def test_killed_at_random_with_the_store_deleted(
         running.kill9()
         running.forget_store()
         running.start()
-    a.finish()
-    b.finish()
+    told = {"a": a.finish(), "b": b.finish()}
     running.drain(schema)
     assert_identical(pair, schema)
+    found = running.assert_accounted(since)
+    native = {name: totals.native for name, totals in found.sites.items()}
+    assert native == {name: t["transactions"] + 1 for name, t in told.items()}
     assert running.stop() == 0
