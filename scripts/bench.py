@@ -13,7 +13,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,14 @@ from bench import backlog, lag  # noqa: E402
 from bench.daemon import Daemon  # noqa: E402
 from bench.report import Report, show  # noqa: E402
 from bench.servers import WORKERS, Servers  # noqa: E402
-from bench.workload import ROWS, TABLES, THREADS, Mixed, Sysbench  # noqa: E402
+from bench.workload import NULLABLE, ROWS, TABLES, THREADS, Mixed, Sysbench  # noqa: E402
 
 from drc.verify.compare import compare  # noqa: E402
 
 _QUICK = 10_000
 _LAG_S, _LAG_QUICK_S = 15.0, 5.0
 _MIXED_PART = 5  # of the transactions: they are five times as large
-CASES = ("default", "uniform", "mixed", "lag")
+CASES = ("default", "uniform", *NULLABLE, "lag")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,12 +72,13 @@ def _measure(
     servers: Servers, transactions: int, seconds: float, cases: tuple[str, ...], say: Any
 ) -> Report:
     report = Report(_machine(servers))
-    sysbench, mixed = Sysbench(servers.s, servers.config_path.parent), Mixed(servers.s)
-    _prepare(servers, sysbench, mixed, say)
-    loads = {
+    sysbench = Sysbench(servers.s, servers.config_path.parent)
+    mixed = {case: Mixed(servers.s, case) for case in NULLABLE if case in cases}
+    _prepare(servers, sysbench, list(mixed.values()), say)
+    loads: dict[str, Callable[[], None]] = {
         "default": lambda: sysbench.run(transactions, ""),
         "uniform": lambda: sysbench.run(transactions, "uniform"),
-        "mixed": lambda: mixed.run(transactions // _MIXED_PART),
+        **{case: partial(table.run, transactions // _MIXED_PART) for case, table in mixed.items()},
     }
     for case, load in loads.items():
         if case in cases:
@@ -90,14 +93,15 @@ def _measure(
     return report
 
 
-def _prepare(servers: Servers, sysbench: Sysbench, mixed: Mixed, say: Any) -> None:
+def _prepare(servers: Servers, sysbench: Sysbench, mixed: list[Mixed], say: Any) -> None:
     """Create everything at the source and bring it to both."""
-    say(f"filling {TABLES} sysbench tables of {ROWS:,} rows, and one of 60 columns")
+    say(f"filling {TABLES} sysbench tables of {ROWS:,} rows, and those of 60 columns")
     for schema in ("sbtest", "bench"):
         servers.s.query(f"CREATE DATABASE {schema}")
     servers.s.query(f"CREATE TABLE {lag.TABLE} (id BIGINT PRIMARY KEY)")
     sysbench.prepare()
-    mixed.prepare()
+    for table in mixed:
+        table.prepare()
     say("bringing the tables to both targets")
     _level(servers)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bench.daemon import Daemon
 from bench.meter import Meter
@@ -82,7 +83,7 @@ def measure(
     return Backlog(case, transactions, **(native(transactions) | _drc(servers)(transactions)))
 
 
-_Figures = Callable[[int], dict[str, float]]
+_Figures = Callable[[int], dict[str, Any]]
 
 
 def _native(servers: Servers) -> _Figures:

@@ -148,17 +148,26 @@ _KINDS: tuple[tuple[str, Value], ...] = (
 )
 _COLUMNS = 59  # and the key
 _NULL_SHARE = 0.15
+# NULLs in a few columns make few combinations; in all columns nearly every row is its own.
+NULLABLE = {"mixed": 6, "sparse": _COLUMNS}
 
 
 class Mixed:
-    """Inserts, updates and deletes in transactions on one table of 60 mixed columns."""
+    """Inserts, updates and deletes in transactions on one table of 60 mixed columns.
 
-    name = "bench.mixed"
+    :param case: a key of ``NULLABLE``, and the table's name.
+    """
 
-    def __init__(self, site: SandboxSite) -> None:
+    def __init__(self, site: SandboxSite, case: str) -> None:
         self._site = site
+        self.name = f"bench.{case}"
         self._kinds = [_KINDS[i % len(_KINDS)] for i in range(_COLUMNS)]
-        self._writers = [_Writer(number, self._kinds) for number in range(MIXED_THREADS)]
+        step = _COLUMNS // NULLABLE[case]  # spread over the kinds
+        values = [
+            (value, i % step == 0 and i // step < NULLABLE[case])
+            for i, (_, value) in enumerate(self._kinds)
+        ]
+        self._writers = [_Writer(n, self.name, values) for n in range(MIXED_THREADS)]
 
     def prepare(self) -> None:
         """Create and fill the table."""
@@ -201,12 +210,16 @@ class Mixed:
 class _Writer:
     """One thread's keys and rows."""
 
-    def __init__(self, number: int, kinds: list[tuple[str, Value]]) -> None:
+    def __init__(self, number: int, table: str, values: list[tuple[Value, bool]]) -> None:
         self._random = rng = random.Random(number)
+        self._table = table
         self._next = number * _KEYS + 1
         self._live: list[int] = []
         self._pool = [
-            ["NULL" if rng.random() < _NULL_SHARE else value(rng) for _, value in kinds]
+            [
+                "NULL" if nullable and rng.random() < _NULL_SHARE else value(rng)
+                for value, nullable in values
+            ]
             for _ in range(_MIXED_POOL)
         ]
 
@@ -230,18 +243,18 @@ class _Writer:
     def _insert(self) -> str:
         key, self._next = self._next, self._next + 1
         self._live.append(key)
-        return f"INSERT INTO {Mixed.name} VALUES ({key}, {', '.join(self._row())})"
+        return f"INSERT INTO {self._table} VALUES ({key}, {', '.join(self._row())})"
 
     def _update(self) -> str:
         row, rng = self._row(), self._random
         sets = ", ".join(f"c{i} = {row[i]}" for i in rng.sample(range(_COLUMNS), 6))
-        return f"UPDATE {Mixed.name} SET {sets} WHERE id = {rng.choice(self._live)}"
+        return f"UPDATE {self._table} SET {sets} WHERE id = {rng.choice(self._live)}"
 
     def _delete(self) -> str:
         place = self._random.randrange(len(self._live))
         self._live[place], key = self._live[-1], self._live[place]
         self._live.pop()
-        return f"DELETE FROM {Mixed.name} WHERE id = {key}"
+        return f"DELETE FROM {self._table} WHERE id = {key}"
 
     def _row(self) -> list[str]:
         return self._random.choice(self._pool)
