@@ -55,6 +55,7 @@ class Meter:
     def read(self, **late: tuple[int, float]) -> Usage:
         """Return the window up to now.
 
+        :raises OSError: one of the processes has ended.
         :param late: processes that began later: pid, and CPU seconds not to count.
         """
         wall = time.monotonic() - self.started

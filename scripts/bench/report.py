@@ -20,6 +20,7 @@ LAG_EXTRA_MS_GOAL = 10.0
 _NOISE_SHARE = 0.10  # of the machine, taken by others
 _RATE_SHARE = 0.95  # of the wanted rate; below, the machine is too slow for a judgement
 _TRANSACTIONS = 100_000  # what the goals are set for
+_WORDS = {True: "[green]ok    [/]", False: "[bold red]missed[/]", None: "[yellow]void  [/]"}
 _LEGEND = (
     "drc is timed from its first connection, as native from START REPLICA on a running server;"
     " from process start: with Python's start and the check of both servers.\n"
@@ -31,12 +32,12 @@ _LEGEND = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """One figure beside its goal, in a sentence."""
+    """One figure beside its goal, in a sentence; ``met`` is None when it proves nothing."""
 
     figure: str
     value: float
     goal: float
-    met: bool
+    met: bool | None
     text: str
 
 
@@ -112,7 +113,8 @@ def _of_lag(native: Lag, drc: Lag) -> Verdict:
         f"at {RATE:,} trx/s the p99 lag of drc was {drc.p99_ms:.1f} ms, native's"
         f" {native.p99_ms:.1f} ms; goal: at most {LAG_EXTRA_MS_GOAL:g} ms more"
     )
-    met = extra <= LAG_EXTRA_MS_GOAL
+    steady = min(native.transactions_per_s, drc.transactions_per_s) >= _RATE_SHARE * RATE
+    met = extra <= LAG_EXTRA_MS_GOAL if steady else None
     return Verdict("lag.p99_extra_ms", extra, LAG_EXTRA_MS_GOAL, met, text)
 
 
@@ -131,8 +133,7 @@ def show(report: Report, console: Console) -> None:
             style="dim",
         )
     for verdict in report.verdicts():
-        word = "[green]ok    [/]" if verdict.met else "[bold red]missed[/]"
-        console.print(f"{word} {verdict.text}", highlight=False, soft_wrap=True)
+        console.print(f"{_WORDS[verdict.met]} {verdict.text}", highlight=False, soft_wrap=True)
     _show_tables(report, console)
     for name, lag in report.lag.items():
         if lag.transactions_per_s < _RATE_SHARE * RATE:

@@ -20,6 +20,7 @@ from drc.sandbox import SandboxSite, fetch_tool
 
 TABLES, ROWS, THREADS = 4, 100_000, 8
 MIXED_THREADS = 4
+_STEADY_MAX_S = 600  # should nobody end it
 _MIXED_ROWS = 5_000  # of each thread, before the load
 _MIXED_POOL = 300  # different rows; making a row costs more than writing it
 _KEYS = 10_000_000  # apart, from thread to thread
@@ -64,9 +65,9 @@ class Sysbench:
         options = [f"--threads={THREADS}", f"--events={transactions}", "--time=0"]
         finish(self.start("run", *options, *([f"--rand-type={rand_type}"] if rand_type else [])))
 
-    def at_rate(self, rate: int, seconds: float) -> subprocess.Popen[str]:
-        """Start a steady load."""
-        return self.start("run", "--threads=4", f"--rate={rate}", f"--time={seconds:.0f}")
+    def at_rate(self, rate: int) -> subprocess.Popen[str]:
+        """Start a steady load that goes on until it is told to end."""
+        return self.start("run", "--threads=4", f"--rate={rate}", f"--time={_STEADY_MAX_S}")
 
 
 def finish(process: subprocess.Popen[str]) -> None:
