@@ -196,7 +196,15 @@ def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
 class Sysbench:
     """sysbench on one site, in the background."""
 
-    def __init__(self, site: SandboxSite, schema: str, *, rows: int, tables: int = 2) -> None:
+    def __init__(
+        self,
+        site: SandboxSite,
+        schema: str,
+        *,
+        rows: int,
+        tables: int = 2,
+        compress: bool = False,
+    ) -> None:
         self._site = site
         script = Path(__file__).with_name("oltp_range.lua")
         self._command = [
@@ -209,6 +217,7 @@ class Sysbench:
             f"--tables={tables}",
             f"--table-size={rows}",
             "--mysql-ignore-errors=1213,1205",
+            f"--compress={'on' if compress else 'off'}",
         ]
         self._process: subprocess.Popen[str] | None = None
 

@@ -8,3 +8,13 @@ local draw = sysbench.rand.default
 sysbench.rand.default = function(low, high)
    return draw(low, high) + sysbench.opt.id_offset
 end
+
+sysbench.cmdline.options.compress = {"Log transactions compressed", false}
+
+local connect = thread_init
+function thread_init()
+   connect()
+   if sysbench.opt.compress then
+      con:query("SET SESSION binlog_transaction_compression = ON")
+   end
+end

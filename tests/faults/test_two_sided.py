@@ -17,12 +17,12 @@ SECONDS = 60 if FULL else 8
 KILLS = 20 if FULL else 4
 
 
-def both(pair: Sandbox, schema: str) -> tuple[Sysbench, Sysbench]:
+def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
     """Prepare tables at `a` for both halves; return a load for each site."""
     Sysbench(pair.sites["a"], schema, rows=2 * ROWS).prepare()
     return (
-        Sysbench(pair.sites["a"], schema, rows=ROWS),
-        Sysbench(pair.sites["b"], schema, rows=ROWS),
+        Sysbench(pair.sites["a"], schema, rows=ROWS, compress=compress),
+        Sysbench(pair.sites["b"], schema, rows=ROWS, compress=compress),
     )
 
 
@@ -38,7 +38,7 @@ def test_two_sided_load(
 ) -> None:
     box: Sandbox = request.getfixturevalue(which)
     running = daemon(box)
-    a, b = both(box, schema)
+    a, b = both(box, schema, compress=which == "pair_mixed")
     running.drain(schema)
     since = running.executed()
     told = run_both(a, b, SECONDS)
