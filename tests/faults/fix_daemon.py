@@ -117,6 +117,18 @@ class Daemon:
         )
         return GtidSet.parse(rows[0][0]) if rows else GtidSet()
 
+    def _batches(self) -> list[int]:
+        """How many batches each site's ledger has seen from each origin."""
+        query = "SELECT origin, MAX(seq) FROM drc.ledger GROUP BY origin ORDER BY origin"
+        return [seq for site in self.box.sites.values() for _, seq in site.query(query)]
+
+    def await_commits(self) -> None:
+        """Wait until every stream has committed from now on; there must be load."""
+        before, deadline = self._batches(), time.monotonic() + _PATIENCE_S
+        while any(b >= n for b, n in zip(before, self._batches(), strict=True)):
+            assert time.monotonic() < deadline, self.tail()
+            time.sleep(_POLL_S)
+
     def drain(self, schema: str) -> float:
         """Wait until each site has all of the other's; return the seconds it took.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 
 import pytest
@@ -57,6 +58,28 @@ def test_two_sided_load(
         print(f"deadlocks that clients met: {met} with replication, {alone} without")
 
 
+class Unending:
+    """A load that goes on until it is told to end, however slow the machine is."""
+
+    def __init__(self, load: Sysbench, offset: int) -> None:
+        self._load, self._offset = load, offset
+        self._end = threading.Event()
+        self._told = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._load.start(3, offset=self._offset)
+            self._told += self._load.finish()["transactions"]
+
+    def finish(self) -> int:
+        """Return how many transactions its clients were told of."""
+        self._end.set()
+        self._thread.join()
+        return self._told
+
+
 def test_killed_at_random_with_the_store_deleted(
     pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
@@ -65,17 +88,20 @@ def test_killed_at_random_with_the_store_deleted(
     a, b = both(pair, schema)
     running.drain(schema)
     since = running.executed()
-    a.start(KILLS * 2 + 2)
-    b.start(KILLS * 2 + 2, offset=ROWS)
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(0.8, 2.2))  # when the blow falls is the test's input
-        running.kill9()
-        running.forget_store()
-        running.start()
-    told = {"a": a.finish(), "b": b.finish()}
+    loads = {"a": Unending(a, 0), "b": Unending(b, ROWS)}
+    try:
+        for _ in range(KILLS):
+            running.await_commits()  # both streams are at work again
+            time.sleep(rng.uniform(0, 1))  # when the blow falls is the test's input
+            running.kill9()
+            running.forget_store()
+            running.start()
+    finally:
+        told = {name: load.finish() for name, load in loads.items()}
     running.drain(schema)
     assert_identical(pair, schema)
     found = running.assert_accounted(since)
     native = {name: totals.native for name, totals in found.sites.items()}
-    assert native == {name: t["transactions"] + 1 for name, t in told.items()}
+    assert native == {name: transactions + 1 for name, transactions in told.items()}
+    print(f"\n{KILLS} kills under load, {told}")
     assert running.stop() == 0
