@@ -2,12 +2,15 @@
 
 A row image is a bitmap of NULLs followed by the values of the columns that are not NULL. Finding
 its end means adding up lengths, which a loop over columns does ten times slower than needed. So
-for each pair of table map and NULL bitmap one straight-line function is generated: runs of
-fixed-width columns become one constant, only length prefixes are read.
+functions are generated, in which runs of fixed-width columns become one step:
 
-1. Values are never decoded: a chosen column's bytes are what the image holds, length prefix
-   included, so that joined columns stay unambiguous.
-2. Only full images are walked; callers check the columns-present bitmap.
+1. for each of a table's first NULL bitmaps a straight line, where such a run is a constant;
+2. for all bitmaps after those one that looks NULLs up: 60 nullable columns can have 2^60
+   bitmaps, and generating a function costs as much as walking a thousand rows.
+
+Values are never decoded: a chosen column's bytes are what the image holds, length prefix
+included, so that joined columns stay unambiguous. Only full images are walked; callers check
+the columns-present bitmap.
 
 Layouts: MySQL source ``sql/field.cc`` (``Field::pack``) and ``sql-common/my_decimal``.
 """
@@ -15,7 +18,8 @@ Layouts: MySQL source ``sql/field.cc`` (``Field::pack``) and ``sql-common/my_dec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import groupby, pairwise
 from typing import Any
 
 from drc import events as ev
@@ -24,9 +28,10 @@ from drc.events import Column, TableMap
 
 Walker = Callable[[bytes, int], tuple[int, Any]]
 Span = tuple[str, str] | None  # source text of a value's start and end; None for NULL
+Nulls = bytes | None  # the NULL bitmap that a walker is for, None for any
 
-# A table whose rows use more NULL patterns than this compiles some again: memory stays bounded.
-_PATTERNS_MAX = 512
+# Functions for one bitmap each, of a table; they differ from the one for any in speed only.
+_STRAIGHT_MAX = 32
 
 _FIXED = {
     ev.TYPE_TINY: 1,
@@ -97,10 +102,36 @@ def _prefix_value(width: int, base: str, offset: int) -> str:
     return parts[0] if width == 1 else "(" + " | ".join(parts) + ")"
 
 
-def _layout(
-    columns: Sequence[Column], nulls: bytes
-) -> tuple[list[str], list[tuple[str, str] | None], str]:
-    """Return (statements, (start, end) expressions by column or None for NULL, end of image)."""
+def compile_key(columns: Sequence[Column], key: Sequence[int], nulls: Nulls) -> Walker:
+    """Generate ``walk(image, offset) -> (end offset, raw bytes of the key columns)``."""
+    if nulls is None:
+        lines, end = _layout_any(columns, key)
+        value = " + ".join(f"v{i}" for i in key) or "None"
+        return _define([*lines, f"return {end}, {value}"])
+    lines, spans, end = _layout(columns, nulls)
+    if not key:
+        value = "None"
+    elif _contiguous(spans, key):
+        first, last = spans[key[0]], spans[key[-1]]
+        value = _slice((first[0], last[1]) if first and last else None)
+    else:
+        value = " + ".join(_slice(spans[i]) for i in key)
+    return _define([*lines, f"return {end}, {value}"])
+
+
+def compile_columns(columns: Sequence[Column], chosen: Sequence[int], nulls: Nulls) -> Walker:
+    """Generate ``walk(image, offset) -> (end offset, tuple of raw values, None for NULL)``."""
+    if nulls is None:
+        lines, end = _layout_any(columns, chosen)
+        values = "".join(f"v{i}, " for i in chosen)
+    else:
+        lines, spans, end = _layout(columns, nulls)
+        values = "".join(_slice(spans[i]) + ", " for i in chosen)
+    return _define([*lines, f"return {end}, ({values})"])
+
+
+def _layout(columns: Sequence[Column], nulls: bytes) -> tuple[list[str], list[Span], str]:
+    """Return (statements, place of each column, end of image) for one bitmap."""
     lines: list[str] = []
     spans: list[Span] = []
     base, offset = "o", len(nulls)
@@ -123,6 +154,48 @@ def _layout(
     return lines, spans, _place(base, offset)
 
 
+def _layout_any(columns: Sequence[Column], chosen: Sequence[int]) -> tuple[list[str], str]:
+    """Return (statements that set ``v{i}`` for each chosen column, end of image) for any bitmap.
+
+    ``p`` is where the walk stands, ``n{k}`` a byte of the bitmap. Fixed-width columns whose NULL
+    bits share a byte are one look-up in a table of 256 sizes.
+    """
+    size = (len(columns) + 7) // 8
+    lines = [f"p = {_place('o', size)}", *(f"n{k} = b[{_place('o', k)}]" for k in range(size))]
+    for (byte, ordinal), run in groupby(range(len(columns)), partial(_step, columns, chosen)):
+        if ordinal is None:
+            lines.append(f"p += {_run_sizes(columns, list(run))!r}[n{byte}]")
+            continue
+        fixed = fixed_bytes(columns[ordinal])
+        if fixed is None:
+            width = prefix_bytes(columns[ordinal])
+            end = f"p + {width} + {_prefix_value(width, 'p', 0)}"
+        else:
+            end = f"p + {fixed}"
+        bit = 1 << (ordinal & 7)
+        if ordinal in chosen:
+            lines.append(f"if n{byte} & {bit}: v{ordinal} = None")
+            lines.append(f"else: e = {end}; v{ordinal} = b[p:e]; p = e")
+        else:
+            lines.append(f"if not n{byte} & {bit}: p = {end}")
+    return lines, "p"
+
+
+def _step(columns: Sequence[Column], chosen: Sequence[int], i: int) -> tuple[int, int | None]:
+    """Return what the columns of one step share: a byte of the bitmap; others stand alone."""
+    alone = i in chosen or fixed_bytes(columns[i]) is None
+    return i >> 3, i if alone else None
+
+
+def _run_sizes(columns: Sequence[Column], run: Sequence[int]) -> bytes:
+    """Return how long a run of fixed-width columns is, for each value of the bitmap's byte.
+
+    Eight columns of the widest type, DECIMAL(65,30), are 240 bytes: a byte each is enough.
+    """
+    sizes = [(1 << (i & 7), fixed_bytes(columns[i]) or 0) for i in run]
+    return bytes(sum(size for bit, size in sizes if not nulls & bit) for nulls in range(256))
+
+
 def _contiguous(spans: Sequence[Span], ordinals: Sequence[int]) -> bool:
     chosen = [spans[i] for i in ordinals]
     return all(a is not None and b is not None and a[1] == b[0] for a, b in pairwise(chosen))
@@ -130,26 +203,6 @@ def _contiguous(spans: Sequence[Span], ordinals: Sequence[int]) -> bool:
 
 def _slice(span: Span) -> str:
     return f"b[{span[0]}:{span[1]}]" if span else "None"
-
-
-def compile_key(columns: Sequence[Column], key: Sequence[int], nulls: bytes) -> Walker:
-    """Generate ``walk(image, offset) -> (end offset, raw bytes of the key columns)``."""
-    lines, spans, end = _layout(columns, nulls)
-    if not key:
-        value = "None"
-    elif _contiguous(spans, key):
-        first, last = spans[key[0]], spans[key[-1]]
-        value = _slice((first[0], last[1]) if first and last else None)
-    else:
-        value = " + ".join(_slice(spans[i]) for i in key)
-    return _define([*lines, f"return {end}, {value}"])
-
-
-def compile_columns(columns: Sequence[Column], chosen: Sequence[int], nulls: bytes) -> Walker:
-    """Generate ``walk(image, offset) -> (end offset, tuple of raw values, None for NULL)``."""
-    lines, spans, end = _layout(columns, nulls)
-    values = "".join(_slice(spans[i]) + ", " for i in chosen)
-    return _define([*lines, f"return {end}, ({values})"])
 
 
 def _define(body: list[str]) -> Walker:
@@ -161,7 +214,7 @@ def _define(body: list[str]) -> Walker:
 
 
 class Walkers(dict[bytes, Walker]):
-    """The walkers of one table by NULL bitmap, generated at first use.
+    """The walkers of one table by NULL bitmap, generated at first use; a dict to be fast.
 
     ``walkers[image[o : o + walkers.null_bytes]](image, o)`` walks the image at ``o``.
     """
@@ -170,19 +223,22 @@ class Walkers(dict[bytes, Walker]):
         self,
         table: TableMap,
         chosen: Sequence[int],
-        generate: Callable[[Sequence[Column], Sequence[int], bytes], Walker] = compile_key,
+        generate: Callable[[Sequence[Column], Sequence[int], Nulls], Walker] = compile_key,
     ) -> None:
         super().__init__()
         self.null_bytes = len(table.full_bitmap)
         self._columns = table.columns
         self._chosen = tuple(chosen)
         self._generate = generate
+        self._any: Walker | None = None
 
     def __missing__(self, nulls: bytes) -> Walker:
-        if len(self) >= _PATTERNS_MAX:
-            self.clear()
-        walker = self[nulls] = self._generate(self._columns, self._chosen, nulls)
-        return walker
+        if len(self) < _STRAIGHT_MAX:
+            walker = self[nulls] = self._generate(self._columns, self._chosen, nulls)
+            return walker
+        if self._any is None:
+            self._any = self._generate(self._columns, self._chosen, None)
+        return self._any
 
 
 def key_walkers(table: TableMap) -> Walkers:

@@ -31,7 +31,7 @@ from xxhash import xxh3_64_intdigest
 from drc import events as ev
 from drc.collation import Canonical, canonical_text
 from drc.events import Column, TableMap
-from drc.images import Walker, Walkers, compile_columns, fixed_bytes, prefix_bytes
+from drc.images import Nulls, Walker, Walkers, compile_columns, fixed_bytes, prefix_bytes
 
 Key = Sequence[tuple[int, int]]  # (column ordinal, prefix length in characters or 0)
 Slots = tuple[int, ...]
@@ -122,9 +122,13 @@ def slot_walkers(table: TableMap, unique_keys: Sequence[Key]) -> Walkers:
         for key in keys
     ]
 
-    def generate(columns: Sequence[Column], chosen: Sequence[int], nulls: bytes) -> Walker:
+    def generate(columns: Sequence[Column], chosen: Sequence[int], nulls: Nulls) -> Walker:
+        if blind:
+            return _unknown_slots(compile_columns(columns, (), nulls))
+        if nulls is None:
+            return _generate_any(plans, columns)
         present = [p for p in plans if not any(_is_null(nulls, i) for i in p.ordinals)]
-        if blind or any(unknown in p.forms for p in present):
+        if any(unknown in p.forms for p in present):
             return _unknown_slots(compile_columns(columns, (), nulls))
         return _generate(present, columns, nulls)
 
@@ -166,6 +170,30 @@ def _generate(plans: Sequence[_Plan], columns: Sequence[Column], nulls: bytes) -
         end, values = walk(b, o)
         found = []
         for hashed in hashes:
+            slot = hashed(values)
+            if slot is None:
+                return end, None
+            found.append(slot)
+        return end, tuple(found)
+
+    return slots
+
+
+def _generate_any(plans: Sequence[_Plan], columns: Sequence[Column]) -> Walker:
+    """Return a walker for rows with any NULLs: a key that holds one has no slot."""
+    chosen = sorted({i for plan in plans for i in plan.ordinals})
+    walk = compile_columns(columns, chosen, None)
+    keys = [
+        (places := [chosen.index(i) for i in plan.ordinals], _hasher(plan, places))
+        for plan in plans
+    ]
+
+    def slots(b: bytes, o: int) -> tuple[int, Slots | None]:
+        end, values = walk(b, o)
+        found = []
+        for places, hashed in keys:
+            if any(values[place] is None for place in places):
+                continue
             slot = hashed(values)
             if slot is None:
                 return end, None

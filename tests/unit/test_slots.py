@@ -56,6 +56,19 @@ def test_a_key_with_null_has_no_slot() -> None:
     assert slots(image(1, None, b"b")) == full[:1]
 
 
+@pytest.mark.parametrize("email", ["Ann@x.de", "ß", None])
+@pytest.mark.parametrize("code", [b"A", None])
+def test_the_walker_for_any_nulls_agrees(email: str | None, code: bytes | None) -> None:
+    row = image(1, email, code)
+    walkers = slot_walkers(USERS, [((1, 0),), ((2, 0),), ((1, 0), (2, 0))])
+    straight = walkers[row[:1]](row, 0)
+    for other in range(1, 64):
+        walkers.setdefault(bytes(2) + bytes([other]), walkers[row[:1]])
+    del walkers[row[:1]]
+    assert row[:1] not in walkers
+    assert walkers[row[:1]](row, 0) == straight
+
+
 def test_unknown_text_touches_any_key_unless_another_part_is_null() -> None:
     slots = compile_slots(USERS, [((1, 0), (2, 0))])
     assert slots(image(1, "ß", b"b")) is None
