@@ -61,8 +61,6 @@ def main() -> NoReturn:
 
 def invoke(args: list[str]) -> int:
     """Run one command; return the exit code. Errors are printed here and nowhere else."""
-    from drc.cli.output import print_error
-
     try:
         outcome = group.main(args, prog_name="drc", standalone_mode=False)
         sys.stdout.flush()
@@ -75,6 +73,8 @@ def invoke(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except DrcError as error:
+        from drc.cli.output import print_error  # what draws tables costs more than --help
+
         print_error(error, as_json="--json" in args)
         return error.exit_code
     return outcome if isinstance(outcome, int) else 0

@@ -25,7 +25,6 @@ from drc.errors import DrcError, InvariantError, TransientError
 from drc.monitor.report import Reporter
 from drc.monitor.supervisor import TEMPORARY, Supervisor
 from drc.preflight import require_ready
-from drc.state.store import Store
 
 DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
 _SUPERVISED_DRAIN_S = DRAIN_S + 5
@@ -68,7 +67,9 @@ def command(
 
 
 def _run_one(config: Config, site: str, stop: threading.Event, checked: bool) -> None:
+    # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
     from drc.site import run_site
+    from drc.state.store import Store
 
     reporter = Reporter(Store(config.state_url, config.state_password()))
     if not checked and not _wait_ready(config, (site,), stop):

@@ -16,7 +16,6 @@ from rich.text import Text
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
 from drc.monitor.status import collect
-from drc.state.store import Store
 
 _WATCH_S = 1.0
 _STATE_STYLES = {"running": "green", "connecting": "yellow", "stopped": "bold red"}
@@ -28,6 +27,8 @@ _STATE_STYLES = {"running": "green", "connecting": "yellow", "stopped": "bold re
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def command(path: Path, as_json: bool, watch: bool) -> None:
     """Show how far behind each stream is, asked of the servers."""
+    from drc.state.store import Store  # SQLAlchemy: --help does without
+
     config = configuration.load(path)
     store = Store(config.state_url, config.state_password())
     if not watch:

@@ -12,7 +12,7 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drc import mysql
 from drc.config import Config
@@ -21,7 +21,9 @@ from drc.gtid import GtidSet, format_uuid
 from drc.monitor.backlog import backlog
 from drc.preflight.facts import LedgerFacts
 from drc.preflight.gather import read_ledger
-from drc.state.store import Store
+
+if TYPE_CHECKING:
+    from drc.state.store import Store
 
 FRESH_US = 5_000_000  # daemons report once a second
 _READ_TIMEOUT_S = 10

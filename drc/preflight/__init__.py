@@ -15,7 +15,7 @@ from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.preflight import settings, tables
 from drc.preflight.facts import Finding, SiteFacts
 from drc.preflight.gather import gather
-from drc.state.migrate import site_head
+from drc.state.version import site_head
 
 __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 

@@ -22,7 +22,7 @@ from drc.preflight.facts import (
 )
 from drc.preflight.grants import Need, parse
 from drc.selection import Selection
-from drc.state.migrate import site_version
+from drc.state.version import site_version
 
 _READ_TIMEOUT_S = 60  # information_schema of very many tables takes its time
 ROLES = ("applier", "source", "operator")  # the applier sees tables and ledger best

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
@@ -18,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from drc import mysql
 from drc.config import Account, SiteConfig
 from drc.errors import ConfigError, DrcError, TransientError
+from drc.state.version import folder
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
 _ATTEMPT_PAUSE_S = 0.1
@@ -69,27 +69,6 @@ def site_engine(site: SiteConfig, account: Account, name: str) -> sa.Engine:
     )
 
 
-def site_version(connection: mysql.Connection) -> str:
-    """Return the version of schema ``drc`` on a site, '' when there is none.
-
-    :raises DrcError: classed by errno.
-    """
-    try:
-        rows = mysql.ask(connection, "SELECT version_num FROM drc.schema_version")
-    except DrcError as error:
-        if error.errno in (1049, 1146, 1142, 1044):  # no schema, no table, or neither visible
-            return ""
-        raise
-    return str(rows[0][0]) if rows else ""
-
-
-def site_head() -> str:
-    """Return the version that this release of drc needs on a site."""
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory.from_config(_config("site")).get_current_head() or ""
-
-
 def migrate_store(engine: sa.Engine) -> Migration:
     """Create or update the checkpoint store's tables.
 
@@ -130,12 +109,9 @@ def _version(line: str, connection: sa.Connection) -> str:
 
 
 def _config(line: str) -> AlembicConfig:
-    package = Path(__file__).parent.parent
-    installed = package / "migrations"
-    root = installed if installed.is_dir() else package.parent / "migrations"
     config = AlembicConfig()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(root / line).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder() / line).replace("%", "%%"))
     return config
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
 
 from drc.errors import ConfigError, DrcError
-from drc.state.migrate import Migration, migrate_store
+
+if TYPE_CHECKING:
+    from drc.state.migrate import Migration
 
 _BUSY_MS = 2000  # another process's commit takes milliseconds
 
@@ -75,6 +77,8 @@ class Store:
 
         :raises TransientError: the store cannot be reached.
         """
+        from drc.state.migrate import migrate_store  # Alembic: for a new store only
+
         return migrate_store(self._engine)
 
     def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None:

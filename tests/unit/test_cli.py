@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,10 +38,26 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def test_help_imports_no_command(capsys: pytest.CaptureFixture[str]) -> None:
-    before = set(sys.modules)
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("from drc import cli; cli.invoke(['--help'])", {"drc.preflight", "rich", "structlog"}),
+        ("import drc.cli.run, drc.preflight as p; p.site_head()", {"alembic", "sqlalchemy"}),
+        ("import drc.cli.status", {"alembic", "sqlalchemy"}),
+        ("import drc.state.store", {"alembic"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(code: str, unwanted: set[str]) -> None:
+    """Each start of a daemon pays for it, in seconds of CPU."""
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "drc" in loaded
+    assert not unwanted & loaded
+
+
+def test_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.invoke(["--help"]) == 0
-    assert "preflight" not in "".join(set(sys.modules) - before)
     shown = capsys.readouterr().out
     for name in ("run", "status", "check", "migrate", "config", "tail", "sandbox", "demo"):
         assert f"\n  {name} " in shown

@@ -6,10 +6,12 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
 from drc.errors import ConfigError
 from drc.state.store import Store
+from drc.state.version import folder, site_head
 
 
 def _store(tmp_path: Path) -> Store:
@@ -84,3 +86,8 @@ def test_processes_create_it_together(tmp_path: Path) -> None:
 def test_a_driver_that_is_not_there_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="state_url"):
         Store("nosuch://host/db")
+
+
+def test_the_version_that_a_site_needs_is_the_head_of_the_migrations() -> None:
+    script = ScriptDirectory(str(folder() / "site"))
+    assert site_head() == script.get_current_head()
