@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
-from drc.preflight import settings, tables
-from drc.preflight.facts import Finding, SiteFacts
+from drc.preflight import accounts, relation, resume, settings, tables
+from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import gather
 from drc.state.version import site_head
 
@@ -22,12 +22,18 @@ __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 _ORDER = {"fail": 0, "warn": 1, "info": 2, "ok": 3}
 
 
-def evaluate(config: Config, facts: dict[str, SiteFacts], head: str) -> list[Finding]:
+def evaluate(config: Config, facts: Facts, head: str) -> list[Finding]:
     """Judge facts; pure. The worst come first, else in the order of the rules.
 
     :param head: the version of schema ``drc`` that this release needs.
     """
-    found = [*settings.check(config, facts, head), *tables.check(config, facts)]
+    found = [
+        *accounts.check(config, facts),
+        *settings.check(config, facts, head),
+        *relation.check(facts),
+        *resume.check(config, facts),
+        *tables.check(config, facts),
+    ]
     return sorted(found, key=lambda f: _ORDER[f.level])
 
 

@@ -119,3 +119,13 @@ class SiteFacts:
             if name in self.variables:
                 return self.variables[name].upper()
         return ""
+
+
+Facts = dict[str, SiteFacts]
+
+
+def judge(good: bool, finding: Finding) -> Finding:
+    """Return the finding as it is, or as a good one."""
+    if not good:
+        return finding
+    return Finding(finding.site, finding.setting, finding.wanted, finding.found, "ok", finding.why)

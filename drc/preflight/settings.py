@@ -1,4 +1,4 @@
-"""Rules on servers, accounts, ledgers and the relation between sites. Pure.
+"""Rules on one server: its settings, its schema ``drc``, its ids. Pure.
 
 A rule takes facts and returns findings, good ones too: the list is the documentation of what was
 looked at.
@@ -8,21 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
-from math import gcd
 
 from drc.config import Config
-from drc.errors import ConfigError, TransientError
-from drc.gtid import GtidSet
-from drc.monitor.backlog import native
-from drc.preflight import grants
-from drc.preflight.facts import Finding, Level, SiteFacts
-
-Facts = dict[str, SiteFacts]
+from drc.preflight.facts import Facts, Finding, Level, SiteFacts, judge
 
 _PACKET_WANTED = 64 << 20
 _EXPIRY_WANTED_S = 86400
-_SKEW_MAX_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,88 +103,16 @@ _SETTINGS = (
 
 
 def check(config: Config, facts: Facts, head: str) -> Iterator[Finding]:
-    """Yield findings on everything but tables.
+    """Yield findings on each server.
 
     :param head: the version of schema ``drc`` that this release needs.
     """
-    for name, site in facts.items():
-        yield from _accounts(config, name, site)
     reached = {name: site for name, site in facts.items() if site.reached}
     for name, site in reached.items():
         yield from _variables(name, site)
         yield from _limits(name, site)
         yield from _ledger(name, site, head)
         yield from _dump_ids(config, name, reached)
-    for one, other in combinations(reached, 2):
-        yield from _identity(one, other, reached)
-        yield from _relation(one, other, reached)
-    for target in reached:
-        if "applier" in reached[target].accounts:
-            for origin in reached:
-                if origin != target:
-                    yield from _resume(config, origin, target, reached)
-
-
-# ------------------------------------------------------------ accounts
-
-
-def _accounts(config: Config, name: str, site: SiteFacts) -> Iterator[Finding]:
-    for role, account in site.accounts.items():
-        setting = f"account {role}"
-        if error := account.error:
-            kind = {ConfigError: "config", TransientError: "reach"}.get(type(error), "server")
-            yield Finding(
-                name,
-                setting,
-                f"login as {account.user}",
-                error.message,
-                "fail",
-                "nothing works without it",
-                error.hint,
-                kind,  # type: ignore[arg-type]
-            )
-        else:
-            yield from _rights(config, name, site, role)
-
-
-def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[Finding]:
-    account = site.accounts[role]
-    have = grants.parse(account.grants)
-    setting = f"account {role}"
-    replicate = config.replicate
-    wanted = grants.needs(
-        role,
-        replicate.schemas,
-        tags=site.version >= (8, 3, 0),
-        ddl=replicate.ddl == "replicate",
-    )
-    missing = {n.place: m for n in wanted if (m := have.missing(n))}
-    if missing:
-        listed = "; ".join(f"{', '.join(sorted(m))} on {place}" for place, m in missing.items())
-        yield Finding(
-            name,
-            setting,
-            "all rights of docs/operations/install.md",
-            f"{account.user} lacks {listed}",
-            "fail",
-            "replication would stop at the first change that needs it",
-            grants.grant_statements(missing, account.user),
-        )
-    else:
-        yield Finding(name, setting, "login and rights", f"{account.user}: all present", "ok")
-    if too_much := have.everywhere & grants.TOO_MUCH:
-        yield Finding(
-            name,
-            setting,
-            "least privilege",
-            f"{account.user} has {', '.join(sorted(too_much))}",
-            "warn",
-            "whoever gets this password gets the server",
-            "create the account as in docs/operations/install.md",
-        )
-
-
-# ------------------------------------------------------------ one server
 
 
 def _variables(name: str, site: SiteFacts) -> Iterator[Finding]:
@@ -213,7 +132,7 @@ def _variables(name: str, site: SiteFacts) -> Iterator[Finding]:
 
 def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
     packet = int(site.variable("max_allowed_packet") or 0)
-    yield _judge(
+    yield judge(
         packet >= _PACKET_WANTED,
         Finding(
             name,
@@ -227,7 +146,7 @@ def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
     )
     expiry = int(site.variable("binlog_expire_logs_seconds") or 0)
     never = expiry == 0 or site.variable("binlog_expire_logs_auto_purge") == "OFF"
-    yield _judge(
+    yield judge(
         never or expiry >= _EXPIRY_WANTED_S,
         Finding(
             name,
@@ -263,7 +182,7 @@ def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
 def _ledger(name: str, site: SiteFacts, head: str) -> Iterator[Finding]:
     if "applier" not in site.accounts:
         return  # asked as another account, that need not see it
-    yield _judge(
+    yield judge(
         site.schema_version == head and site.ledger is not None,
         Finding(
             name,
@@ -296,163 +215,3 @@ def _dump_ids(config: Config, name: str, reached: Facts) -> Iterator[Finding]:
                 "config",
             )
         taken[ours] = f"the reader for {reader}"
-
-
-# ------------------------------------------------------------ between sites
-
-
-def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
-    a, b = reached[one], reached[other]
-    both = f"{one}, {other}"
-    yield _judge(
-        a.server_id != b.server_id,
-        Finding(
-            both,
-            "server_id",
-            "different",
-            f"{a.server_id} and {b.server_id}",
-            "fail",
-            "each server of a topology needs an id of its own",
-            f"SET PERSIST server_id = N at {other}, N unused",
-        ),
-    )
-    yield _judge(
-        a.server_uuid != b.server_uuid,
-        Finding(
-            both,
-            "server_uuid",
-            "different",
-            "equal" if a.server_uuid == b.server_uuid else "different",
-            "fail",
-            "GTIDs of two sites could not be told apart: a copied data directory, or one server"
-            " named twice",
-            f"stop mysqld at {other}, delete auto.cnf in its data directory, start it",
-        ),
-    )
-
-
-def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
-    a, b = reached[one], reached[other]
-    both = f"{one}, {other}"
-    for variable, level, why in (
-        ("lower_case_table_names", "fail", "a table's name would not find the table"),
-        ("max_allowed_packet", "warn", "a row that one site takes may be too large for the other"),
-    ):
-        x, y = a.variable(variable), b.variable(variable)
-        yield _judge(
-            x == y,
-            Finding(
-                both,
-                variable,
-                "equal",
-                x if x == y else f"{x} and {y}",
-                level,  # type: ignore[arg-type]
-                why,
-                "lower_case_table_names is fixed when a data directory is made: copy into a new"
-                " server"
-                if level == "fail"
-                else "SET PERSIST it to the larger value at both sites",
-            ),
-        )
-    yield from _auto_increment(both, a, b)
-    skew = abs(a.clock_offset_us - b.clock_offset_us)
-    yield _judge(
-        skew <= _SKEW_MAX_US,
-        Finding(
-            both,
-            "clocks",
-            "within 1 s",
-            f"{skew / 1e6:.3f} s apart",
-            "warn",
-            "lag is measured and later conflicts are decided by them",
-            "run NTP at both sites",
-        ),
-    )
-
-
-def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
-    """Two sequences o+k·i meet exactly when their offsets agree modulo the gcd of the steps."""
-    using = [
-        key
-        for key, table in a.tables.items()
-        if key in b.tables and any(c.auto_increment for c in table.columns)
-    ]
-    if not using:
-        return
-    (i1, o1), (i2, o2) = (
-        (int(s.variable("auto_increment_increment")), int(s.variable("auto_increment_offset")))
-        for s in (a, b)
-    )
-    yield _judge(
-        (o1 - o2) % gcd(i1, i2) != 0,
-        Finding(
-            both,
-            "auto_increment_offset",
-            "different remainders",
-            f"offset {o1} step {i1}, and offset {o2} step {i2}",
-            "warn",
-            f"both sites hand out the same numbers in {len(using)} tables, such as"
-            f" {'.'.join(using[0])}",
-            "SET PERSIST auto_increment_increment = 2 at both, auto_increment_offset = 1 at one"
-            " and 2 at the other",
-        ),
-    )
-
-
-# ------------------------------------------------------------ where streams resume
-
-
-def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
-    """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
-    known = (facts[target].ledger or {}).get(origin)
-    if known is not None:
-        return known.applied
-    start = config.replicate.start
-    if start == "now":
-        return facts[origin].gtid_executed
-    if start == "earliest":
-        return GtidSet()
-    given = GtidSet.parse(start)  # one set for all streams: leave out what began elsewhere
-    return given - given.of_uuids(_foreign(origin, facts))
-
-
-def _foreign(origin: str, facts: Facts) -> set[bytes]:
-    return {site.server_uuid for name, site in facts.items() if name != origin}
-
-
-def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
-    site = facts[origin]
-    applied = applied_of(config, origin, target, facts)
-    purged = native(site.gtid_purged, _foreign(origin, facts)) - applied
-    yield _judge(
-        not purged,
-        Finding(
-            origin,
-            "binlogs",
-            f"all that {target} still needs",
-            f"purged before they were applied at {target}: {purged}" if purged else "all there",
-            "fail",
-            f"{target} would miss these transactions",
-            "restore those binlogs; or copy the data anew and set replicate.start to the GTID"
-            f" set of the copy, with the rows of origin {origin} removed from drc.ledger at"
-            f" {target}",
-        ),
-    )
-    lost = applied - site.gtid_executed
-    if lost:
-        yield Finding(
-            origin,
-            "gtid_executed",
-            f"holds all that {target} has applied",
-            f"no longer has: {lost}",
-            "fail",
-            "it lost its newest transactions, or it was restored or reset",
-            f"compare the tables with {target} and repair them; sync_binlog = 1 prevents this",
-        )
-
-
-def _judge(good: bool, finding: Finding) -> Finding:
-    """Return the finding as it is, or as a good one."""
-    if not good:
-        return finding
-    return Finding(finding.site, finding.setting, finding.wanted, finding.found, "ok", finding.why)

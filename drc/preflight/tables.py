@@ -10,8 +10,8 @@ from itertools import combinations
 
 from drc.config import Config
 from drc.monitor.backlog import backlog
-from drc.preflight.facts import Finding, Level, SiteFacts, TableFacts
-from drc.preflight.settings import Facts, applied_of
+from drc.preflight.facts import Facts, Finding, Level, SiteFacts, TableFacts
+from drc.preflight.resume import applied_of
 
 Key = tuple[str, str]
 

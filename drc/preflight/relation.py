@@ -1,0 +1,117 @@
+"""Rules on what two servers must have in common, and what they must not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import gcd
+
+from drc.preflight.facts import Facts, Finding, SiteFacts, judge
+
+_SKEW_MAX_US = 1_000_000
+
+
+def check(facts: Facts) -> Iterator[Finding]:
+    """Yield findings on each pair of sites."""
+    reached = {name: site for name, site in facts.items() if site.reached}
+    for one, other in combinations(reached, 2):
+        yield from _identity(one, other, reached)
+        yield from _relation(one, other, reached)
+
+
+def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
+    a, b = reached[one], reached[other]
+    both = f"{one}, {other}"
+    yield judge(
+        a.server_id != b.server_id,
+        Finding(
+            both,
+            "server_id",
+            "different",
+            f"{a.server_id} and {b.server_id}",
+            "fail",
+            "each server of a topology needs an id of its own",
+            f"SET PERSIST server_id = N at {other}, N unused",
+        ),
+    )
+    yield judge(
+        a.server_uuid != b.server_uuid,
+        Finding(
+            both,
+            "server_uuid",
+            "different",
+            "equal" if a.server_uuid == b.server_uuid else "different",
+            "fail",
+            "GTIDs of two sites could not be told apart: a copied data directory, or one server"
+            " named twice",
+            f"stop mysqld at {other}, delete auto.cnf in its data directory, start it",
+        ),
+    )
+
+
+def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
+    a, b = reached[one], reached[other]
+    both = f"{one}, {other}"
+    for variable, level, why in (
+        ("lower_case_table_names", "fail", "a table's name would not find the table"),
+        ("max_allowed_packet", "warn", "a row that one site takes may be too large for the other"),
+    ):
+        x, y = a.variable(variable), b.variable(variable)
+        yield judge(
+            x == y,
+            Finding(
+                both,
+                variable,
+                "equal",
+                x if x == y else f"{x} and {y}",
+                level,  # type: ignore[arg-type]
+                why,
+                "lower_case_table_names is fixed when a data directory is made: copy into a new"
+                " server"
+                if level == "fail"
+                else "SET PERSIST it to the larger value at both sites",
+            ),
+        )
+    yield from _auto_increment(both, a, b)
+    skew = abs(a.clock_offset_us - b.clock_offset_us)
+    yield judge(
+        skew <= _SKEW_MAX_US,
+        Finding(
+            both,
+            "clocks",
+            "within 1 s",
+            f"{skew / 1e6:.3f} s apart",
+            "warn",
+            "lag is measured and later conflicts are decided by them",
+            "run NTP at both sites",
+        ),
+    )
+
+
+def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
+    """Two sequences o+k·i meet exactly when their offsets agree modulo the gcd of the steps."""
+    using = [
+        key
+        for key, table in a.tables.items()
+        if key in b.tables and any(c.auto_increment for c in table.columns)
+    ]
+    if not using:
+        return
+    (i1, o1), (i2, o2) = (
+        (int(s.variable("auto_increment_increment")), int(s.variable("auto_increment_offset")))
+        for s in (a, b)
+    )
+    yield judge(
+        (o1 - o2) % gcd(i1, i2) != 0,
+        Finding(
+            both,
+            "auto_increment_offset",
+            "different remainders",
+            f"offset {o1} step {i1}, and offset {o2} step {i2}",
+            "warn",
+            f"both sites hand out the same numbers in {len(using)} tables, such as"
+            f" {'.'.join(using[0])}",
+            "SET PERSIST auto_increment_increment = 2 at both, auto_increment_offset = 1 at one"
+            " and 2 at the other",
+        ),
+    )

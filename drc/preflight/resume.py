@@ -1,0 +1,69 @@
+"""Rules on where streams resume: their origins must still have what comes next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drc.config import Config
+from drc.gtid import GtidSet
+from drc.monitor.backlog import native
+from drc.preflight.facts import Facts, Finding, judge
+
+
+def check(config: Config, facts: Facts) -> Iterator[Finding]:
+    """Yield findings on each stream whose target was asked as its applier."""
+    reached = {name: site for name, site in facts.items() if site.reached}
+    for target in reached:
+        if "applier" in reached[target].accounts:
+            for origin in reached:
+                if origin != target:
+                    yield from _resume(config, origin, target, reached)
+
+
+def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
+    """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
+    known = (facts[target].ledger or {}).get(origin)
+    if known is not None:
+        return known.applied
+    start = config.replicate.start
+    if start == "now":
+        return facts[origin].gtid_executed
+    if start == "earliest":
+        return GtidSet()
+    given = GtidSet.parse(start)  # one set for all streams: leave out what began elsewhere
+    return given - given.of_uuids(_foreign(origin, facts))
+
+
+def _foreign(origin: str, facts: Facts) -> set[bytes]:
+    return {site.server_uuid for name, site in facts.items() if name != origin}
+
+
+def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
+    site = facts[origin]
+    applied = applied_of(config, origin, target, facts)
+    purged = native(site.gtid_purged, _foreign(origin, facts)) - applied
+    yield judge(
+        not purged,
+        Finding(
+            origin,
+            "binlogs",
+            f"all that {target} still needs",
+            f"purged before they were applied at {target}: {purged}" if purged else "all there",
+            "fail",
+            f"{target} would miss these transactions",
+            "restore those binlogs; or copy the data anew and set replicate.start to the GTID"
+            f" set of the copy, with the rows of origin {origin} removed from drc.ledger at"
+            f" {target}",
+        ),
+    )
+    lost = applied - site.gtid_executed
+    if lost:
+        yield Finding(
+            origin,
+            "gtid_executed",
+            f"holds all that {target} has applied",
+            f"no longer has: {lost}",
+            "fail",
+            "it lost its newest transactions, or it was restored or reset",
+            f"compare the tables with {target} and repair them; sync_binlog = 1 prevents this",
+        )
