@@ -80,21 +80,6 @@ class Gtid(NamedTuple):
         tag = f"{self.tag}:" if self.tag else ""
         return f"{format_uuid(self.uuid)}:{tag}{self.gno}"
 
-    @classmethod
-    def parse(cls, text: str) -> Gtid:
-        """Read what ``str`` writes.
-
-        :raises ConfigError: unless the text names exactly one GTID.
-        """
-        uuid, *rest = text.split(":")
-        tag = rest[0].strip().lower() if len(rest) == 2 else ""
-        number = rest[-1].strip() if rest else ""
-        if len(rest) not in (1, 2) or not (number.isascii() and number.isdigit()):
-            _refuse(text)
-        if (len(rest) == 2 and not _tag_text(tag)) or not 1 <= int(number) <= GNO_MAX:
-            _refuse(text)
-        return cls(parse_uuid(uuid), int(number), tag)
-
 
 class GtidSet:
     """A mutable set of GTIDs."""
@@ -174,9 +159,6 @@ class GtidSet:
             for key, ours in self._bounds.items()
         )
 
-    def __ge__(self, other: GtidSet) -> bool:
-        return other <= self
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GtidSet):
             return NotImplemented
@@ -206,10 +188,6 @@ class GtidSet:
         out = GtidSet()
         out._bounds = {k: b.copy() for k, b in self._bounds.items() if k[0] in uuids}
         return out
-
-    def uuids(self) -> set[bytes]:
-        """Return the servers' raw UUIDs."""
-        return {uuid for uuid, _ in self._bounds}
 
     def intervals(self) -> Iterator[tuple[bytes, str, int, int]]:
         """Yield (uuid, tag, start, end exclusive), ordered as the text is."""

@@ -14,17 +14,6 @@ RAW_V = bytes.fromhex(V.replace("-", ""))
 def test_gtid_text() -> None:
     assert str(Gtid(RAW_U, 17)) == f"{U}:17"
     assert str(Gtid(RAW_U, 17, "drc")) == f"{U}:drc:17"
-    assert Gtid.parse(f" {U.upper()} : DRC : 17 ") == Gtid(RAW_U, 17, "drc")
-    assert Gtid.parse(f"{U}:17") == Gtid(RAW_U, 17)
-
-
-@pytest.mark.parametrize(
-    "text", ["", U, f"{U}:", f"{U}:0", f"{U}:1-2", f"{U}:9a:1", f"{U}:a:b:1", f"{U}:²", "x:1"]
-)
-def test_gtid_refuses(text: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Gtid.parse(text)
-    assert "gtid_executed" in caught.value.hint
 
 
 def test_uuid_text() -> None:
@@ -89,8 +78,9 @@ def test_set_text(text: str, printed: str) -> None:
     ],
 )
 def test_set_refuses(text: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         GtidSet.parse(text)
+    assert "gtid_executed" in caught.value.hint
 
 
 def test_parts() -> None:
@@ -98,7 +88,6 @@ def test_parts() -> None:
     assert str(both.with_tag("drc")) == f"{U}:drc:4-5,{V}:drc:1"
     assert str(both.with_tag("")) == f"{U}:1-3"
     assert str(both.of_uuids({RAW_V})) == f"{V}:drc:1"
-    assert both.uuids() == {RAW_U, RAW_V}
     assert list(both.intervals()) == [
         (RAW_U, "", 1, 4),
         (RAW_U, "drc", 4, 6),
