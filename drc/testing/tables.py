@@ -1,8 +1,8 @@
-"""FakeTable: a table that obeys its keys after every row, as InnoDB does; and its table map.
+"""KeyedTable: a table that obeys its keys after every row, as InnoDB does; and its table map.
 
 Rows are raw images. A change that an InnoDB table would refuse is refused here with the same
 meaning: 1062 is :class:`DuplicateKey`, 1032 is :class:`MissingRow`. What equals what in a key is
-the caller's to say (``folds``), so that this fake owes nothing to ``drc/slots.py``.
+the caller's to say (``folds``), so that this table owes nothing to ``drc/slots.py``.
 
 Not modelled: locks, transactions, foreign keys, columns' values.
 """
@@ -79,7 +79,7 @@ def _name(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-class FakeTable:
+class KeyedTable:
     """A table with its rows.
 
     :param folds: column ordinal → the form in which two raw values are equal; by their bytes
@@ -103,10 +103,10 @@ class FakeTable:
         self._columns = column_walkers(table, range(len(table.columns)))
         self._ends = key_walkers(table)
 
-    def copy(self) -> FakeTable:
+    def copy(self) -> KeyedTable:
         """Return an independent table with the same rows."""
         keys = [[(i, 0) for i in key] for key in self._unique]
-        out = FakeTable(self.table, keys, self._folds)
+        out = KeyedTable(self.table, keys, self._folds)
         for image in self.rows.values():
             out.insert(image)
         return out

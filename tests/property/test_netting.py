@@ -16,7 +16,7 @@ from drc import events as ev
 from drc.apply.netting import NetRows, Tables
 from drc.events import Column, TableMap
 from drc.gtid import Gtid
-from drc.testing.tables import DuplicateKey, FakeTable, MissingRow, table_map
+from drc.testing.tables import DuplicateKey, KeyedTable, MissingRow, table_map
 from drc.transaction import RawTransaction
 
 BINARY, AI_CI = 63, 255
@@ -97,8 +97,8 @@ def named_rows(draw: Any) -> bytes:
     return _image([None if v is None else _text(v) for v in values])
 
 
-def fake(table: TableMap) -> FakeTable:
-    return FakeTable(table, UNIQUE[table.name], FOLDS[table.name])
+def fake(table: TableMap) -> KeyedTable:
+    return KeyedTable(table, UNIQUE[table.name], FOLDS[table.name])
 
 
 class NetRowsEqualEvents(RuleBasedStateMachine):

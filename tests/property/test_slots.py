@@ -11,7 +11,7 @@ from drc.apply.netting import NetRows, Tables
 from drc.events import Column
 from drc.gtid import Gtid
 from drc.slots import compile_slots
-from drc.testing.tables import DuplicateKey, FakeTable, table_map
+from drc.testing.tables import DuplicateKey, KeyedTable, table_map
 from drc.transaction import RawTransaction
 
 BINARY, AI_CI = 63, 255
@@ -58,7 +58,7 @@ def image(row: Row) -> bytes:
     return bytes((nulls,)) + b"".join(v for v in values if v is not None)
 
 
-def change(table: FakeTable, row: Row, delete: bool) -> bytes | None:
+def change(table: KeyedTable, row: Row, delete: bool) -> bytes | None:
     """Change the row with this key as a server's statement would; return its event."""
     after = image(row)
     stored = table.rows.get((after[1:2],))
@@ -93,7 +93,7 @@ changes = st.lists(st.tuples(rows, st.booleans()), min_size=1, max_size=4)
 def test_disjoint_batches_commute(
     before: list[Row], one: list[Any], two: list[Any], data: Any
 ) -> None:
-    origin = FakeTable(TABLE, UNIQUE, {1: fold})
+    origin = KeyedTable(TABLE, UNIQUE, {1: fold})
     for row in before:
         change(origin, row, False)
     target = origin.copy()
@@ -119,7 +119,7 @@ def test_disjoint_batches_commute(
 @given(rows, rows)
 def test_rows_that_collide_share_a_slot(one: Row, two: Row) -> None:
     """The fake table knows what is equal by a table of its own."""
-    table = FakeTable(TABLE, UNIQUE, {1: fold})
+    table = KeyedTable(TABLE, UNIQUE, {1: fold})
     table.insert(image(one))
     slots = compile_slots(TABLE, UNIQUE)
     first, second = slots(image(one)), slots(image(two))

@@ -1,10 +1,10 @@
-"""FakeTable refuses what InnoDB refuses, after every row."""
+"""KeyedTable refuses what InnoDB refuses, after every row."""
 
 import pytest
 
 from drc import events as ev
 from drc.events import Column
-from drc.testing.tables import DuplicateKey, FakeTable, MissingRow, table_map
+from drc.testing.tables import DuplicateKey, KeyedTable, MissingRow, table_map
 
 TABLE = table_map(
     "shop",
@@ -23,8 +23,8 @@ def row(key: int, code: bytes | None = None, note: bytes = b"") -> bytes:
     return head + (b"" if code is None else bytes((len(code),)) + code) + bytes((len(note),)) + note
 
 
-def fake() -> FakeTable:
-    table = FakeTable(TABLE, [((1, 0),)], {1: bytes.lower})
+def fake() -> KeyedTable:
+    table = KeyedTable(TABLE, [((1, 0),)], {1: bytes.lower})
     for image in (row(1, b"a"), row(2, b"b"), row(3), row(4)):
         table.insert(image)
     return table
