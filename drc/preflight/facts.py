@@ -69,6 +69,11 @@ class TableFacts:
     foreign_keys: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
 
+    @property
+    def key_columns(self) -> frozenset[str]:
+        """Return the columns of the primary and of all unique keys."""
+        return frozenset(self.primary_key).union(*self.unique_keys)
+
 
 Tables = dict[tuple[str, str], TableFacts]
 

@@ -40,8 +40,7 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
         yield from _cascades(name, site)
         yield from _triggers(name, site)
     for one, other in combinations(reached, 2):
-        level = _drift_level(config, one, other, reached)
-        yield from _pair(one, other, reached, level)
+        yield from _pair(config, one, other, reached)
 
 
 def _rule(
@@ -105,8 +104,9 @@ def _drift_level(config: Config, one: str, other: str, facts: Facts) -> Level:
     return "fail"
 
 
-def _pair(one: str, other: str, facts: Facts, level: Level) -> Iterator[Finding]:
+def _pair(config: Config, one: str, other: str, facts: Facts) -> Iterator[Finding]:
     a, b = facts[one], facts[other]
+    level = _drift_level(config, one, other, facts)
     good = True
     for here, there in ((one, other), (other, one)):
         for key, table in facts[here].tables.items():
@@ -117,6 +117,11 @@ def _pair(one: str, other: str, facts: Facts, level: Level) -> Iterator[Finding]
         if texts := differences(a.tables[key], b.tables[key]):
             good = False
             yield _differs(f"{one}, {other}", key, "; ".join(texts), level)
+        # Only a schema change that is replicated could still bring them together.
+        keys_level: Level = level if config.replicate.ddl == "replicate" else "fail"
+        for finding in _key_collations(one, other, key, facts, keys_level):
+            good = False
+            yield finding
         keys = a.sees_foreign_keys and b.sees_foreign_keys
         yield from _keys_differ(one, other, key, a.tables[key], b.tables[key], foreign=keys)
     if good:
@@ -167,7 +172,10 @@ def _unknown_there(
 
 
 def differences(a: TableFacts, b: TableFacts) -> list[str]:
-    """Return, column by column, what would make a row image mean something else."""
+    """Return, column by column, what would make a row image mean something else.
+
+    Collations of key columns are left out: they have a finding of their own.
+    """
     out = []
     for at in range(max(len(a.columns), len(b.columns))):
         x = a.columns[at] if at < len(a.columns) else None
@@ -185,11 +193,40 @@ def differences(a: TableFacts, b: TableFacts) -> list[str]:
             "generated": (x.generated, y.generated),
         }
         for what, (left, right) in pairs.items():
-            if left != right:
+            if left != right and not (what == "collation" and _keys_apart(a, b, at)):
                 out.append(f"column {at + 1} ({x.name}): {what} {left} and {right}")
     if a.primary_key != b.primary_key:
         out.append(f"primary key ({', '.join(a.primary_key)}) and ({', '.join(b.primary_key)})")
     return out
+
+
+def _keys_apart(a: TableFacts, b: TableFacts, at: int) -> bool:
+    """Return whether a column of both has two collations, and is in a key of either."""
+    x, y = a.columns[at], b.columns[at]
+    keyed = x.name in a.key_columns or y.name in b.key_columns
+    return bool(keyed and x.collation and y.collation and x.collation != y.collation)
+
+
+def _key_collations(
+    one: str, other: str, key: Key, facts: Facts, level: Level
+) -> Iterator[Finding]:
+    a, b = (facts[site].tables[key] for site in (one, other))
+    name = ".".join(key)
+    for at in range(min(len(a.columns), len(b.columns))):
+        if not _keys_apart(a, b, at):
+            continue
+        x, y = a.columns[at], b.columns[at]
+        yield Finding(
+            f"{one}, {other}",
+            "key collations",
+            "equal",
+            f"{name}.{x.name} has {x.collation} at {one} and {y.collation} at {other}",
+            level,
+            "which changes share a key is computed with the origin's collation, while the"
+            " target takes other values for equal" + _perhaps(level),
+            f"ALTER TABLE {name} MODIFY {x.name} at one site, with the character set and collation"
+            f" of the other, or list {name} in replicate.exclude_tables",
+        )
 
 
 def _differs(sites: str, key: Key, text: str, level: Level) -> Finding:

@@ -220,6 +220,34 @@ def test_tables_that_differ(
     }
 
 
+@pytest.mark.parametrize("key", ["PRIMARY KEY (k)", "PRIMARY KEY (id), UNIQUE (k)"])
+@pytest.mark.parametrize(
+    ("at_a", "at_b"),
+    [
+        ("utf8mb4_0900_ai_ci", "utf8mb4_0900_as_cs"),  # another collation
+        ("utf8mb4_general_ci", "utf8mb3_general_ci"),  # another character set
+    ],
+)
+def test_key_columns_whose_collations_differ(
+    sites: Sandbox,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    schema: str,
+    key: str,
+    at_a: str,
+    at_b: str,
+) -> None:
+    for site, collation in zip(sites.sites.values(), (at_a, at_b), strict=True):
+        site.query(
+            f"CREATE TABLE {schema}.k (id INT NOT NULL, k VARCHAR(9) COLLATE {collation} NOT NULL,"
+            f" {key})"
+        )
+    found = f"{schema}.k.k has {at_a} at a and {at_b} at b"
+    _both_name(config, capsys, 1, found, f"ALTER TABLE {schema}.k MODIFY k")
+    sites.sites["b"].query(f"ALTER TABLE {schema}.k MODIFY k VARCHAR(9) COLLATE {at_a} NOT NULL")
+    assert _check(config, capsys) == (0, [])
+
+
 def test_every_kind_of_table_has_equal_facts_on_both_versions(
     sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str], schema: str
 ) -> None:

@@ -412,7 +412,7 @@ def test_drift_is_named_column_by_column() -> None:
         (ColumnFacts("id", "int", nullable=False), "type bigint and int"),
         (ColumnFacts("key", "bigint", nullable=False), "name id and key"),
         (ColumnFacts("id", "bigint"), "nullable False and True"),
-        (ColumnFacts("id", "bigint", "c", False), "collation  and c"),
+        (ColumnFacts("id", "bigint", "c", False), "collation  and c"),  # no key of text at both
         (ColumnFacts("id", "bigint", "", False, "STORED 1"), "generated  and STORED 1"),
     ):
         facts = _tables({"x": ORDERS}, {"x": replace(ORDERS, columns=(column,))})
@@ -424,6 +424,30 @@ def test_drift_is_named_column_by_column() -> None:
     assert "column 2 (n) is at one site only" in found.found
     found = _only(_tables({"x": ORDERS}, {"x": replace(ORDERS, primary_key=("n",))}), "fail")
     assert "primary key (id) and (n)" in found.found
+
+
+@pytest.mark.parametrize(
+    ("primary", "unique"),
+    [(("id",), frozenset()), (("n",), frozenset({("n", "id")}))],
+)
+def test_key_columns_must_have_one_collation(primary: Any, unique: Any) -> None:
+    def table(collation: str) -> TableFacts:
+        columns = (ColumnFacts("n", "int"), ColumnFacts("id", "varchar(9)", collation))
+        return TableFacts(columns=columns, primary_key=primary, unique_keys=unique)
+
+    facts = _tables({"x": table("c_ci")}, {"x": table("c_bin")})
+    for name in "ab":
+        facts[name] = replace(facts[name], collations=frozenset({"c_ci", "c_bin"}))
+    found = _only(facts, "fail")
+    assert (found.site, found.setting) == ("a, b", "key collations")
+    assert found.found == "shop.x.id has c_ci at a and c_bin at b"
+    assert "ALTER TABLE shop.x MODIFY id" in found.fix
+
+    behind = {"a": LedgerFacts(GtidSet.parse(f"{A}:1-9"))}
+    facts["a"] = replace(facts["a"], gtid_executed=GtidSet.parse(f"{A}:1-10"))
+    facts["b"] = replace(facts["b"], ledger=behind)
+    assert _only(facts, "warn").setting == "key collations"  # the ALTER may be on its way
+    assert _only(facts, "fail", ddl="skip").setting == "key collations"
 
 
 def test_drift_under_way_is_a_warning() -> None:
