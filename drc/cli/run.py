@@ -38,18 +38,14 @@ log = structlog.get_logger("drc.run")
 @click.option("--site", help="Apply all peers' changes at this site.")
 @click.option("--all", "every", is_flag=True, help="A process for each site, kept alive.")
 @click.option("--checked", is_flag=True, hidden=True, help="Preflight was done by the parent.")
-@click.option("--parent-pipe", type=int, hidden=True, help="End when this descriptor closes.")
-def command(
-    path: Path, site: str | None, every: bool, checked: bool, parent_pipe: int | None
-) -> int:
+@click.option("--supervised", is_flag=True, hidden=True, help="The parent starts it again.")
+def command(path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
     """Replicate into one site (--site) or into all (--all)."""
     if bool(site) == every:
         raise click.UsageError("name one site with --site, or take --all")
     configure_logs(**({"site": site} if site else {}))
     stop = threading.Event()
     _stop_on_signals(stop)
-    if parent_pipe is not None:
-        _leave_with_parent(parent_pipe)
     try:
         config = configuration.load(path)
         if every:
@@ -61,8 +57,8 @@ def command(
         _run_one(config, site, stop, checked)
     except DrcError as error:
         log.error(error.message, **error.fields())
-        supervised = parent_pipe is not None and isinstance(error, TransientError)
-        return TEMPORARY if supervised else error.exit_code
+        again = supervised and isinstance(error, TransientError)
+        return TEMPORARY if again else error.exit_code
     return 0
 
 
@@ -187,14 +183,3 @@ def _stop_on_signals(stop: threading.Event) -> None:
 def _overdue() -> Any:
     log.error("did not drain in time, leaving; uncommitted changes are rolled back")
     os._exit(1)
-
-
-def _leave_with_parent(descriptor: int) -> None:
-    """End at once when the supervisor is gone: a new one must not meet our appliers."""
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            os.read(descriptor, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()

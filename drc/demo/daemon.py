@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 from drc.config import Config, load
 from drc.errors import DataError, DrcError, TransientError
+from drc.monitor.child import child_command
 from drc.state.store import Store
 
 _STOP_S = 45.0  # its own deadline for draining, and some
@@ -18,7 +18,7 @@ _LOG_LINES = 3
 
 
 class Daemon:
-    """``drc run --all`` over one configuration; ends when this process does.
+    """``drc run --all`` over one configuration; ends when the thread that starts it does.
 
     ``log`` is the file that it writes to.
     """
@@ -29,7 +29,6 @@ class Daemon:
         self.log = path.parent / "daemon.log"
         self._store = Store(self.config.state_url, self.config.state_password())
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: int | None = None
 
     def migrate(self) -> None:
         """Run ``drc migrate``, with a new checkpoint store.
@@ -45,18 +44,14 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; its log begins anew."""
-        reading, self._pipe = os.pipe()
-        command = [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(self.path)]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--parent-pipe", str(reading)],
+                child_command("run", "--all", "-c", str(self.path)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(reading,),
                 start_new_session=True,  # ^C is ours: we stop it when all is counted
             )
-        os.close(reading)
 
     def streams(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return what each stream last said of itself, by (origin, target)."""
@@ -96,9 +91,6 @@ class Daemon:
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
         return code
 
 

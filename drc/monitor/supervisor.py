@@ -2,21 +2,21 @@
 
 1. Only what passes by itself is tried again: death by a signal, and TEMPORARY. Everything else
    waits for a person; the other sites go on meanwhile.
-2. Children never outlive this process, even if it is killed: each holds the reading end of a
-   pipe whose writing end is here, and leaves when it closes.
+2. Children never outlive this process, even if it is killed: the kernel ends each with the
+   thread that keeps it (``child.py``).
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
+
+from drc.monitor.child import child_command
 
 TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a child's trouble that passes by itself
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 1.0, 30.0
@@ -42,7 +42,6 @@ class Supervisor:
         self._lock = threading.Lock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._codes: dict[str, int] = {}
-        self._parent_read, self._parent_write = os.pipe()
 
     def run(self) -> int:
         """Return the worst exit code once no child is left."""
@@ -56,8 +55,6 @@ class Supervisor:
             self._stop.wait(0.2)  # not the threads: a signal must be able to interrupt
         self._stop.set()
         self._end(threads)
-        os.close(self._parent_write)
-        os.close(self._parent_read)
         return max(self._codes.values(), default=0)
 
     def _keep(self, site: str) -> None:
@@ -88,13 +85,11 @@ class Supervisor:
             log.info("daemon of a site ended", site=site, code=code)
 
     def _spawn(self, site: str, *, checked: bool) -> subprocess.Popen[bytes]:
-        read = str(self._parent_read)
-        command = [sys.executable, "-m", "drc.cli", "run", "-c", str(self._config_path)]
-        command += ["--site", site, "--parent-pipe", read]
+        command = child_command("run", "-c", str(self._config_path), "--site", site, "--supervised")
         if checked:
             command.append("--checked")
         # A session of its own: Ctrl-C reaches only us, and we tell the children once.
-        return subprocess.Popen(command, pass_fds=(self._parent_read,), start_new_session=True)
+        return subprocess.Popen(command, start_new_session=True)
 
     def _end(self, threads: list[threading.Thread]) -> None:
         with self._lock:
