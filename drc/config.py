@@ -81,6 +81,7 @@ class SiteConfig(_Strict, frozen=True):
     applier: Account
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3306
     operator: Account | None = None
+    brokers: tuple[str, ...] = ()
     tls: Tls = msgspec.field(default_factory=Tls)
     server_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFF00)] = 0
 
@@ -123,6 +124,30 @@ class SourceConfig(_Strict, frozen=True):
     semi_sync: bool = False
 
 
+class KafkaConfig(_Strict, frozen=True):
+    """The log between sites; used with ``log = "kafka"``."""
+
+    brokers: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^:/]+:[0-9]+$")], ...] = ()
+    topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "drc"
+    account: Account | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    tls: Tls = msgspec.field(default_factory=Tls)
+    replication_factor: Annotated[int, msgspec.Meta(ge=1, le=15)] = 3
+    min_insync_replicas: Annotated[int, msgspec.Meta(ge=1, le=15)] = 2
+    retention_hours: Positive = 168
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=1024)] = 1_000_000
+    compression: Literal["zstd", "none"] = "zstd"
+    request_timeout_s: Seconds = 5.0
+    delivery_timeout_s: Seconds = 30.0
+    idle_frame_s: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError("min_insync_replicas is above replication_factor")
+        if self.delivery_timeout_s < self.request_timeout_s:
+            raise ValueError("delivery_timeout_s is below request_timeout_s")
+
+
 class Config(_Strict, frozen=True):
     """Everything; ``sites`` is in the order of the file."""
 
@@ -131,7 +156,8 @@ class Config(_Strict, frozen=True):
     state_url: str = ""
     state_password_env: str = ""
     state_password_file: str = ""
-    log: Literal["direct"] = "direct"
+    log: Literal["direct", "kafka"] = "direct"
+    kafka: KafkaConfig = msgspec.field(default_factory=KafkaConfig)
     replicate: ReplicateConfig = msgspec.field(default_factory=ReplicateConfig)
     apply: ApplyConfig = msgspec.field(default_factory=ApplyConfig)
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
@@ -146,6 +172,18 @@ class Config(_Strict, frozen=True):
                 f"no site {name!r} in this configuration", hint=_near(name, self.sites)
             )
         return self.sites[name]
+
+    def brokers(self, site: str) -> tuple[str, ...]:
+        """Return the Kafka cluster that holds what is native at ``site``."""
+        return self.sites[site].brokers or self.kafka.brokers
+
+    def topic(self, site: str) -> str:
+        """Return the topic that holds what is native at ``site``."""
+        return f"{self.kafka.topic_prefix}.{self.name}.{site}"
+
+    def stream(self, site: str) -> str:
+        """Return the name that the frames of ``site`` carry."""
+        return f"{self.name}/{site}"
 
     def dump_server_id(self, origin: str, reader: str) -> int:
         """Return the replica id that ``reader`` presents to ``origin``; the same at every start.
@@ -331,6 +369,11 @@ def _refuse_contradictions(config: Config) -> None:
                 hint="each site is a server of its own",
             )
         seen[address] = name
+        if config.log == "kafka" and not config.brokers(name):
+            raise ConfigError(
+                f"sites.{name}: no Kafka brokers for its stream",
+                hint='set kafka.brokers = ["host:9092"], or brokers for this site',
+            )
     if re.match(r"[^/]*//[^/@]*:[^/@]*@", config.state_url):
         raise ConfigError(
             "state_url: holds a password",

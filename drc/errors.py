@@ -62,6 +62,10 @@ class PreflightError(DrcError):
     exit_code = 1
 
 
+class ReseedError(PreflightError):
+    """What is missing exists nowhere any more: the data must be copied anew."""
+
+
 class TransientError(DrcError):
     """Something is away for a while: retry, bounded and with backoff."""
 

@@ -1,12 +1,12 @@
 """One stream: everything native at its origin, applied at its target. A loop.
 
-A session is: ask the target's ledger what is decided, read the origin from there, apply until
-something breaks. Every trouble ends in a new session, so there is one way to start: after a
-crash, a lost link, a restart of either server, a promotion.
+A session is: ask the target's ledger what is decided, read from there, apply until something
+breaks. Every trouble ends in a new session, so there is one way to start: after a crash, a lost
+link, a restart of either server, a promotion.
 
 1. Only the target's ledger says where to start. The checkpoint store is never asked.
-2. A trouble that passes by itself is retried for ever, with a bounded backoff; one that needs a
-   person stops the stream and says what to do.
+2. With the direct log a session reads the origin's binlog itself. With Kafka it reads the
+   origin's topic; where that lacks something, one session reads the binlog until it has it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import pymysql
 
@@ -29,70 +29,43 @@ from drc.apply.feeder import Feeder
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.config import Config
-from drc.errors import DataError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet
-from drc.log.direct import DirectLog
+from drc.log.gate import GapError, Gate, Torn
+from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
 from drc.selection import Selection
+from drc.sessions import repeat
 from drc.source.reader import Reader
-from drc.source.tagger import TAG, Tagger
+from drc.source.resume import foreign_uuids, resume_set, start_set
+from drc.source.tagger import Tagger
 
-_BACKOFF_FIRST_S = 0.1
 _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Where a session starts: the ledger's state, and the GTIDs the source need not send."""
+class _Link(Protocol):
+    """Where transactions come from: a binlog reader or a log's fetcher."""
 
-    state: ledger.LedgerState
-    executed: GtidSet
+    @property
+    def read_bytes(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+    def format_description(self, timeout: float) -> bytes: ...
+    def close(self) -> None: ...
 
 
-def resume_set(
-    applied: GtidSet, executed: GtidSet, purged: GtidSet, foreign: set[bytes]
-) -> GtidSet:
-    """Return the GTIDs not to ask for; pure.
+@dataclass
+class _Memory:
+    """What one session leaves for the next; losing it costs a session and nothing else.
 
-    What the source has purged can only be left out if it is not ours to ship: replicated
-    transactions are tagged, or carry another site's GTIDs.
-
-    :param applied: the ledger's set.
-    :param executed: the source's ``gtid_executed``.
-    :raises PreflightError: transactions we need are purged, by name.
-    :raises DataError: the source does not have what it has shipped: it lost transactions.
+    ``gap`` is what the log lacks, ``passed`` was skipped since the ledger's last row, ``torn`` is
+    the gate's.
     """
-    lost = applied - executed
-    if lost:
-        raise DataError(
-            f"the source no longer has transactions that were applied here: {lost}",
-            stage="read",
-            hint="it lost its newest binlog (sync_binlog = 1 prevents that): compare and repair",
-        )
-    missing = purged - applied
-    missing = missing - missing.with_tag(TAG) - missing.of_uuids(foreign)
-    if missing:
-        raise PreflightError(
-            f"the source has purged transactions that were not applied here: {missing}",
-            stage="read",
-            hint="restore those binlogs; or copy the data anew and set replicate.start to the"
-            " GTID set of the copy",
-        )
-    return applied | purged
 
-
-def _start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
-    """Return what a new stream takes for applied; pure.
-
-    :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
-        other sites is left out.
-    """
-    if start == "now":
-        return executed
-    if start == "earliest":
-        return GtidSet()
-    given = GtidSet.parse(start)
-    return given - given.of_uuids(foreign)
+    gap: GtidSet | None = None
+    passed: GtidSet = field(default_factory=GtidSet)
+    torn: Torn = field(default_factory=set)
 
 
 class Stream:
@@ -106,6 +79,7 @@ class Stream:
         self._origin = origin
         self._target = target
         self._stop = stop
+        self._memory = _Memory()
         self.progress = StreamProgress(origin, target)
 
     @property
@@ -118,37 +92,36 @@ class Stream:
 
         :raises DrcError: something that a person must mend.
         """
-        backoff = _BACKOFF_FIRST_S
-        while not self._stop.is_set():
-            before = self.progress.batches
-            self.progress.connecting()
-            try:
-                with contextlib.closing(_Session(self, self._config)) as session:
-                    session.run()
-            except TransientError as error:
-                if self.progress.batches > before:
-                    backoff = _BACKOFF_FIRST_S
-                self.progress.broken(error)
-                self._stop.wait(backoff)
-                backoff = min(backoff * 2, self._config.source.reconnect_backoff_max_s)
-            except DrcError as error:
-                error.site = error.site or self._target
-                self.progress.stopped(error)
-                raise
-        self.progress.stopped(None)
+        repeat(
+            self._session,
+            self._stop,
+            self.progress,
+            site=self._target,
+            backoff_max_s=self._config.source.reconnect_backoff_max_s,
+        )
+
+    def _session(self) -> None:
+        memory = self._memory
+        try:
+            with contextlib.closing(_Session(self, self._config, memory)) as session:
+                session.run()
+        except GapError as gap:
+            memory.gap = gap.missing
+            raise
 
 
 class _Session:
     """One run from the ledger on; everything it opened is closed with it."""
 
-    def __init__(self, stream: Stream, config: Config) -> None:
+    def __init__(self, stream: Stream, config: Config, memory: _Memory) -> None:
         self._config = config
+        self._memory = memory
         self._progress = stream.progress
         self._stop = stream._stop
         self._origin, self._target = stream._origin, stream._target
         self._open = contextlib.ExitStack()
         try:
-            self._start(stream.name)
+            self._start()
         except BaseException:
             self._open.close()
             raise
@@ -160,32 +133,77 @@ class _Session:
         settings = self._config.sites[site]
         return mysql.connect(settings, getattr(settings, role), site_name=site, **options)
 
-    def _start(self, name: str) -> None:
+    def _start(self) -> None:
         config = self._config
         control = self._connect(self._target, "applier")
         self._open.callback(control._force_close)  # type: ignore[attr-defined]
         self._tags = mysql.server_facts(control).has_tags
-        source = self._connect(self._origin, "source")
-        foreign = self._foreign_uuids()
-        resume = self._resume(control, source, foreign)
         self._selection = Selection(config.replicate)
-        self._log = DirectLog(config.apply.queue_bytes_max)
-        self._reader = Reader(
+        self._log = TransactionQueue(config.apply.queue_bytes_max)
+        state = ledger.read(control, self._origin)
+        gap, self._memory.gap = self._memory.gap, None
+        if config.log == "kafka" and gap is None:
+            state, executed, link = self._fetch(control, state)
+        else:
+            state, executed, link = self._read(control, state, gap)
+        self._open.callback(link.close)
+        self._progress.resumed(executed)
+        self._format = link.format_description(_FIRST_EVENT_S)
+        self._feeder = self._build_feeder(Catalog(control), state, executed)
+        self._progress.running(self._log, link, self._feeder)
+
+    def _read(
+        self,
+        control: pymysql.Connection[Any],
+        state: ledger.LedgerState | None,
+        until: GtidSet | None,
+    ) -> tuple[ledger.LedgerState, GtidSet, _Link]:
+        """Read the origin's binlog; return the ledger's state, what is decided, and the reader."""
+        config = self._config
+        source = self._connect(self._origin, "source")
+        facts, foreign = mysql.server_facts(source), foreign_uuids(config, self._origin)
+        if state is None:
+            applied = start_set(config.replicate.start, facts.gtid_executed, foreign)
+            state = ledger.create(control, self._origin, applied)
+        executed = resume_set(
+            state.applied | self._memory.passed, facts.gtid_executed, facts.gtid_purged, foreign
+        )
+        reader = Reader(
             source,
             self._log,
             Tagger(foreign),
-            executed=resume.executed,
+            executed=executed,
             server_id=config.dump_server_id(self._origin, self._target),
-            stream=name,
+            stream=f"{self._origin}->{self._target}",
             heartbeat_s=config.source.heartbeat_s,
             stream_bytes=config.apply.transaction_stream_bytes,
+            until=until,
         )
-        self._open.callback(self._reader.close)
-        self._format = self._reader.format_description(_FIRST_EVENT_S)
-        self._feeder = self._build_feeder(Catalog(control), resume)
-        self._progress.running(self._log, self._reader, self._feeder)
+        return state, executed, reader
 
-    def _build_feeder(self, catalog: Catalog, resume: Resume) -> Feeder:
+    def _fetch(
+        self, control: pymysql.Connection[Any], state: ledger.LedgerState | None
+    ) -> tuple[ledger.LedgerState, GtidSet, _Link]:
+        """Read the origin's topic; return the ledger's state, what is decided, and the fetcher."""
+        from drc.log.fetcher import Fetcher  # not loaded where Kafka is not used
+        from drc.log.topic import open_topic
+
+        topic = open_topic(self._config, self._origin)
+        try:
+            if state is None:
+                start = self._config.replicate.start
+                applied = topic.first_covered() if start == "now" else GtidSet.parse(start)
+                state = ledger.create(control, self._origin, applied)
+            executed = state.applied | self._memory.passed
+            gate = Gate(self._config.stream(self._origin), executed, self._memory.torn)
+            return state, executed, Fetcher(topic, self._log, gate, executed)
+        except BaseException:
+            topic.close()
+            raise
+
+    def _build_feeder(
+        self, catalog: Catalog, state: ledger.LedgerState, executed: GtidSet
+    ) -> Feeder:
         apply, progress = self._config.apply, self._progress
         # Two cores already have this process and the target to run; more than three at once
         # only lengthens what is rolled back on a collision.
@@ -200,7 +218,7 @@ class _Session:
         conveyor = Conveyor(
             lanes,
             self._origin,
-            resume.state,
+            state,
             SingleWriter(),
             parallel,
             on_commit,
@@ -208,10 +226,11 @@ class _Session:
         )
         self._open.callback(conveyor.close)
         tables = Tables(self._selection.table, catalog.unique_keys)
-        batcher = Batcher(
+        self._batcher = Batcher(
             tables,
-            resume.executed,
+            executed,
             bytes_max=apply.batch_bytes_max,
+            passed=self._memory.passed,
             net_rows=apply.net_rows,
             slots=parallel > 1,
         )
@@ -219,7 +238,7 @@ class _Session:
             self._log,
             conveyor,
             tables,
-            batcher,
+            self._batcher,
             limit,
             origin=self._origin,
             ddl_mode=self._config.replicate.ddl,
@@ -231,7 +250,10 @@ class _Session:
 
     def run(self) -> None:
         """Apply until stopped or broken."""
-        self._feeder.run()
+        try:
+            self._feeder.run()
+        finally:
+            self._memory.passed = self._batcher.passed
 
     def _lane(self) -> Lane:
         def connect(client_flag: int) -> pymysql.Connection[Any]:
@@ -239,27 +261,3 @@ class _Session:
 
         wait = self._config.apply.lock_wait_timeout_s
         return Lane(connect, self._format, tag=self._tags, lock_wait_s=wait)
-
-    def _foreign_uuids(self) -> set[bytes]:
-        """Return the server UUIDs of all sites but the origin.
-
-        :raises TransientError: a site was not reachable and its UUID is not configured.
-        """
-        out: set[bytes] = set()
-        for site in self._config.sites:
-            if site != self._origin:
-                with contextlib.closing(self._connect(site, "source")) as conn:
-                    out.add(mysql.server_facts(conn).server_uuid)
-        return out
-
-    def _resume(
-        self, control: pymysql.Connection[Any], source: pymysql.Connection[Any], foreign: set[bytes]
-    ) -> Resume:
-        facts = mysql.server_facts(source)
-        state = ledger.read(control, self._origin)
-        if state is None:
-            applied = _start_set(self._config.replicate.start, facts.gtid_executed, foreign)
-            state = ledger.create(control, self._origin, applied)
-        executed = resume_set(state.applied, facts.gtid_executed, facts.gtid_purged, foreign)
-        self._progress.resumed(executed)
-        return Resume(state, executed)

@@ -84,6 +84,7 @@ class Batcher:
     """Build batches for one stream.
 
     :param decided: the ledger's set; grows as batches are built.
+    :param passed: skipped transactions that the ledger does not have.
     :param slots: tell which keys a batch touches, so that disjoint ones may run at once.
     """
 
@@ -93,6 +94,7 @@ class Batcher:
         decided: GtidSet,
         *,
         bytes_max: int,
+        passed: GtidSet | None = None,
         net_rows: bool = True,
         slots: bool = False,
     ) -> None:
@@ -101,12 +103,16 @@ class Batcher:
         self._bytes_max = bytes_max
         self._net_rows = net_rows
         self._slots = slots
-        self._passed = GtidSet()  # skipped ones that no batch carries
-        self.decided = decided.copy()
+        self.passed = passed.copy() if passed else GtidSet()
+        self.decided = decided | self.passed
 
     def rewind(self, decided: GtidSet) -> None:
         """Go back to what is committed; the caller queues the transactions again."""
-        self.decided = decided | self._passed
+        self.decided = decided | self.passed
+
+    def recorded(self, applied: GtidSet) -> None:
+        """Forget what the ledger has by now, as ``applied``."""
+        self.passed = self.passed - applied
 
     def take(self, queue: deque[RawTransaction], limit: int, *, net: bool = True) -> Batch | None:
         """Build the next batch from the head of ``queue``; None if it holds nothing to apply.
@@ -139,7 +145,7 @@ class Batcher:
         if not native:
             self._decide(taken)
             for transaction in taken:
-                self._passed.add(transaction.gtid)
+                self.passed.add(transaction.gtid)
             return None  # recording what came from here would feed itself
         rows_in = self._net.rows_in
         slots = self._net.slots() if self._slots else None

@@ -24,7 +24,7 @@ from drc.apply.pinpoint import find_refused
 from drc.apply.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import GtidSet
-from drc.log.direct import DirectLog
+from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
 from drc.transaction import Kind, RawTransaction
 
@@ -33,6 +33,7 @@ _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row fo
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
 _XA_BYTES_MAX = 64 << 20
+_PASSED_MAX = 1000  # skipped transactions remembered beside the ledger, while there are native ones
 
 
 class Feeder:
@@ -44,7 +45,7 @@ class Feeder:
 
     def __init__(
         self,
-        log: DirectLog,
+        log: TransactionQueue,
         conveyor: Conveyor,
         tables: Tables,
         batcher: Batcher,
@@ -89,6 +90,8 @@ class Feeder:
                 self._admit(self._log.take(_POLL_S))
                 if not self._pending and self._conveyor.idle:
                     self._progress.passed(self._batcher.decided)
+                    if len(self._batcher.passed) > _PASSED_MAX:
+                        self._batcher.recorded(GtidSet.parse(self._conveyor.applied))
             elif self._conveyor.wait_room(_POLL_S):
                 self._step()
             self._settle()

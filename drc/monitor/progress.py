@@ -1,4 +1,4 @@
-"""The progress of one stream, as numbers that others may read at any time. Pure but for clocks.
+"""The progress of a stream or publisher, as numbers for others. Pure but for clocks.
 
 Writers are the stream's own threads, each number written by one of them; a reader takes a
 :meth:`StreamProgress.snapshot`, which may mix two neighbouring moments and no more.
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from drc.apply.batch import Batch
-from drc.errors import DrcError
+from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
-from drc.transaction import RawTransaction
+from drc.transaction import Kind, RawTransaction
 
 _LAGS_KEPT = 4096
 
@@ -25,10 +25,14 @@ class _Log(Protocol):
 
 
 class _Reader(Protocol):
-    bytes: int
+    @property
+    def read_bytes(self) -> int: ...
 
     @property
     def skipped(self) -> int: ...
+
+    @property
+    def counts(self) -> dict[str, int]: ...
 
 
 class _Feeder(Protocol):
@@ -43,33 +47,66 @@ def percentile(ordered: Sequence[int], share: float) -> int:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-class StreamProgress:
-    """State, counters and lag of a stream.
+class SessionProgress:
+    """State of something that runs in sessions."""
+
+    def __init__(self) -> None:
+        self.state, self.reason = "stopped", "not started"
+        self.error: DrcError | None = None
+        self.sessions = self.steps = 0
+        self.transactions = 0
+        self.updated_us = 0
+
+    def connecting(self) -> None:
+        """A session begins."""
+        self.state, self.sessions = "connecting", self.sessions + 1
+        if self.error is None:
+            self.reason = "dialling"
+
+    def began(self) -> None:
+        """The session does its work."""
+        self.state, self.reason, self.error = "running", "", None
+
+    def broken(self, error: DrcError) -> None:
+        """The session ended; another will begin."""
+        self.state, self.reason, self.error = "connecting", str(error), error
+
+    def stopped(self, error: DrcError | None) -> None:
+        """Nothing runs any more, for an error or because it was told to stop."""
+        self.state, self.error = "stopped", error
+        if isinstance(error, ReseedError):
+            self.state = "need_reseed"
+        self.reason = str(error) if error else "stopped by request"
+
+    def _snapshot(self) -> dict[str, object]:
+        error = self.error
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "error": {"message": error.message, **error.fields()} if error else None,
+            "sessions": self.sessions,
+            "transactions": self.transactions,
+            "updated_us": self.updated_us,
+        }
+
+
+class StreamProgress(SessionProgress):
+    """State, counters and lag of a stream; a step is a batch.
 
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
     was visible at the target, by both hosts' clocks.
     """
 
     def __init__(self, origin: str, target: str) -> None:
+        super().__init__()
         self.origin, self.target = origin, target
-        self.state, self.reason = "stopped", "not started"
-        self.error: DrcError | None = None
-        self.transactions = self.rows_in = self.rows_applied = self.batches = 0
-        self.lock_failures = self.taken_apart = self.sessions = 0
+        self.rows_in = self.rows_applied = 0
+        self.lock_failures = self.taken_apart = 0
         self.applied = ""
-        self.updated_us = 0
         self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
         self._log: _Log | None = None
         self._reader: _Reader | None = None
         self._feeder: _Feeder | None = None
-
-    # ------------------------------------------------------------ states
-
-    def connecting(self) -> None:
-        """A session begins."""
-        self.state, self.sessions = "connecting", self.sessions + 1
-        if self.error is None:
-            self.reason = "dialling both sites"
 
     def resumed(self, executed: GtidSet) -> None:
         """The ledger has told where to start."""
@@ -78,16 +115,7 @@ class StreamProgress:
     def running(self, log: _Log, reader: _Reader, feeder: _Feeder) -> None:
         """Reading and applying."""
         self._log, self._reader, self._feeder = log, reader, feeder
-        self.state, self.reason, self.error = "running", "", None
-
-    def broken(self, error: DrcError) -> None:
-        """The session ended; another will begin."""
-        self.state, self.reason, self.error = "connecting", str(error), error
-
-    def stopped(self, error: DrcError | None) -> None:
-        """The stream has ended, for an error or because it was told to."""
-        self.state, self.error = "stopped", error
-        self.reason = str(error) if error else "stopped by request"
+        self.began()
 
     # ------------------------------------------------------------ counters
 
@@ -108,7 +136,7 @@ class StreamProgress:
     def _visible(self, commit_us: int, applied: str) -> None:
         now = time.time_ns() // 1000
         self._lags.append(now - commit_us)
-        self.batches += 1
+        self.steps += 1
         self.applied = applied
         self.updated_us = now
 
@@ -123,22 +151,65 @@ class StreamProgress:
         return {
             "origin": self.origin,
             "target": self.target,
-            "state": self.state,
-            "reason": self.reason,
-            "error": {"message": self.error.message, **self.error.fields()} if self.error else None,
-            "transactions": self.transactions,
+            **self._snapshot(),
             "rows_in": self.rows_in,
             "rows_applied": self.rows_applied,
-            "batches": self.batches,
-            "sessions": self.sessions,
+            "batches": self.steps,
             "lock_failures": self.lock_failures,
             "taken_apart": self.taken_apart,
             "skipped_tagged": reader.skipped if reader else 0,
-            "read_bytes": reader.bytes if reader else 0,
+            "read_bytes": reader.read_bytes if reader else 0,
+            "frames": reader.counts if reader else {},
             "lag_us_p50": percentile(lags, 0.5),
             "lag_us_p99": percentile(lags, 0.99),
             "queue_bytes": log.bytes if log else 0,
             "queue_transactions": feeder.pending if feeder else 0,
             "applied_set": self.applied,
-            "updated_us": self.updated_us,
+        }
+
+
+class PublisherProgress(SessionProgress):
+    """State, counters and lag of a publisher; a step is a frame.
+
+    Lag is the time from a frame's oldest commit until the log had acknowledged the frame.
+    """
+
+    def __init__(self, site: str) -> None:
+        super().__init__()
+        self.site = site
+        self.epoch = 0
+        self.covered = ""
+        self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
+        self._log: _Log | None = None
+        self._reader: _Reader | None = None
+
+    def running(self, log: _Log, reader: _Reader, epoch: int) -> None:
+        """Reading and publishing."""
+        self._log, self._reader, self.epoch = log, reader, epoch
+        self.began()
+
+    def published(self, transactions: Sequence[RawTransaction], covered: GtidSet) -> None:
+        """Count a frame that the log has acknowledged."""
+        self.updated_us = time.time_ns() // 1000
+        self.covered = str(covered)
+        shipped = [t.commit_us for t in transactions if t.kind is not Kind.SKIPPED]
+        if shipped:
+            self.transactions += len(shipped)
+            self.steps += 1
+            self._lags.append(self.updated_us - min(shipped))
+
+    def snapshot(self) -> dict[str, object]:
+        """Return everything as JSON-ready values; see docs/operations/status-json.md."""
+        lags = sorted(self._lags)
+        return {
+            "site": self.site,
+            **self._snapshot(),
+            "epoch": self.epoch,
+            "frames": self.steps,
+            "skipped_tagged": self._reader.skipped if self._reader else 0,
+            "read_bytes": self._reader.read_bytes if self._reader else 0,
+            "lag_us_p50": percentile(lags, 0.5),
+            "lag_us_p99": percentile(lags, 0.99),
+            "queue_bytes": self._log.bytes if self._log else 0,
+            "covered_set": self.covered,
         }

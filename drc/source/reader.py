@@ -10,7 +10,7 @@ import pymysql
 
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log.direct import DirectLog
+from drc.log.queue import TransactionQueue
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 from drc.source.tagger import Tagger
@@ -18,15 +18,17 @@ from drc.transaction import RawTransaction
 
 
 class Reader:
-    """Read one site's binlog into a log until stopped or broken.
+    """Read one site's binlog into a queue until stopped or broken.
 
-    The log gets the error; who takes from the log raises it after everything before it.
+    The queue gets the error; who takes from the queue raises it after everything before it.
+
+    :param until: end, with an error that passes by itself, once all of this was delivered.
     """
 
     def __init__(
         self,
         conn: pymysql.Connection[Any],
-        log: DirectLog,
+        log: TransactionQueue,
         tagger: Tagger,
         *,
         executed: GtidSet,
@@ -34,12 +36,15 @@ class Reader:
         stream: str,
         heartbeat_s: float,
         stream_bytes: int,
+        until: GtidSet | None = None,
     ) -> None:
         self._conn = conn
         self._log = log
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
-        self.bytes = 0
+        self._until = until
+        self._seen = executed.copy() if until is not None else GtidSet()
+        self.read_bytes = 0
         self._begun = threading.Event()
         self._sock = start_dump(
             conn, executed, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
@@ -49,17 +54,24 @@ class Reader:
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
         self._log.append(self._tagger.tag(transactions))
+        if self._until is not None:
+            for transaction in transactions:
+                if transaction.last:
+                    self._seen.add(transaction.gtid)
 
     def _run(self) -> None:
         error: BaseException
         try:
+            error = TransientError("the source ended the stream", stage="read")
             for data in reads(self._sock):
-                self.bytes += len(data)
+                self.read_bytes += len(data)
                 self._framer.feed(data)
                 self._begun.set()
                 if self._log.cancelled:
                     return
-            error = TransientError("the source ended the stream", stage="read")
+                if self._until is not None and self._until <= self._seen:
+                    error = TransientError("what the log did not hold was read", stage="read")
+                    break
         except Exception as caught:
             error = caught
         self._log.end(error)
@@ -69,6 +81,11 @@ class Reader:
     def skipped(self) -> int:
         """Return how many transactions were not ours to ship."""
         return self._tagger.skipped
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return nothing: only a log holds frames."""
+        return {}
 
     def format_description(self, timeout: float) -> bytes:
         """Return the source's format description event, with which a dump begins.

@@ -15,7 +15,7 @@ from collections import deque
 from drc.transaction import RawTransaction
 
 
-class DirectLog:
+class TransactionQueue:
     """Hand lists of transactions from a reader thread to an applier thread.
 
     :param bytes_max: how many bytes may wait; one list more than that is let in.

@@ -6,7 +6,7 @@ import pytest
 
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet, parse_uuid
-from drc.stream import resume_set
+from drc.source.resume import resume_set
 
 A = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 B = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"

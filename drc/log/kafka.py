@@ -1,0 +1,149 @@
+"""The only place that opens connections to Kafka. Edge.
+
+1. Nothing is created by accident: topics come from ``drc migrate`` alone.
+2. Every error of the library leaves here as one of ours, with a remedy.
+3. What is acknowledged is on all in-sync replicas; how many these are is the topic's setting.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as kafka_errors
+
+from drc.config import Config, KafkaConfig
+from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+
+_BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
+_RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
+_FETCH_BYTES = 4 << 20
+
+# The library tells of every lost link several times; we tell once, when a session ends.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def open_producer(config: Config, site: str) -> KafkaProducer:
+    """Connect a producer for the topic of ``site``.
+
+    It keeps order and writes nothing twice by itself: idempotent, acks from all in-sync replicas.
+
+    :raises DrcError: as :func:`translate`.
+    """
+    kafka = config.kafka
+    try:
+        return KafkaProducer(
+            **_common(config, site),
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            batch_size=kafka.message_bytes_max,
+            max_request_size=kafka.message_bytes_max + 1024,
+            max_block_ms=_BLOCK_MS,
+            delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
+            request_timeout_ms=int(kafka.request_timeout_s * 1000),
+        )
+    except Exception as error:
+        raise translate(error) from error
+
+
+def open_consumer(config: Config, site: str) -> KafkaConsumer:
+    """Connect a consumer to where the topic of ``site`` is; it commits nothing.
+
+    :raises DrcError: as :func:`translate`.
+    """
+    try:
+        return KafkaConsumer(
+            **_common(config, site),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=_FETCH_BYTES,
+            request_timeout_ms=int(config.kafka.request_timeout_s * 1000),
+        )
+    except Exception as error:
+        raise translate(error) from error
+
+
+def open_admin(config: Config, site: str) -> KafkaAdminClient:
+    """Connect for topics and their settings.
+
+    :raises DrcError: as :func:`translate`.
+    """
+    try:
+        options = _common(config, site)
+        del options["allow_auto_create_topics"]
+        return KafkaAdminClient(
+            **options, request_timeout_ms=int(config.kafka.request_timeout_s * 1000)
+        )
+    except Exception as error:
+        raise translate(error) from error
+
+
+def _common(config: Config, site: str) -> dict[str, Any]:
+    kafka = config.kafka
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(config.brokers(site)),
+        "client_id": f"drc-{config.name}-{site}",
+        "allow_auto_create_topics": False,
+        "bootstrap_timeout_ms": _BLOCK_MS,
+        "reconnect_backoff_max_ms": _RECONNECT_MS,
+        "metrics_enabled": False,
+    }
+    encrypted = kafka.tls.mode != "disabled"
+    if encrypted:
+        options["ssl_context"] = _ssl_context(kafka)
+        options["ssl_check_hostname"] = kafka.tls.mode == "verify_identity"
+    if kafka.account is None:
+        options["security_protocol"] = "SSL" if encrypted else "PLAINTEXT"
+    else:
+        options["security_protocol"] = "SASL_SSL" if encrypted else "SASL_PLAINTEXT"
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.account.user
+        options["sasl_plain_password"] = kafka.account.password()
+    return options
+
+
+def _ssl_context(kafka: KafkaConfig) -> ssl.SSLContext:
+    tls = kafka.tls
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key)
+    except OSError as error:
+        raise ConfigError(
+            f"kafka.tls: {error}", hint="check ca, cert and key of the [kafka.tls] table"
+        ) from error
+    context.check_hostname = tls.mode == "verify_identity"
+    if tls.mode == "required":
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def translate(error: BaseException) -> DrcError:
+    """Return an error of the library, or of a socket, as one of ours, by its remedy."""
+    if isinstance(error, DrcError):
+        return error
+    text = f"Kafka: {type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(
+        error, (kafka_errors.SaslAuthenticationFailedError, ssl.SSLCertVerificationError)
+    ):
+        return ConfigError(text, stage="log", hint="check [kafka.account] and [kafka.tls]")
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return PreflightError(
+            text, stage="log", hint="grant this client the rights listed in the operations guide"
+        )
+    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
+        return PreflightError(text, stage="log", hint="`drc migrate` creates the topics")
+    if isinstance(error, kafka_errors.MessageSizeTooLargeError):
+        return ConfigError(
+            text,
+            stage="log",
+            hint="lower kafka.message_bytes_max, or raise the topic's max.message.bytes",
+        )
+    if isinstance(error, (kafka_errors.KafkaError, OSError)):
+        return TransientError(text, stage="log", hint="start the brokers, or check kafka.brokers")
+    raise error

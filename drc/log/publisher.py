@@ -1,0 +1,214 @@
+"""The publisher of one site: its binlog → tagger → frames → its topic. A loop.
+
+A session is: find the last frame in the topic, begin an epoch of our own behind it, read the
+binlog from what that frame covers, publish until something breaks. As with streams, every
+trouble ends in a new session.
+
+1. The topic says where to go on, nothing else; so a transaction is published in every case, and
+   at worst twice, which the gates drop (I5).
+2. An epoch begins with a frame that holds nothing. If somebody else's frames lie between it and
+   those before it, or come between later, another publisher is at work: the higher epoch wins,
+   the other stops and says so.
+3. At most two frames are on their way: one being written by the broker, one waiting for it.
+   While they are, transactions gather in the bounded queue and make the next frame larger; when
+   that is full too, the binlog is not read any further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from kafka import KafkaProducer
+
+from drc import mysql
+from drc.config import Config
+from drc.errors import PreflightError
+from drc.gtid import GtidSet
+from drc.log.frames import Frame, FrameEncoder, FrameError, Stamp, decode_chunk
+from drc.log.kafka import open_producer, translate
+from drc.log.queue import TransactionQueue
+from drc.log.topic import Ends, open_topic
+from drc.monitor.progress import PublisherProgress
+from drc.sessions import repeat
+from drc.source.reader import Reader
+from drc.source.resume import foreign_uuids, resume_set, start_set
+from drc.source.tagger import Tagger
+from drc.transaction import RawTransaction
+
+_FIRST_EVENT_S = 30.0
+_IN_FLIGHT = 2
+_FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
+
+
+class _Sent(NamedTuple):
+    """A frame on its way."""
+
+    futures: list[Any]
+    transactions: list[RawTransaction]
+
+
+class Publisher:
+    """Publish everything native at ``site`` until told to stop.
+
+    ``progress`` is what others may read at any time.
+    """
+
+    def __init__(self, config: Config, site: str, stop: threading.Event) -> None:
+        self._config = config
+        self._site = site
+        self._stop = stop
+        self.name = f"publish-{site}"
+        self.progress = PublisherProgress(site)
+
+    def run(self) -> None:
+        """Run sessions until stopped.
+
+        :raises DrcError: something that a person must mend.
+        """
+        repeat(
+            self._session,
+            self._stop,
+            self.progress,
+            site=self._site,
+            backoff_max_s=self._config.source.reconnect_backoff_max_s,
+        )
+
+    def _session(self) -> None:
+        with contextlib.ExitStack() as opened:
+            _Session(self._config, self._site, self._stop, self.progress, opened).run()
+
+
+class _Session:
+    """One run from the last frame on; everything it opens is closed by ``opened``."""
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        stop: threading.Event,
+        progress: PublisherProgress,
+        opened: contextlib.ExitStack,
+    ) -> None:
+        self._config, self._site, self._stop, self._progress = config, site, stop, progress
+        self._topic = open_topic(config, site)
+        opened.callback(self._topic.close)
+        ends = self._topic.ends()
+        last = self._topic.last_frame(ends)
+        self._log = TransactionQueue(config.apply.queue_bytes_max)
+        self._reader, self._covered = self._read(last[1] if last else None, opened)
+        self._format = self._reader.format_description(_FIRST_EVENT_S)
+        kafka = config.kafka
+        self._encoder = FrameEncoder(
+            config.stream(site), kafka.message_bytes_max, compress=kafka.compression == "zstd"
+        )
+        self._producer: KafkaProducer = open_producer(config, site)
+        opened.callback(self._producer.close, 0)
+        self._sent: deque[_Sent] = deque()
+        self._stamp = self._begin_epoch(last[0].epoch if last else 0, ends)
+        progress.running(self._log, self._reader, self._stamp.epoch)
+
+    def _read(self, last: Frame | None, opened: contextlib.ExitStack) -> tuple[Reader, GtidSet]:
+        """Start to read the binlog; return the reader and what the topic covers."""
+        config, site = self._config, self._site
+        settings = config.sites[site]
+        source = mysql.connect(settings, settings.source, site_name=site)
+        foreign = foreign_uuids(config, site)
+        facts = mysql.server_facts(source)
+        if last is None:
+            covered = start_set(config.replicate.start, facts.gtid_executed, foreign)
+        else:
+            covered = last.complete
+        reader = Reader(
+            source,
+            self._log,
+            Tagger(foreign),
+            executed=resume_set(covered, facts.gtid_executed, facts.gtid_purged, foreign),
+            server_id=config.dump_server_id(site, site),
+            stream=f"publish-{site}",
+            heartbeat_s=config.source.heartbeat_s,
+            stream_bytes=config.apply.transaction_stream_bytes,
+        )
+        opened.callback(reader.close)
+        return reader, covered.copy()
+
+    # ------------------------------------------------------------ epochs
+
+    def _begin_epoch(self, last: int, ends: Ends) -> Stamp:
+        """Publish the frame that begins our epoch, and see that it follows the last one.
+
+        The clock makes epochs grow even where the topic was deleted and holds none.
+        """
+        stamp = Stamp(max(last + 1, time.time_ns() // 1000), secrets.token_bytes(8), 0)
+        self._next_offset = ends.end
+        self._stamp = stamp
+        self._send([])
+        self._settle(0)
+        return self._stamp
+
+    def _acknowledged(self, offset: int) -> None:
+        """Look at what others wrote before ``offset``, which is ours.
+
+        :raises PreflightError: a publisher with a higher epoch.
+        """
+        if offset != self._next_offset:
+            for message in self._topic.between(self._next_offset, offset):
+                with contextlib.suppress(FrameError):
+                    epoch = decode_chunk(message).stamp.epoch
+                    if epoch >= self._stamp.epoch:
+                        raise PreflightError(
+                            f"another daemon publishes for site {self._site}, with epoch {epoch}",
+                            stage="log",
+                            hint="let one daemon run for a site; this one has stopped publishing",
+                        )
+        self._next_offset = offset + 1
+
+    # ------------------------------------------------------------ frames
+
+    def run(self) -> None:
+        """Publish until stopped or broken; what was read before a stop is published still."""
+        idle_s = self._config.kafka.idle_frame_s
+        due = time.monotonic() + idle_s
+        while not self._stop.is_set():
+            transactions = self._gather(max(0.0, due - time.monotonic()))
+            if transactions or time.monotonic() >= due:
+                self._send(transactions)
+                due = time.monotonic() + idle_s
+            self._settle(_IN_FLIGHT - 1 if transactions else 0)
+        self._settle(0)
+
+    def _gather(self, timeout: float) -> list[RawTransaction]:
+        """Return what has come, up to about a frame; waits for something if nothing has."""
+        out = self._log.take(min(timeout, 0.5))
+        size = sum(t.size for t in out)
+        while out and size < _FRAME_BYTES and (more := self._log.take(0)):
+            out += more
+            size += sum(t.size for t in more)
+        return out
+
+    def _send(self, transactions: list[RawTransaction]) -> None:
+        for transaction in transactions:
+            self._covered.add(transaction.gtid)
+        messages = self._encoder.encode(self._stamp, self._format, self._covered, transactions)
+        try:
+            futures = [self._producer.send(self._topic.name, m, partition=0) for m in messages]
+            self._sent.append(_Sent(futures, transactions))
+        except Exception as error:
+            raise translate(error) from error
+        self._stamp = self._stamp._replace(seq=self._stamp.seq + 1)
+
+    def _settle(self, left: int) -> None:
+        """Wait until at most ``left`` frames are on their way."""
+        while self._sent and (len(self._sent) > left or self._sent[0].futures[-1].is_done):
+            sent = self._sent.popleft()
+            for future in sent.futures:
+                try:
+                    offset = future.get(self._config.kafka.delivery_timeout_s).offset
+                except Exception as error:
+                    raise translate(error) from error
+                self._acknowledged(offset)
+            self._progress.published(sent.transactions, self._covered)

@@ -1,0 +1,70 @@
+"""From where on a binlog is read. Pure but for :func:`foreign_uuids`, which asks the servers."""
+
+from __future__ import annotations
+
+import contextlib
+
+from drc import mysql
+from drc.config import Config
+from drc.errors import DataError, ReseedError
+from drc.gtid import GtidSet
+from drc.source.tagger import TAG
+
+
+def resume_set(
+    applied: GtidSet, executed: GtidSet, purged: GtidSet, foreign: set[bytes]
+) -> GtidSet:
+    """Return the GTIDs not to ask for.
+
+    What the source has purged can only be left out if it is not ours to ship: replicated
+    transactions are tagged, or carry another site's GTIDs.
+
+    :param applied: what is decided: the ledger's set, or what a topic covers.
+    :param executed: the source's ``gtid_executed``.
+    :raises ReseedError: transactions we need are purged, by name.
+    :raises DataError: the source does not have what it has shipped: it lost transactions.
+    """
+    lost = applied - executed
+    if lost:
+        raise DataError(
+            f"the source no longer has transactions that were applied here: {lost}",
+            stage="read",
+            hint="it lost its newest binlog (sync_binlog = 1 prevents that): compare and repair",
+        )
+    missing = purged - applied
+    missing = missing - missing.with_tag(TAG) - missing.of_uuids(foreign)
+    if missing:
+        raise ReseedError(
+            f"the source has purged transactions that were not applied here: {missing}",
+            stage="read",
+            hint="restore those binlogs; or copy the data anew and set replicate.start to the"
+            " GTID set of the copy",
+        )
+    return applied | purged
+
+
+def start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
+    """Return what a new stream takes for applied.
+
+    :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
+        other sites is left out.
+    """
+    if start == "now":
+        return executed
+    if start == "earliest":
+        return GtidSet()
+    given = GtidSet.parse(start)
+    return given - given.of_uuids(foreign)
+
+
+def foreign_uuids(config: Config, origin: str) -> set[bytes]:
+    """Return the server UUIDs of all sites but the origin.
+
+    :raises TransientError: a site was not reachable.
+    """
+    out: set[bytes] = set()
+    for name, site in config.sites.items():
+        if name != origin:
+            with contextlib.closing(mysql.connect(site, site.source, site_name=name)) as conn:
+                out.add(mysql.server_facts(conn).server_uuid)
+    return out

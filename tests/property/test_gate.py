@@ -1,0 +1,190 @@
+"""Whatever happens to the messages of a topic: each transaction once, in order, none left out."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from drc import events as ev
+from drc.errors import TransientError
+from drc.gtid import GtidSet
+from drc.log.frames import FrameEncoder, Stamp
+from drc.log.gate import GapError, Gate, Torn
+from drc.source.framing import Framer
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import RawTransaction
+
+CASES = 10_000
+TABLE = FakeTable(7, "shop", "users")
+STREAM = "shop/a"
+
+
+def history() -> tuple[bytes, list[RawTransaction]]:
+    """Return a format description and a binlog of small and large transactions, in parts."""
+    log, out = FakeBinlog(), []
+    for key in range(40):
+        rows = 30 if key % 7 == 3 else 1
+        changes = [(ev.WRITE_ROWS, [TABLE.image(key * 100 + i, b"x" * 40)]) for i in range(rows)]
+        log.transaction(TABLE, changes, commit_us=key)
+    framer = Framer(out.extend, stream_bytes=2000)
+    framer.feed(bytes(log.data))
+    assert any(not t.whole for t in out)
+    return framer.format_description, out
+
+
+FORMAT, HISTORY = history()
+
+
+def content(transaction: RawTransaction) -> tuple[object, ...]:
+    data = bytes(transaction.data)
+    events = [data[at : at + ev.u32(data, at + 9)[0]] for at in transaction.events]
+    return transaction.gtid, transaction.part, transaction.last, transaction.commit_us, *events
+
+
+WANTED = [content(t) for t in HISTORY]
+
+
+def publish(rng: random.Random, epoch: int, start: int, stop: int) -> list[list[bytes]]:
+    """Return the messages of one publisher's frames from transaction ``start`` on."""
+    encoder = FrameEncoder(STREAM, rng.choice([150, 700, 100_000]), compress=rng.random() < 0.5)
+    session, covered = rng.randbytes(8), GtidSet()
+    for transaction in HISTORY[:start]:
+        covered.add(transaction.gtid)
+    at, seq, out = start, 1, [list(encoder.encode(Stamp(epoch, session, 0), FORMAT, covered, []))]
+    while at < stop:
+        end = min(stop, at + rng.choice([0, 1, 1, 2, 9]))
+        for transaction in HISTORY[at:end]:
+            covered.add(transaction.gtid)
+        frame = encoder.encode(Stamp(epoch, session, seq), FORMAT, covered, HISTORY[at:end])
+        out.append(list(frame))
+        at, seq = end, seq + 1
+    return out
+
+
+def whole_before(index: int) -> int:
+    """Return where the transaction begins of which ``index`` is a part."""
+    while index < len(HISTORY) and HISTORY[index].part:
+        index -= 1
+    return index
+
+
+def topic(rng: random.Random) -> list[bytes]:
+    """Return the messages of one to three publishers, each of which took over from the last."""
+    out: list[bytes] = []
+    epoch, at = 1, 0
+    for _ in range(rng.randrange(3)):
+        stop = rng.randint(at, len(HISTORY))
+        frames = publish(rng, epoch, at, stop)
+        zombie = [m for frame in frames[len(frames) - rng.randrange(3) :] for m in frame]
+        out += [m for frame in frames for m in frame]
+        if rng.random() < 0.3:  # it died inside a frame
+            del out[len(out) - rng.randrange(len(frames[-1])) :]
+            stop = max(at, stop - rng.randrange(10))
+        at, epoch = whole_before(stop), epoch + 1
+        hello = publish(rng, epoch, at, at)[0]
+        out += hello
+        if rng.random() < 0.3:
+            out += zombie
+        epoch += 1
+    return out + [m for frame in publish(rng, epoch, at, len(HISTORY)) for m in frame]
+
+
+class Target:
+    """What the applier does with what passes: parts become visible with the last one."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[object, ...]] = []
+        self.ledger = GtidSet()
+        self._parts: list[RawTransaction] = []
+
+    def apply(self, transactions: list[RawTransaction]) -> None:
+        for transaction in transactions:
+            assert transaction.part == len(self._parts), "a part is missing"
+            self._parts.append(transaction)
+            if transaction.last:
+                self.applied += map(content, self._parts)
+                self.ledger.add(transaction.gtid)
+                self._parts = []
+
+    def roll_back(self) -> None:
+        self._parts = []
+
+    def fill(self, missing: GtidSet) -> None:
+        """Read the origin's binlog until nothing of ``missing`` is."""
+        self.roll_back()
+        for transaction in HISTORY:
+            if not missing - self.ledger:
+                return
+            if transaction.gtid not in self.ledger:
+                self.apply([transaction])
+
+
+def consume(messages: list[bytes]) -> tuple[Target, Counter[str]]:
+    """Take a topic to its end, as the sessions of a stream do."""
+    target, counts = Target(), Counter[str]()
+    torn: Torn = set()
+    for _ in range(200):
+        gate = Gate(STREAM, target.ledger, torn)
+        try:
+            for message in messages:
+                target.apply(gate.take(message))
+            break
+        except GapError as gap:
+            target.fill(gap.missing)
+        except TransientError:
+            target.roll_back()
+        finally:
+            counts.update(gate.counts)
+    else:
+        pytest.fail("the sessions do not come to an end")
+    return target, counts
+
+
+def spoil(rng: random.Random, messages: list[bytes]) -> tuple[list[bytes], str]:
+    """Do one kind of harm; return the kinds of fate it may be counted as, by space."""
+    out, at = list(messages), rng.randrange(len(messages))
+    match rng.choice(["nothing", "flip", "cut", "swap", "twice", "old", "foreign", "lose"]):
+        case "flip":
+            bits = bytearray(out[at])
+            bits[rng.randrange(len(bits))] ^= 1 << rng.randrange(8)
+            out[at] = bytes(bits)
+            return out, "corrupt foreign"
+        case "cut":
+            out[at] = out[at][: rng.randrange(len(out[at]))]
+            return out, "truncated corrupt"
+        case "swap":
+            other = rng.randrange(len(out))
+            out[at], out[other] = out[other], out[at]
+        case "twice":
+            out.insert(rng.randint(at + 1, min(at + 3, len(out))), out[at])
+            return out, "duplicate old_epoch replayed torn"
+        case "old":
+            late = rng.randrange(at, len(out)) + 1
+            out[late:late] = out[at : at + rng.randint(1, 4)]
+            return out, "duplicate old_epoch replayed torn"
+        case "foreign":
+            out.insert(at, rng.randbytes(rng.randrange(200)))
+            return out, "foreign truncated"
+        case "lose":
+            del out[at]
+    return out, ""
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_spoiled_topics(block: int) -> None:
+    seen: Counter[str] = Counter()
+    for case in range(CASES // 10):
+        rng = random.Random(block * CASES + case)
+        messages, kinds = spoil(rng, topic(rng))
+        target, counts = consume(messages)
+        assert target.applied == WANTED[: len(target.applied)], f"case {block}, {case}"
+        if kinds:
+            assert any(counts[k] for k in kinds.split()), f"case {block}, {case}: {counts}"
+        target.fill(GtidSet.parse(f"{'aa' * 16}:1-40"))  # the next idle frame's gap
+        assert target.applied == WANTED, f"case {block}, {case}"
+        seen.update(counts)
+    assert all(
+        seen[kind] for kind in ["accepted", "duplicate", "old_epoch", "corrupt", "torn", "gap"]
+    )
