@@ -1,7 +1,7 @@
-"""One site: every stream into it, side by side, and the snapshot that tells of them.
+"""One site: every stream into it, its publisher, and the snapshot that tells of them.
 
-A stream that needs a person stops; the others go on. The site ends when it is told to, or when
-no stream is left.
+What needs a person stops; the others go on. The site ends when it is told to, or when nothing
+is left.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import resource
 import sys
 import threading
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
 from drc.errors import DrcError, InvariantError
 from drc.stream import Stream
+
+if TYPE_CHECKING:
+    from drc.log.publisher import Publisher
 
 _SNAPSHOT_S = 1.0
 # A transaction passes three threads here. With Python's default of 5 ms a busy one makes the
@@ -28,42 +31,61 @@ class Store(Protocol):
     def save_status(self, site: str, status: dict[str, Any]) -> None: ...
 
 
-def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> None:
-    """Apply every peer's changes at ``site`` until stopped.
+class _Worker(Protocol):
+    """A stream or the publisher."""
 
-    :raises DrcError: the worst of what stopped streams for good, once none is left.
+    @property
+    def name(self) -> str: ...
+    def run(self) -> None: ...
+
+
+def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> None:
+    """Apply every peer's changes at ``site``, and publish its own, until stopped.
+
+    :raises DrcError: the worst of what stopped something for good, once nothing is left.
     """
     sys.setswitchinterval(_SWITCH_S)
     streams = [Stream(config, origin, site, stop) for origin in config.sites if origin != site]
+    publisher = _publisher(config, site, stop)
     errors: list[DrcError] = []
 
-    def body(stream: Stream) -> None:
+    def body(worker: _Worker) -> None:
         try:
-            stream.run()
+            worker.run()
         except DrcError as error:
             errors.append(error)
         except BaseException as error:
-            errors.append(InvariantError(f"stream {stream.name} broke: {error!r}", site=site))
+            errors.append(InvariantError(f"{worker.name} broke: {error!r}", site=site))
             raise
 
-    threads = [threading.Thread(target=body, args=(s,), name=s.name) for s in streams]
+    workers: list[_Worker] = [*streams, *([publisher] if publisher else [])]
+    threads = [threading.Thread(target=body, args=(w,), name=w.name) for w in workers]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        store.save_status(site, _snapshot(streams))
+        store.save_status(site, _snapshot(streams, publisher))
         deadline = time.monotonic() + _SNAPSHOT_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-    store.save_status(site, _snapshot(streams))
+    store.save_status(site, _snapshot(streams, publisher))
     if errors:
         raise max(errors, key=lambda e: e.exit_code)
 
 
-def _snapshot(streams: list[Stream]) -> dict[str, Any]:
+def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | None:
+    if config.log != "kafka":
+        return None
+    from drc.log.publisher import Publisher  # its library is not loaded where it is not used
+
+    return Publisher(config, site, stop)
+
+
+def _snapshot(streams: list[Stream], publisher: Publisher | None) -> dict[str, Any]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "updated_us": time.time_ns() // 1000,
         "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
         "rss_bytes_max": usage.ru_maxrss * 1024,
         "streams": [stream.progress.snapshot() for stream in streams],
+        "publisher": publisher.progress.snapshot() if publisher else None,
     }

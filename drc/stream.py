@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pymysql
 
@@ -38,6 +38,9 @@ from drc.sessions import repeat
 from drc.source.reader import Reader
 from drc.source.resume import foreign_uuids, resume_set, start_set
 from drc.source.tagger import Tagger
+
+if TYPE_CHECKING:
+    from drc.log.topic import Topic
 
 _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
 
@@ -191,15 +194,20 @@ class _Session:
         topic = open_topic(self._config, self._origin)
         try:
             if state is None:
-                start = self._config.replicate.start
-                applied = topic.first_covered() if start == "now" else GtidSet.parse(start)
-                state = ledger.create(control, self._origin, applied)
+                state = ledger.create(control, self._origin, self._start_of(topic))
             executed = state.applied | self._memory.passed
             gate = Gate(self._config.stream(self._origin), executed, self._memory.torn)
             return state, executed, Fetcher(topic, self._log, gate, executed)
         except BaseException:
             topic.close()
             raise
+
+    def _start_of(self, topic: Topic) -> GtidSet:
+        """Return what a new stream takes for applied: `now` is when its publisher began."""
+        start = self._config.replicate.start
+        named = start not in ("now", "earliest")
+        foreign = foreign_uuids(self._config, self._origin) if named else set[bytes]()
+        return start_set(start, topic.first_covered(), foreign)
 
     def _build_feeder(
         self, catalog: Catalog, state: ledger.LedgerState, executed: GtidSet

@@ -1,4 +1,4 @@
-"""``drc migrate``: the schema ``drc`` on every site, and the checkpoint store."""
+"""``drc migrate``: the schema ``drc`` on every site, the checkpoint store, and the topics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import click
 
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
-from drc.state.migrate import migrate_site
+from drc.config import Config
+from drc.state.migrate import Migration, migrate_site
 from drc.state.store import Store
 
 
@@ -17,7 +18,7 @@ from drc.state.store import Store
 @json_option
 @click.option("--site", "only", multiple=True, help="Only this site; may be repeated.")
 def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
-    """Create or update the schema `drc` and the checkpoint store; safe to repeat.
+    """Create or update the schema `drc`, the checkpoint store and the topics; safe to repeat.
 
     Uses each site's operator account.
     """
@@ -25,6 +26,8 @@ def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
     names = only or tuple(config.sites)
     done = [migrate_site(config.site(name), name) for name in names]
     done.append(Store(config.state_url, config.state_password()).migrate())
+    if config.log == "kafka":
+        done += [_migrate_topic(config, name) for name in names]
     if as_json:
         rows = [
             {"place": m.place, "before": m.before, "after": m.after, "changed": m.changed}
@@ -37,3 +40,9 @@ def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
         for m in done
     ]
     console().print(table(("place", "before", "after", "outcome"), cells))
+
+
+def _migrate_topic(config: Config, site: str) -> Migration:
+    from drc.log.topics import create_topic  # Kafka is loaded only where it is used
+
+    return Migration(config.topic(site), "" if create_topic(config, site) else "exists", "exists")

@@ -20,6 +20,8 @@ from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
 _RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
 _FETCH_BYTES = 4 << 20
+# What the record and its batch add to a message.
+ENVELOPE_BYTES = 1024
 
 # The library tells of every lost link several times; we tell once, when a session ends.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -40,7 +42,7 @@ def open_producer(config: Config, site: str) -> KafkaProducer:
             acks="all",
             linger_ms=0,
             batch_size=kafka.message_bytes_max,
-            max_request_size=kafka.message_bytes_max + 1024,
+            max_request_size=kafka.message_bytes_max + ENVELOPE_BYTES,
             max_block_ms=_BLOCK_MS,
             delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
             request_timeout_ms=int(kafka.request_timeout_s * 1000),
@@ -75,7 +77,7 @@ def open_admin(config: Config, site: str) -> KafkaAdminClient:
     """
     try:
         options = _common(config, site)
-        del options["allow_auto_create_topics"]
+        del options["allow_auto_create_topics"], options["metrics_enabled"]
         return KafkaAdminClient(
             **options, request_timeout_ms=int(config.kafka.request_timeout_s * 1000)
         )
@@ -144,6 +146,8 @@ def translate(error: BaseException) -> DrcError:
             stage="log",
             hint="lower kafka.message_bytes_max, or raise the topic's max.message.bytes",
         )
+    if isinstance(error, kafka_errors.KafkaConfigurationError):
+        raise error  # ours
     if isinstance(error, (kafka_errors.KafkaError, OSError)):
         return TransientError(text, stage="log", hint="start the brokers, or check kafka.brokers")
     raise error
