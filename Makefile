@@ -41,6 +41,7 @@ $(READY): requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-clean:
-	@$(BIN)/python -m drc.cli sandbox down --purge 2>/dev/null || true
+clean:                  ## stop what demo, bench and trials left running, and remove all that was made
+	@for folder in $(wildcard .sandbox/*/); do \
+	    $(BIN)/python -m drc.cli sandbox down --purge --dir $$folder || exit 1; done
 	@rm -rf $(VENV) .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results

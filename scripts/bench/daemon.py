@@ -1,6 +1,6 @@
 """The daemon under test: ``drc run --site t`` in a process of its own, as in production. Edge.
 
-1. Nothing of it runs in the bench's process; its CPU is its own.
+1. Nothing of it runs in the bench's process; its CPU is its own. It ends with that process.
 2. "Started" is its log line at the moment when Python has loaded everything, the servers are
    checked and the stream's first connection is about to be made.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from bench.meter import cpu_s
 from bench.servers import Servers
 from drc.apply import ledger
 from drc.gtid import GtidSet
+from drc.monitor.child import child_command
 from drc.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +37,8 @@ class Daemon:
         self._said: deque[str] = deque(maxlen=30)
         self._started = threading.Event()
         self.started_at = self.startup_cpu_s = 0.0
-        program = (sys.executable, "-m", "drc.cli", "run")
         self.process = subprocess.Popen(
-            [*program, "--site", "t", "-c", str(servers.config_path)],
+            child_command("run", "--site", "t", "-c", str(servers.config_path)),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pymysql
@@ -13,6 +15,7 @@ import pytest
 from drc.cli import invoke as run
 from drc.sandbox import Sandbox, SiteSpec
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.servers
 SPECS = [SiteSpec("a"), SiteSpec("b")]
 
@@ -98,6 +101,32 @@ def test_the_command_line_tells_what_runs(
         ("b", "running", "9.7"),
     ]
     assert run(["sandbox", "up", "--dir", str(pair.folder), "--mysql", "8.0,9.7,9.7"]) == 2
+
+
+def test_make_clean_stops_every_sandbox(tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"  # no link to ours: `clean` removes it
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with Sandbox(tmp_path / ".sandbox" / "bench", die_with_parent=True) as box:
+        box.up(SPECS[:1])
+        server = box.sites["a"]._process
+        subprocess.run(
+            ["make", "-f", str(ROOT / "Makefile"), "clean"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=True,
+        )
+        assert server
+        assert server.wait(60) == 0  # at once, but for the kernel
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quick_server_is_small(pair: Sandbox) -> None:
+    """Redo log and template take little: a checkout of two sites is no gigabyte."""
+    for site in pair.sites.values():
+        redo = sum(path.stat().st_size for path in (site.data / "#innodb_redo").iterdir())
+        assert redo <= 64 << 20
 
 
 def test_a_server_that_cannot_start_says_why(box: Sandbox) -> None:
