@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from kafka import KafkaProducer
 
@@ -38,18 +38,26 @@ from drc.sessions import repeat
 from drc.source.reader import Reader
 from drc.source.resume import foreign_uuids, resume_set, start_set
 from drc.source.tagger import Tagger
-from drc.transaction import RawTransaction
+from drc.transaction import Kind, RawTransaction
 
 _FIRST_EVENT_S = 30.0
 _IN_FLIGHT = 2
+_POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+_SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 
-class _Sent(NamedTuple):
+class _Sent:
     """A frame on its way."""
 
-    futures: list[Any]
-    transactions: list[RawTransaction]
+    def __init__(self, transactions: list[RawTransaction]) -> None:
+        self.transactions = transactions
+        self.futures: list[Any] = []
+        self.acknowledged_us = 0
+
+    def acknowledge(self, _: object) -> None:
+        """Take the time; called by the library's thread."""
+        self.acknowledged_us = time.time_ns() // 1000
 
 
 class Publisher:
@@ -173,17 +181,18 @@ class _Session:
         """Publish until stopped or broken; what was read before a stop is published still."""
         idle_s = self._config.kafka.idle_frame_s
         due = time.monotonic() + idle_s
+        waiting: list[RawTransaction] = []
         while not self._stop.is_set():
-            transactions = self._gather(max(0.0, due - time.monotonic()))
-            if transactions or time.monotonic() >= due:
-                self._send(transactions)
-                due = time.monotonic() + idle_s
-            self._settle(_IN_FLIGHT - 1 if transactions else 0)
+            waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
+            if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
+                self._send(waiting)
+                waiting, due = [], time.monotonic() + idle_s
+            self._settle(_IN_FLIGHT - 1)
         self._settle(0)
 
     def _gather(self, timeout: float) -> list[RawTransaction]:
         """Return what has come, up to about a frame; waits for something if nothing has."""
-        out = self._log.take(min(timeout, 0.5))
+        out = self._log.take(timeout)
         size = sum(t.size for t in out)
         while out and size < _FRAME_BYTES and (more := self._log.take(0)):
             out += more
@@ -194,11 +203,14 @@ class _Session:
         for transaction in transactions:
             self._covered.add(transaction.gtid)
         messages = self._encoder.encode(self._stamp, self._format, self._covered, transactions)
+        sent = _Sent(transactions)
         try:
-            futures = [self._producer.send(self._topic.name, m, partition=0) for m in messages]
-            self._sent.append(_Sent(futures, transactions))
+            for message in messages:
+                sent.futures.append(self._producer.send(self._topic.name, message, partition=0))
+            sent.futures[-1].add_callback(sent.acknowledge)
         except Exception as error:
             raise translate(error) from error
+        self._sent.append(sent)
         self._stamp = self._stamp._replace(seq=self._stamp.seq + 1)
 
     def _settle(self, left: int) -> None:
@@ -211,4 +223,9 @@ class _Session:
                 except Exception as error:
                     raise translate(error) from error
                 self._acknowledged(offset)
-            self._progress.published(sent.transactions, self._covered)
+            self._progress.published(sent.transactions, self._covered, sent.acknowledged_us)
+
+
+def _urgent(transactions: list[RawTransaction]) -> bool:
+    """Return True if anybody waits for one of these."""
+    return any(t.kind is not Kind.SKIPPED for t in transactions)

@@ -188,9 +188,11 @@ class PublisherProgress(SessionProgress):
         self._log, self._reader, self.epoch = log, reader, epoch
         self.began()
 
-    def published(self, transactions: Sequence[RawTransaction], covered: GtidSet) -> None:
+    def published(
+        self, transactions: Sequence[RawTransaction], covered: GtidSet, acknowledged_us: int
+    ) -> None:
         """Count a frame that the log has acknowledged."""
-        self.updated_us = time.time_ns() // 1000
+        self.updated_us = acknowledged_us
         self.covered = str(covered)
         shipped = [t.commit_us for t in transactions if t.kind is not Kind.SKIPPED]
         if shipped:
