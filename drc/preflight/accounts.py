@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from drc.config import Config
 from drc.errors import ConfigError, TransientError
 from drc.preflight import grants
-from drc.preflight.facts import Facts, Finding, SiteFacts
+from drc.preflight.facts import AccountFacts, Facts, Finding, SiteFacts, judge
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
     """Yield findings on all accounts of all sites, reached or not."""
+    # An object that one site has, or shows, is changed at the others too.
+    programs = frozenset[tuple[str, str]]().union(*(site.programs for site in facts.values()))
+    repeated = programs if config.replicate.ddl == "replicate" else frozenset()
     for name, site in facts.items():
         yield from _accounts(config, name, site)
+        applier = site.accounts.get("applier")
+        if repeated and site.reached and applier and not applier.error:
+            yield from _programs(name, site, applier, repeated)
 
 
 def _accounts(config: Config, name: str, site: SiteFacts) -> Iterator[Finding]:
@@ -46,14 +52,13 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
         tags=site.version >= (8, 3, 0),
         ddl=replicate.ddl == "replicate",
     )
-    missing = {n.place: m for n in wanted if (m := have.missing(n))}
+    missing = have.all_missing(wanted)
     if missing:
-        listed = "; ".join(f"{', '.join(sorted(m))} on {place}" for place, m in missing.items())
         yield Finding(
             name,
             setting,
             "all rights of docs/operations/install.md",
-            f"{account.user} lacks {listed}",
+            f"{account.user} lacks {_listed(missing)}",
             "fail",
             "replication would stop at the first change that needs it",
             grants.grant_statements(missing, account.user),
@@ -70,3 +75,41 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
             "whoever gets this password gets the server",
             "create the account as in docs/operations/install.md",
         )
+
+
+def _programs(
+    name: str, site: SiteFacts, applier: AccountFacts, programs: frozenset[tuple[str, str]]
+) -> Iterator[Finding]:
+    """Yield what would refuse a change of views, routines, triggers and events that exist."""
+    kinds = {kind for kind, _ in programs}
+    missing = grants.parse(applier.grants).all_missing(grants.program_needs(programs, site.version))
+    yield judge(
+        not missing,
+        Finding(
+            name,
+            "account applier",
+            f"rights to repeat DDL of {', '.join(f'{kind}s' for kind in sorted(kinds))}",
+            f"{applier.user} lacks {_listed(missing)}" if missing else "all present",
+            "warn",
+            "there are such objects, and the first change of one would stop the stream",
+            grants.grant_statements(missing, applier.user),
+        ),
+    )
+    if kinds & {"function", "trigger"}:
+        trusted = site.variable("log_bin_trust_function_creators") != "OFF"
+        yield judge(
+            trusted,
+            Finding(
+                name,
+                "log_bin_trust_function_creators",
+                "ON",
+                "ON" if trusted else "OFF",
+                "warn",
+                "without it only SUPER creates functions and triggers, which the applier lacks",
+                "SET PERSIST log_bin_trust_function_creators = ON",
+            ),
+        )
+
+
+def _listed(missing: dict[str, set[str]]) -> str:
+    return "; ".join(f"{', '.join(sorted(m))} on {place}" for place, m in missing.items())

@@ -114,6 +114,7 @@ class SiteFacts:
     schema_version: str = ""  # of schema drc
     ledger: dict[str, LedgerFacts] | None = None  # by origin; None: cannot be read
     tables: Tables = field(default_factory=dict)
+    programs: frozenset[tuple[str, str]] = frozenset()  # (view, function, …; schema), if visible
     sees_tables: bool = True  # False: asked as an account that cannot see them all
     sees_foreign_keys: bool = True  # information_schema shows them to writers only
     collations: frozenset[str] = frozenset()

@@ -51,6 +51,12 @@ _TRIGGERS = """
 SELECT event_object_schema, event_object_table, trigger_name FROM information_schema.triggers
 WHERE event_object_schema NOT IN ('mysql', 'sys')
 """
+_PROGRAMS = """
+SELECT 'view', table_schema FROM information_schema.views
+UNION SELECT LOWER(routine_type), routine_schema FROM information_schema.routines
+UNION SELECT 'trigger', trigger_schema FROM information_schema.triggers
+UNION SELECT 'event', event_schema FROM information_schema.events
+"""
 _LEDGER = """
 SELECT l.origin, l.seq, l.applied FROM drc.ledger l
 JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (origin, seq)
@@ -77,9 +83,9 @@ def gather(config: Config, name: str, roles: Iterable[str] = ROLES) -> SiteFacts
         if not open_:
             return SiteFacts(accounts, reached=False)
         try:
-            role = next(iter(open_))
-            return _ask(config, accounts, role, open_[role], open_.get("source"))
+            return _ask(config, accounts, open_)
         except DrcError as error:
+            role = next(iter(open_))
             broken = AccountFacts(accounts[role].user, error)
             return SiteFacts({**accounts, role: broken}, reached=False)
 
@@ -99,12 +105,10 @@ def _try(site: SiteConfig, name: str, role: str) -> tuple[AccountFacts, mysql.Co
 
 
 def _ask(
-    config: Config,
-    accounts: dict[str, AccountFacts],
-    role: str,
-    conn: mysql.Connection,
-    source: mysql.Connection | None,
+    config: Config, accounts: dict[str, AccountFacts], open_: dict[str, mysql.Connection]
 ) -> SiteFacts:
+    """Ask as the first account; by all of them what each sees a part of only."""
+    role, conn = next(iter(open_.items()))
     server = mysql.server_facts(conn)
     tables = {
         key: table
@@ -119,17 +123,24 @@ def _ask(
         gtid_executed=server.gtid_executed,
         gtid_purged=server.gtid_purged,
         variables=_pairs(mysql.ask(conn, "SHOW GLOBAL VARIABLES")),
-        replica_ids=_replica_ids(source),
+        replica_ids=_replica_ids(open_.get("source")),
         binlog_filters=_binlog_filters(conn, server.version),
         xa_prepares=_count(mysql.ask(conn, "SHOW GLOBAL STATUS LIKE 'Com_xa_prepare'")),
         clock_offset_us=_clock_offset_us(conn),
         schema_version=site_version(conn),
         ledger=read_ledger(conn),
         tables=tables,
+        programs=frozenset().union(*(_programs(config, c) for c in open_.values())),
         sees_tables=role != "source" or _may_select(config, accounts[role]),
         sees_foreign_keys=role != "source",
         collations=frozenset(str(row[0]) for row in mysql.ask(conn, "SHOW COLLATION")),
     )
+
+
+def _programs(config: Config, conn: mysql.Connection) -> set[tuple[str, str]]:
+    """Return kind and schema of the stored programs and views that an account can see."""
+    selected = Selection(config.replicate).schema
+    return {(kind, schema) for kind, schema in mysql.ask(conn, _PROGRAMS) if selected(schema)}
 
 
 def _may_select(config: Config, account: AccountFacts) -> bool:

@@ -6,6 +6,7 @@ Source of the needs: measured on 8.0.31 and 9.7.4, right by right; docs/operatio
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,13 @@ _TABLE = re.compile(r"`((?:[^`]|``)*)`\.`((?:[^`]|``)*)`$")
 
 ROWS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 DDL = frozenset({"CREATE", "ALTER", "DROP", "INDEX", "REFERENCES"})
+_PROGRAMS = {
+    "view": {"CREATE VIEW"},
+    "procedure": {"CREATE ROUTINE", "ALTER ROUTINE"},
+    "function": {"CREATE ROUTINE", "ALTER ROUTINE"},
+    "trigger": {"TRIGGER"},
+    "event": {"EVENT"},
+}
 TOO_MUCH = frozenset({"SUPER", "ALL PRIVILEGES"})
 
 
@@ -47,6 +55,10 @@ class Grants:
         if table != "*":
             have |= self.tables.get((schema, table), set())
         return _lacking(need.rights, have)
+
+    def all_missing(self, needs: Iterable[Need]) -> dict[str, set[str]]:
+        """Return by place what the account lacks; {} when it has all."""
+        return {need.place: lacks for need in needs if (lacks := self.missing(need))}
 
 
 def _lacking(wanted: Iterable[str], have: set[str]) -> set[str]:
@@ -93,6 +105,19 @@ def needs(role: str, schemas: Iterable[str], *, tags: bool, ddl: bool) -> list[N
         Need("drc.*", ROWS - {"DELETE"}),
         *(Need(place, rows) for place in places),
     ]
+
+
+def program_needs(programs: Iterable[tuple[str, str]], version: tuple[int, ...]) -> list[Need]:
+    """Return what an applier must be allowed to repeat DDL of such objects.
+
+    :param programs: kind (``view``, ``procedure``, …) and schema of each.
+    """
+    rights: dict[str, set[str]] = defaultdict(set)
+    for kind, schema in sorted(programs):
+        rights[f"{schema}.*"] |= _PROGRAMS[kind]
+    if rights:  # their definers are other accounts
+        rights["*.*"] = {"SET_ANY_DEFINER" if version >= (8, 2, 0) else "SET_USER_ID"}
+    return [Need(place, frozenset(each)) for place, each in rights.items()]
 
 
 def grant_statements(missing: dict[str, set[str]], user: str) -> str:

@@ -280,6 +280,44 @@ def test_a_missing_right_is_named(
         site.query("GRANT TRANSACTION_GTID_TAG ON *.* TO drc_applier@'%%'", ())
 
 
+def test_views_and_functions_that_the_applier_could_not_repeat(
+    sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str], schema: str
+) -> None:
+    """Follow what is said to do; then such a change goes through."""
+    a, b = sites.sites["a"], sites.sites["b"]
+    for site in (a, b):
+        site.query(f"CREATE TABLE {schema}.t (id INT PRIMARY KEY)")
+        site.query(f"CREATE VIEW {schema}.v AS SELECT id FROM {schema}.t", account="app")
+        site.query(f"CREATE FUNCTION {schema}.f() RETURNS INT NO SQL RETURN 1", account="app")
+
+    def warned() -> list[tuple[str, str]]:
+        capsys.readouterr()
+        assert cli.invoke(["check", "--json", "-c", str(config)]) == 0
+        found = json.loads(capsys.readouterr().out)["findings"]
+        about = ("account applier", "log_bin_trust_function_creators")
+        return [
+            (f["found"], f["fix"]) for f in found if f["level"] == "warn" and f["setting"] in about
+        ]
+
+    assert warned() == []
+    b.query("REVOKE CREATE VIEW, CREATE ROUTINE, SET_USER_ID ON *.* FROM drc_applier@'%%'", ())
+    with _global(sites, "a", "log_bin_trust_function_creators", 0):
+        (trust, _), (rights, fix) = warned()
+    assert rights == (
+        f"drc_applier lacks CREATE ROUTINE, CREATE VIEW on {schema}.*; SET_USER_ID on *.*"
+    )
+    assert trust == "OFF"
+    for statement in fix.replace("…", "%%").split("; "):
+        b.query(statement, ())
+    assert warned() == []
+    with _daemon(config, "--site", "b") as daemon:
+        _await_line(daemon, "stream is running")
+        a.query(f"CREATE VIEW {schema}.w AS SELECT 7 AS x", account="app")
+        _await_rows(b, f"SELECT x FROM {schema}.w", ((7,),))
+        a.query(f"CREATE FUNCTION {schema}.g() RETURNS INT NO SQL RETURN 8", account="app")
+        _await_rows(b, f"SELECT {schema}.g()", ((8,),))
+
+
 def test_schema_drc_is_missing(
     sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -269,6 +269,54 @@ def test_needs_follow_the_configuration_and_the_version() -> None:
     assert all("on *.*" in f.found for f in found)
 
 
+@pytest.mark.parametrize(
+    ("kind", "rights"),
+    [
+        ("view", "CREATE VIEW"),
+        ("procedure", "ALTER ROUTINE, CREATE ROUTINE"),
+        ("function", "ALTER ROUTINE, CREATE ROUTINE"),
+        ("trigger", "TRIGGER"),
+        ("event", "EVENT"),
+    ],
+)
+def test_rights_on_views_and_stored_programs_are_needed_where_there_are_any(
+    kind: str, rights: str
+) -> None:
+    """What one site has is changed at all: also where nobody can see it."""
+    facts = _facts(a={"programs": frozenset({(kind, "shop")}), "version": (8, 0, 31)})
+    bad = _bad(evaluate(_config(), facts, HEAD))
+    assert [(f.site, f.level) for f in bad] == [("a", "warn"), ("b", "warn")]
+    for found, definer in zip(bad, ("SET_USER_ID", "SET_ANY_DEFINER"), strict=True):
+        assert found.found == f"u lacks {rights} on shop.*; {definer} on *.*"
+        assert f"GRANT {rights} ON `shop`.* TO 'u'" in found.fix
+        assert f"GRANT {definer} ON *.* TO 'u'" in found.fix
+    assert not _bad(evaluate(_config(ddl="skip"), facts, HEAD))
+
+    lines = (f"GRANT {rights} ON `shop`.* TO `u`@`%`", "GRANT SET_ANY_DEFINER ON *.* TO `u`@`%`")
+    account = AccountFacts("u", None, (*GRANTS["applier"], *lines))
+    facts["b"] = replace(facts["b"], accounts={"applier": account})
+    assert _only(facts, "warn").site == "a"
+
+
+def test_functions_and_triggers_need_trust() -> None:
+    lines = (
+        "GRANT CREATE ROUTINE, ALTER ROUTINE, TRIGGER, EVENT ON `shop`.* TO `u`@`%`",
+        "GRANT SET_ANY_DEFINER ON *.* TO `u`@`%`",
+    )
+    account = AccountFacts("u", None, (*GRANTS["applier"], *lines))
+    for kind, bad in (("function", 1), ("trigger", 1), ("procedure", 0), ("event", 0)):
+        facts = _with("a", log_bin_trust_function_creators="OFF")
+        for name in "ab":
+            facts[name] = replace(
+                facts[name],
+                accounts={"applier": account},
+                programs=frozenset({(kind, "shop")}),
+            )
+        found = _bad(evaluate(_config(), facts, HEAD))
+        assert [(f.site, f.level) for f in found] == [("a", "warn")] * bad
+        assert all("log_bin_trust_function_creators = ON" in f.fix for f in found)
+
+
 def test_too_many_rights_are_a_warning() -> None:
     lines = (*GRANTS["source"], "GRANT SUPER ON *.* TO `u`@`%`")
     assert "SUPER" in _only(_account("source", AccountFacts("u", None, lines)), "warn").found
