@@ -22,6 +22,7 @@ from drc import config as configuration
 from drc.cli.output import config_option, configure_logs
 from drc.config import Config
 from drc.errors import DrcError, InvariantError, TransientError
+from drc.monitor import memory
 from drc.monitor.report import Reporter
 from drc.monitor.supervisor import TEMPORARY, Supervisor
 from drc.preflight import require_ready
@@ -44,6 +45,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
     if bool(site) == every:
         raise click.UsageError("name one site with --site, or take --all")
     configure_logs(**({"site": site} if site else {}))
+    memory.prepare()
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
