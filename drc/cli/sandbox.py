@@ -33,8 +33,21 @@ def command() -> None:
     "--mysql", "versions", default="9.7", show_default=True, help="9.7 or 8.0; by commas, per site."
 )
 @click.option("--durable", is_flag=True, help="Sync at every commit, as production does.")
+@click.option("--kafka", is_flag=True, help="A Kafka broker, too; needs Java 17 and Maven.")
+@click.option("--brokers", type=click.IntRange(1, 5), help="How many Kafka brokers.  [default: 1]")
+@click.option("--secure", is_flag=True, help="Let Kafka listen with TLS and SASL, too.")
 @json_option
-def up(folder: Path, sites: int, names: str, versions: str, durable: bool, as_json: bool) -> None:
+def up(
+    folder: Path,
+    sites: int,
+    names: str,
+    versions: str,
+    durable: bool,
+    kafka: bool,
+    brokers: int | None,
+    secure: bool,
+    as_json: bool,
+) -> None:
     """Start servers; does nothing for those that run.
 
     The first time MySQL is fetched into a cache folder. A configuration for `drc run` is written
@@ -51,10 +64,15 @@ def up(folder: Path, sites: int, names: str, versions: str, durable: bool, as_js
         )
     box = Sandbox(folder)
     specs = [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
+    cluster = None
+    if kafka or brokers or secure:
+        from drc.sandbox.kafka import KafkaSpec
+
+        cluster = KafkaSpec(brokers or 1, secure)
     with console().status("") as spinner:
-        box.up(specs, durable=durable, say=spinner.update)
+        box.up(specs, durable=durable, kafka=cluster, say=spinner.update)
     if len(specs) > 1:
-        box.write_config()
+        box.write_config(kafka=box.kafka)
     _show(box, as_json)
 
 
@@ -83,7 +101,7 @@ def _show(box: Sandbox, as_json: bool) -> None:
         click.echo(f"no servers in {box.folder}; `drc sandbox up` makes some")
         return
     columns = ("name", "state", "version", "host", "port>", "pid>", "socket")
-    body = [[str(row[c.rstrip(">")] or "") for c in columns] for row in rows]
+    body = [[str(row.get(c.rstrip(">")) or "") for c in columns] for row in rows]
     out = console()
     out.print(table(columns, body))
     out.print(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from typing import Any
 
@@ -23,8 +24,27 @@ _FETCH_BYTES = 4 << 20
 # What the record and its batch add to a message.
 ENVELOPE_BYTES = 1024
 
-# The library tells of every lost link several times; we tell once, when a session ends.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+class _Refusals(logging.Handler):
+    """The library only logs why no broker would have it, and raises a timeout.
+
+    It also logs every lost link several times; we tell once, when a session ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.newest = ""
+        logger = logging.getLogger("kafka")
+        logger.handlers, logger.propagate = [self], False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember a message that tells of a refusal."""
+        if match := _REFUSED.search(record.getMessage()):
+            self.newest = match[0]
+
+
+_REFUSED = re.compile(r"(\[SSL.*|SaslAuthenticationFailed.*|.*certificate.*)", re.IGNORECASE)
+_refusals = _Refusals()
 
 
 def open_producer(config: Config, site: str) -> KafkaProducer:
@@ -87,6 +107,7 @@ def open_admin(config: Config, site: str) -> KafkaAdminClient:
 
 def _common(config: Config, site: str) -> dict[str, Any]:
     kafka = config.kafka
+    _refusals.newest = ""
     options: dict[str, Any] = {
         "bootstrap_servers": list(config.brokers(site)),
         "client_id": f"drc-{config.name}-{site}",
@@ -125,29 +146,40 @@ def _ssl_context(kafka: KafkaConfig) -> ssl.SSLContext:
     return context
 
 
-def translate(error: BaseException) -> DrcError:
-    """Return an error of the library, or of a socket, as one of ours, by its remedy."""
+# By class, the first that fits: what a person is told to do.
+_REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
+    (
+        kafka_errors.SaslAuthenticationFailedError,
+        ConfigError,
+        "check [kafka.account] and [kafka.tls]",
+    ),
+    (kafka_errors.AuthorizationError, PreflightError, "grant this client READ, WRITE and DESCRIBE"),
+    (
+        kafka_errors.UnknownTopicOrPartitionError,
+        PreflightError,
+        "`drc migrate` creates the topics",
+    ),
+    (
+        kafka_errors.MessageSizeTooLargeError,
+        ConfigError,
+        "lower kafka.message_bytes_max, or raise the topic's max.message.bytes",
+    ),
+    (kafka_errors.KafkaError, TransientError, "start the brokers, or check kafka.brokers"),
+    (OSError, TransientError, "start the brokers, or check kafka.brokers"),
+)
+
+
+def translate(error: Exception) -> DrcError:
+    """Return an error of the library, or of a socket, as one of ours, by its remedy.
+
+    :raises Exception: ``error`` itself, if it is neither.
+    """
     if isinstance(error, DrcError):
         return error
-    text = f"Kafka: {type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(
-        error, (kafka_errors.SaslAuthenticationFailedError, ssl.SSLCertVerificationError)
-    ):
-        return ConfigError(text, stage="log", hint="check [kafka.account] and [kafka.tls]")
-    if isinstance(error, kafka_errors.AuthorizationError):
-        return PreflightError(
-            text, stage="log", hint="grant this client the rights listed in the operations guide"
-        )
-    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
-        return PreflightError(text, stage="log", hint="`drc migrate` creates the topics")
-    if isinstance(error, kafka_errors.MessageSizeTooLargeError):
-        return ConfigError(
-            text,
-            stage="log",
-            hint="lower kafka.message_bytes_max, or raise the topic's max.message.bytes",
-        )
-    if isinstance(error, kafka_errors.KafkaConfigurationError):
-        raise error  # ours
-    if isinstance(error, (kafka_errors.KafkaError, OSError)):
-        return TransientError(text, stage="log", hint="start the brokers, or check kafka.brokers")
+    if isinstance(error, kafka_errors.KafkaTimeoutError) and (refusal := _refusals.newest):
+        return ConfigError(f"Kafka: {refusal[:200]}", stage="log", hint=_REMEDIES[0][2])
+    for kind, ours, hint in _REMEDIES:
+        if isinstance(error, kind) and not isinstance(error, kafka_errors.KafkaConfigurationError):
+            text = str(error) or type(error).__name__
+            return ours(f"Kafka: {text}", stage="log", hint=hint)
     raise error

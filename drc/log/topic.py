@@ -48,8 +48,11 @@ class Topic:
         self._partition = TopicPartition(name, 0)
         self.name = name
         try:
+            if 0 not in consumer.partitions_for_topic(name):
+                raise kafka_errors.UnknownTopicOrPartitionError(name)
             consumer.assign([self._partition])
         except Exception as error:
+            self.close()
             raise translate(error) from error
 
     def close(self) -> None:

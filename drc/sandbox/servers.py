@@ -1,21 +1,16 @@
-"""One sandbox server: its files, its process, its accounts. Edge.
+"""One MySQL server of a sandbox: its files, its settings, its accounts. Edge.
 
-1. A process is ours only if its command line names our data folder: a stale pid file never
-   makes us signal a stranger.
-2. Passwords are random, in files of mode 0600, and never in a command line.
+Passwords are random, in files of mode 0600, and never in a command line.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,11 +19,9 @@ import pymysql
 
 from drc.errors import TransientError
 from drc.sandbox.fetch import Tree, cache_folder, locked
+from drc.sandbox.process import ServerProcess
 
-_START_S = 90.0  # a cold disk; the usual is three seconds
-_STOP_S = 60.0
-_POLL_S = 0.05
-_PR_SET_PDEATHSIG = 1
+_GREETING_S = 90.0  # of a server that listens already but still starts
 
 # What production needs, and then what makes a throw-away server quick.
 _SETTINGS = (
@@ -79,23 +72,21 @@ _GRANTS = (
 ACCOUNTS = ("drc_source", "drc_applier", "drc_operator", "app")
 
 
-class SandboxSite:
+class SandboxSite(ServerProcess):
     """A server of a sandbox; usable whether it runs or not.
 
     :param folder: its own; data, logs and password files live there.
     """
 
+    logs = ("error.log", "output.log")
+
     def __init__(
         self, name: str, folder: Path, tree: Tree, port: int, server_id: int, extra: list[str]
     ) -> None:
-        self.name = name
-        self.folder = folder
+        super().__init__(name, folder, port, f"--datadir={folder / 'data'}")
         self.tree = tree
-        self.host = "127.0.0.1"
-        self.port = port
         self.server_id = server_id
         self.extra = extra
-        self._process: subprocess.Popen[bytes] | None = None
         # A socket's path may have 107 bytes; the sandbox may live deeper.
         short = blake2b(str(folder).encode(), digest_size=6).hexdigest()
         self.socket = str(Path(tempfile.gettempdir()) / f"drc-{short}.sock")
@@ -109,16 +100,6 @@ class SandboxSite:
     def data(self) -> Path:
         """Return the data folder."""
         return self.folder / "data"
-
-    @property
-    def pid(self) -> int | None:
-        """Return the process id while the server runs."""
-        try:
-            pid = int((self.folder / "pid").read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            return None
-        return pid if f"--datadir={self.data}".encode() in command.split(b"\0") else None
 
     # ------------------------------------------------------------ life
 
@@ -153,39 +134,12 @@ class SandboxSite:
             *(["--user=root"] if os.getuid() == 0 else []),
             *self.extra,
         ]
-        with open(self.folder / "output.log", "ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if die_with_parent else None,
-            )
-        (self.folder / "pid").write_text(str(process.pid))
-        self._process = process
+        self.spawn(command, die_with_parent=die_with_parent)
 
-    def wait_ready(self) -> None:
-        """Wait until it answers.
-
-        :raises TransientError: it ended, with the end of its log.
-        """
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                break
-            if self._listens():
-                return
-            time.sleep(_POLL_S)
-        raise TransientError(
-            f"server {self.name} did not start: {self._log_tail()}",
-            hint=f"read {self.folder / 'error.log'}",
-        )
-
-    def _listens(self) -> bool:
+    def answers(self) -> bool:
         """Return True once the server greets on its socket."""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_START_S)
+            probe.settimeout(_GREETING_S)
             try:
                 probe.connect(self.socket)
                 return bool(probe.recv(1))
@@ -199,36 +153,11 @@ class SandboxSite:
         self.launch(durable=durable, die_with_parent=die_with_parent)
         self.wait_ready()
 
-    def stop(self) -> None:
-        """Shut it down cleanly; by force when it does not."""
-        self._signal(signal.SIGTERM)
-
-    def kill9(self) -> None:
-        """Kill it as a power cut would."""
-        self._signal(signal.SIGKILL)
-
     def _signal(self, number: int) -> None:
-        pid = self.pid
-        if not pid:
-            return
-        os.kill(pid, number)
-        deadline = time.monotonic() + _STOP_S
-        process = self._process
-        while self.pid == pid:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(_POLL_S)
-        if process is not None and process.pid == pid:
-            process.wait()  # our child: reap it
-        Path(self.socket).unlink(missing_ok=True)
-        Path(f"{self.socket}.lock").unlink(missing_ok=True)
-
-    def _log_tail(self) -> str:
-        for name in ("error.log", "output.log"):
-            path = self.folder / name
-            if path.exists() and (text := path.read_text(errors="replace").strip()):
-                return text[-600:]
-        return "it said nothing"
+        super()._signal(number)
+        if not self.pid:
+            Path(self.socket).unlink(missing_ok=True)
+            Path(f"{self.socket}.lock").unlink(missing_ok=True)
 
     # ------------------------------------------------------------ accounts
 
@@ -304,11 +233,6 @@ class SandboxSite:
             cursor.execute(sql, args)
             return list(cursor.fetchall())
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the server has used since its start."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 def template(tree: Tree) -> Path:
     """Return an initialized data folder of this server version, made at first use."""
@@ -332,18 +256,3 @@ def template(tree: Tree) -> Path:
             (fresh / "data").rename(place)
             shutil.rmtree(fresh, ignore_errors=True)
     return place
-
-
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent() -> None:
-    """Let the kernel kill the server when the test process dies, however it dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,11 +14,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drc.errors import ConfigError
 from drc.sandbox.fetch import fetch_server, locked
-from drc.sandbox.servers import SandboxSite, free_port
+from drc.sandbox.process import free_port
+from drc.sandbox.servers import SandboxSite
+
+if TYPE_CHECKING:
+    from drc.sandbox.kafka import KafkaCluster, KafkaSpec
 
 _STATE = "sandbox.json"
 
@@ -43,6 +47,7 @@ class Sandbox:
         self.folder = Path(folder).absolute()
         self._die_with_parent = die_with_parent
         self.sites: dict[str, SandboxSite] = {}
+        self.kafka: KafkaCluster | None = None
         self._load()
 
     def __enter__(self) -> Sandbox:
@@ -58,9 +63,12 @@ class Sandbox:
         specs: Sequence[SiteSpec],
         *,
         durable: bool = False,
+        kafka: KafkaSpec | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Start what does not run yet; what runs is left alone.
+
+        :param kafka: a cluster to start, too; one that is there is started in any case.
 
         :raises ConfigError: the folder holds other servers than these.
         """
@@ -87,6 +95,8 @@ class Sandbox:
                     )
             self._save()
             self._start_all(durable, say)
+            if kafka or self.kafka:
+                self._start_kafka(kafka, say)
 
     def _start_all(self, durable: bool, say: Callable[[str], None]) -> None:
         idle = [site for site in self.sites.values() if not site.pid]
@@ -103,18 +113,35 @@ class Sandbox:
                 site.stop()
             raise
 
+    def _start_kafka(self, spec: KafkaSpec | None, say: Callable[[str], None]) -> None:
+        from drc.sandbox.kafka import KafkaCluster, KafkaSpec  # its libraries are slow to load
+
+        cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
+        try:
+            cluster.up(spec or KafkaSpec(len(cluster.nodes), cluster.secure), say)
+        except BaseException:
+            cluster.down()
+            raise
+        self.kafka = cluster
+
     def down(self, *, purge: bool = False) -> None:
         """Stop all; with ``purge`` their data goes too."""
+        if self.kafka:
+            self.kafka.down()
         with ThreadPoolExecutor(max(1, len(self.sites))) as pool:
             list(pool.map(lambda site: site.stop(), self.sites.values()))
         if purge:
-            self.sites = {}
+            self.sites, self.kafka = {}, None
             shutil.rmtree(self.folder, ignore_errors=True)
             Path(f"{self.folder / _STATE}.lock").unlink(missing_ok=True)
 
     # ------------------------------------------------------------ state
 
     def _load(self) -> None:
+        if self.kafka is None and (self.folder / "kafka.json").exists():
+            from drc.sandbox.kafka import KafkaCluster
+
+            self.kafka = KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
         path = self.folder / _STATE
         if not path.exists() or self.sites:
             return
@@ -138,8 +165,22 @@ class Sandbox:
 
     def status(self) -> list[dict[str, Any]]:
         """Return a JSON-ready line for each server; passwords only as file names."""
+        brokers: list[dict[str, Any]] = [
+            {
+                "kind": "kafka",
+                "name": node.name,
+                "state": "running" if node.pid else "stopped",
+                "version": "4.4",
+                "host": node.host,
+                "port": node.port,
+                "listeners": node.ports,
+                "pid": node.pid,
+            }
+            for node in (self.kafka.nodes if self.kafka else ())
+        ]
         return [
             {
+                "kind": "mysql",
                 "name": site.name,
                 "state": "running" if site.pid else "stopped",
                 "version": site.version,
@@ -153,7 +194,7 @@ class Sandbox:
                 },
             }
             for site in self.sites.values()
-        ]
+        ] + brokers
 
     def write_config(
         self,
@@ -165,14 +206,17 @@ class Sandbox:
         tls: str = "required",
         name: str = "sandbox",
         apply: dict[str, Any] | None = None,
+        kafka: KafkaCluster | None = None,
     ) -> Path:
         """Write a ``drc`` configuration for these servers; return its path.
 
         :param apply: more keys of the section ``[apply]``.
+        :param kafka: the cluster that carries changes; without it, the direct log.
         """
         target = Path(path) if path else self.folder / "pair.toml"
         lines = [
             f"name = {json.dumps(name)}",
+            f'log = "{"kafka" if kafka else "direct"}"',
             f"state_url = {json.dumps(f'sqlite:///{target.absolute().parent / name}.state.db')}",
             "",
             "[replicate]",
@@ -189,5 +233,10 @@ class Sandbox:
             for role in ("source", "applier", "operator"):
                 file = json.dumps(str(site.password_file(f"drc_{role}")))
                 lines.append(f'{role} = {{ user = "drc_{role}", password_file = {file} }}')
+        if kafka:
+            count = len(kafka.nodes)
+            lines += ["", "[kafka]", f"brokers = {json.dumps(kafka.bootstrap)}"]
+            lines += [f"replication_factor = {count}", f"min_insync_replicas = {min(2, count)}"]
+            lines.append('tls = { mode = "disabled" }')
         target.write_text("\n".join(lines) + "\n")
         return target

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from drc.sandbox import Sandbox, SiteSpec
+from drc.sandbox.kafka import KafkaCluster, KafkaSpec
 
 _numbers = itertools.count(1)
 
@@ -39,6 +40,15 @@ def pair80(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def pair_mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """MySQL 8.0.31 as `a`, 9.7 as `b`: an upgrade, one datacenter at a time."""
     yield from _sandbox(tmp_path_factory, "mixed", ("8.0", "9.7"))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One Kafka broker that listens with TLS and SASL, too."""
+    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka"), die_with_parent=True)
+    cluster.up(KafkaSpec(secure=True))
+    yield cluster
+    cluster.down()
 
 
 @pytest.fixture

@@ -1,0 +1,218 @@
+"""A Kafka cluster of a sandbox: one or three brokers that are controllers, too. Edge.
+
+The jars come from Maven Central into the cache folder; Java 17 must be there. Brokers keep ports
+and data over restarts. With ``secure`` they listen with mutual TLS and with SASL over TLS, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from drc.errors import ConfigError, TransientError
+from drc.sandbox import kafka_tls
+from drc.sandbox.fetch import fetch_kafka
+from drc.sandbox.process import ServerProcess, free_port
+
+_STATE = "kafka.json"
+_LISTENERS = ("PLAINTEXT", "CONTROLLER", "SSL", "SASL_SSL")
+# A throw-away broker starts fast rather than running fast for days.
+_JAVA = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+@dataclass(frozen=True)
+class KafkaSpec:
+    """A cluster to be."""
+
+    brokers: int = 1
+    secure: bool = False
+
+
+class Broker(ServerProcess):
+    """One node; ``ports`` are by listener."""
+
+    def __init__(self, number: int, folder: Path, ports: dict[str, int]) -> None:
+        self.properties = folder / "server.properties"
+        super().__init__(f"kafka{number}", folder, ports["PLAINTEXT"], str(self.properties))
+        self.number = number
+        self.ports = ports
+
+    def start(self, *, die_with_parent: bool = True) -> None:
+        """Start it without waiting for it."""
+        if not self.pid:
+            command = [*_java(), "kafka.Kafka", str(self.properties)]
+            self.spawn(command, die_with_parent=die_with_parent)
+
+    def answers(self) -> bool:
+        """Return True once it listens; it does when it has caught up with the controllers."""
+        with socket.socket() as probe:
+            return probe.connect_ex((self.host, self.port)) == 0
+
+
+class KafkaCluster:
+    """The brokers of one folder."""
+
+    def __init__(self, folder: Path, *, die_with_parent: bool = False) -> None:
+        self.folder = folder
+        self._die_with_parent = die_with_parent
+        self.nodes: list[Broker] = []
+        self.secure = False
+        self._load()
+
+    @property
+    def bootstrap(self) -> list[str]:
+        """Return the brokers' addresses without encryption."""
+        return self.addresses("PLAINTEXT")
+
+    def addresses(self, listener: str) -> list[str]:
+        """Return the brokers' addresses of a listener: PLAINTEXT, SSL or SASL_SSL."""
+        return [f"{node.host}:{node.ports[listener]}" for node in self.nodes]
+
+    def up(self, spec: KafkaSpec, say: Callable[[str], None] = lambda _: None) -> None:
+        """Start what does not run yet, and wait for all.
+
+        :raises ConfigError: the folder holds another cluster, or Java is missing.
+        """
+        if self.nodes and (len(self.nodes), self.secure) != (spec.brokers, spec.secure):
+            raise ConfigError(
+                f"{self.folder} holds a Kafka cluster of another kind",
+                hint="`drc sandbox down --purge` first, or another --dir",
+            )
+        fetch_kafka(say)
+        if not self.nodes:
+            self._create(spec)
+        for node in self.nodes:
+            say(f"starting {node.name} on port {node.port}")
+            node.start(die_with_parent=self._die_with_parent)
+        for node in self.nodes:
+            node.wait_ready()
+        if self.secure:
+            self._create_user()
+
+    def down(self) -> None:
+        """Stop all; a controller that waits for the others to vote is killed."""
+        for node in reversed(self.nodes):
+            node.stop()
+
+    def wait_all(self) -> None:
+        """Wait until every node listens."""
+        for node in self.nodes:
+            node.wait_ready()
+
+    # ------------------------------------------------------------ making one
+
+    def _create(self, spec: KafkaSpec) -> None:
+        names = _LISTENERS if spec.secure else _LISTENERS[:2]
+        self.secure = spec.secure
+        self.nodes = [
+            Broker(n, self.folder / f"kafka{n}", {name: free_port() for name in names})
+            for n in range(1, spec.brokers + 1)
+        ]
+        shutil.rmtree(self.folder / "tls", ignore_errors=True)
+        if spec.secure:
+            kafka_tls.create(self.folder / "tls")
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        for node in self.nodes:
+            shutil.rmtree(node.folder, ignore_errors=True)
+            node.folder.mkdir(parents=True)
+            node.properties.touch(mode=0o600)
+            node.properties.write_text(self._properties(node))
+            _tool("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(node.properties))
+        state = {"secure": spec.secure, "ports": [node.ports for node in self.nodes]}
+        (self.folder / _STATE).write_text(json.dumps(state))
+
+    def _load(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            state = json.loads((self.folder / _STATE).read_text())
+            self.secure = state["secure"]
+            self.nodes = [
+                Broker(n, self.folder / f"kafka{n}", ports)
+                for n, ports in enumerate(state["ports"], 1)
+            ]
+
+    def _properties(self, node: Broker) -> str:
+        count = len(self.nodes)
+        voters = ",".join(f"{n.number}@127.0.0.1:{n.ports['CONTROLLER']}" for n in self.nodes)
+        listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in node.ports.items()}
+        advertised = [text for name, text in listeners.items() if name != "CONTROLLER"]
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": node.number,
+            "controller.quorum.voters": voters,
+            "listeners": ",".join(listeners.values()),
+            "advertised.listeners": ",".join(advertised),
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": ",".join(
+                f"{n}:{'PLAINTEXT' if n == 'CONTROLLER' else n}" for n in listeners
+            ),
+            "log.dirs": node.folder / "data",
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": count,
+            "offsets.topic.num.partitions": 1,
+            "offsets.topic.replication.factor": count,
+            "transaction.state.log.num.partitions": 1,
+            "transaction.state.log.replication.factor": count,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": count,
+            "share.coordinator.state.topic.min.isr": 1,
+            "num.network.threads": 2,
+            "num.io.threads": 2,
+            # A dead broker is noticed in three seconds; the default of nine is a long stall.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
+            "controlled.shutdown.enable": str(count > 1).lower(),
+        }
+        if self.secure:
+            settings |= kafka_tls.broker_settings(self.folder / "tls")
+        return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+    def _create_user(self) -> None:
+        """Create the SCRAM user ``drc``; over the wire, as an argument could be seen."""
+        password = kafka_tls.password_file(self.folder / "tls").read_text()
+        with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.bootstrap)) as admin:
+            try:
+                admin.alter_user_scram_credentials([kafka_tls.upsertion(kafka_tls.USER, password)])
+            except kafka_errors.KafkaError as error:
+                raise TransientError(f"cannot create the Kafka user: {error}") from error
+
+
+# ---------------------------------------------------------------- Java
+
+
+def _java() -> list[str]:
+    """Return the start of a command line with Kafka's classes.
+
+    :raises ConfigError: there is no Java 17 or newer.
+    """
+    java = shutil.which("java")
+    said = ""
+    if java:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, check=False
+        ).stderr
+    match = re.search(r'version "(\d+)', said)
+    if not java or not match or int(match[1]) < 17:
+        raise ConfigError(
+            "Kafka needs Java 17 or newer, which is not on PATH",
+            hint="install a Java runtime, such as Debian's openjdk-17-jre-headless",
+        )
+    return [java, *_JAVA, "-cp", f"{fetch_kafka()}/*"]
+
+
+def _tool(*arguments: str) -> None:
+    done = subprocess.run([*_java(), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TransientError(f"{arguments[0]} failed: {(done.stderr or done.stdout)[-600:]}")

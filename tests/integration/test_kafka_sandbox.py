@@ -1,0 +1,145 @@
+"""A real broker on this machine: found again, killed, reached in every way that users have."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drc.config import Config, parse
+from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.log.kafka import open_producer
+from drc.log.topic import open_topic
+from drc.log.topics import create_topic, read_topic
+from drc.sandbox.kafka import KafkaCluster, KafkaSpec
+
+pytestmark = pytest.mark.servers
+
+SITE = {
+    "host": "h",
+    "source": {"user": "s", "password_env": "X"},
+    "applier": {"user": "a", "password_env": "X"},
+}
+
+
+def config_of(kafka: KafkaCluster, name: str, listener: str = "PLAINTEXT", **more: Any) -> Config:
+    raw: dict[str, Any] = {
+        "name": name,
+        "log": "kafka",
+        "sites": {"a": SITE, "b": {**SITE, "host": "other"}},
+        "kafka": {
+            "brokers": kafka.addresses(listener),
+            "replication_factor": len(kafka.nodes),
+            "min_insync_replicas": min(2, len(kafka.nodes)),
+            "tls": {"mode": "disabled"},
+            **more,
+        },
+    }
+    return parse(raw, kafka.folder)
+
+
+def exchange(config: Config, *messages: bytes) -> list[bytes]:
+    """Write messages and read the whole topic."""
+    producer = open_producer(config, "a")
+    try:
+        futures = [producer.send(config.topic("a"), m, partition=0) for m in messages]
+        for future in futures:
+            future.get(20)
+    finally:
+        producer.close(0)
+    topic = open_topic(config, "a")
+    try:
+        return topic.between(*topic.ends())
+    finally:
+        topic.close()
+
+
+def test_it_is_found_again_with_its_data(tmp_path: Path) -> None:
+    first = KafkaCluster(tmp_path, die_with_parent=True)
+    second = first
+    try:
+        first.up(KafkaSpec())
+        pid, config = first.nodes[0].pid, config_of(first, "again")
+        create_topic(config, "a")
+        assert exchange(config, b"one") == [b"one"]
+        second = KafkaCluster(tmp_path, die_with_parent=True)
+        second.up(KafkaSpec())
+        assert second.nodes[0].pid == pid
+        second.nodes[0].kill9()
+        assert first.nodes[0].pid is None
+        second.up(KafkaSpec())
+        assert exchange(config, b"two") == [b"one", b"two"]
+        with pytest.raises(ConfigError, match="another kind"):
+            second.up(KafkaSpec(brokers=3))
+    finally:
+        second.down()
+        first.down()
+
+
+def test_a_topic_is_created_once_and_as_configured(kafka: KafkaCluster) -> None:
+    config = config_of(kafka, "topics", retention_hours=5)
+    assert read_topic(config, "a") is None
+    assert create_topic(config, "a")
+    assert not create_topic(config, "a")
+    facts = read_topic(config, "a")
+    assert facts is not None
+    assert (facts.partitions, facts.replicas, facts.retention_ms) == (1, 1, 5 * 3_600_000)
+    assert facts.message_bytes_max > config.kafka.message_bytes_max
+
+
+@pytest.mark.parametrize("listener", ["PLAINTEXT", "SSL", "SASL_SSL"])
+def test_every_way_to_connect(kafka: KafkaCluster, listener: str) -> None:
+    tls = kafka.folder / "tls"
+    ways: dict[str, dict[str, Any]] = {
+        "PLAINTEXT": {},
+        "SSL": {
+            "tls": {
+                "ca": str(tls / "ca.pem"),
+                "cert": str(tls / "client.pem"),
+                "key": str(tls / "client.key"),
+            }
+        },
+        "SASL_SSL": {
+            "tls": {"ca": str(tls / "ca.pem")},
+            "account": {"user": "drc", "password_file": str(tls / "drc.password")},
+        },
+    }
+    config = config_of(kafka, listener.lower().replace("_", "-"), listener, **ways[listener])
+    create_topic(config, "a")
+    assert exchange(config, b"one", b"two") == [b"one", b"two"]
+
+
+def refused(config: Config) -> DrcError:
+    with pytest.raises(DrcError) as caught, contextlib.closing(open_topic(config, "a")) as topic:
+        topic.ends()
+    return caught.value
+
+
+def test_a_wrong_password_is_refused_and_never_shown(kafka: KafkaCluster, tmp_path: Path) -> None:
+    tls, wrong = kafka.folder / "tls", tmp_path / "wrong"
+    wrong.touch(mode=0o600)
+    wrong.write_text("s3cret-and-wrong")
+    account = {"user": "drc", "password_file": str(wrong)}
+    ca = {"ca": str(tls / "ca.pem")}
+    error = refused(config_of(kafka, "wrong", "SASL_SSL", tls=ca, account=account))
+    assert isinstance(error, ConfigError)
+    assert "kafka.account" in error.hint
+    assert "s3cret" not in str(error)
+
+
+def test_a_broker_of_another_authority_is_not_trusted(kafka: KafkaCluster) -> None:
+    error = refused(config_of(kafka, "untrusted", "SASL_SSL", tls={"mode": "verify_identity"}))
+    assert isinstance(error, ConfigError)
+
+
+def test_a_missing_topic_names_the_remedy(kafka: KafkaCluster) -> None:
+    error = refused(config_of(kafka, "missing"))
+    assert isinstance(error, PreflightError)
+    assert "drc migrate" in error.hint
+
+
+def test_no_broker_is_a_trouble_that_passes(kafka: KafkaCluster) -> None:
+    error = refused(config_of(kafka, "away", brokers=["127.0.0.1:1"]))
+    assert isinstance(error, TransientError)
