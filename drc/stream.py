@@ -203,11 +203,11 @@ class _Session:
             raise
 
     def _start_of(self, topic: Topic) -> GtidSet:
-        """Return what a new stream takes for applied: `now` is when its publisher began."""
+        """Return what a new stream takes for applied; ``now`` is where the topic ends."""
         start = self._config.replicate.start
         named = start not in ("now", "earliest")
         foreign = foreign_uuids(self._config, self._origin) if named else set[bytes]()
-        return start_set(start, topic.first_covered(), foreign)
+        return start_set(start, topic.covered(), foreign)
 
     def _build_feeder(
         self, catalog: Catalog, state: ledger.LedgerState, executed: GtidSet

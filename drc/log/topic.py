@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -93,17 +92,13 @@ class Topic:
         """Let :meth:`poll` go on at the oldest message."""
         self.seek(self.ends().begin)
 
-    def first_covered(self) -> GtidSet:
-        """Return what the oldest frame covers before its own transactions.
+    def covered(self) -> GtidSet:
+        """Return what the topic covers now.
 
         :raises TransientError: there is no frame yet.
         """
-        begin, end = self.ends()
-        for at in range(begin, min(end, begin + _UNREADABLE_MAX)):
-            with contextlib.suppress(FrameError):
-                whole = Assembler().take(decode_chunk(self.between(at, at + 1)[0]))
-                if whole is not None:
-                    return decode_frame(whole).before
+        if last := self.last_frame(self.ends()):
+            return last[1].complete
         raise TransientError(
             f"the topic {self.name} holds no frame",
             stage="fetch",

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 20_000  # of each site's half of every table
 SECONDS = 60 if FULL else 8
-KILLS = 20 if FULL else 4
+KILLS = 25 if FULL else 5  # every fourth of the broker's, where there is one
 
 
 def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
@@ -33,18 +33,20 @@ def run_both(a: Sysbench, b: Sysbench, seconds: float) -> dict[str, dict[str, in
     return {"a": a.finish(), "b": b.finish()}
 
 
+@pytest.mark.parametrize("log", ["direct", "kafka"])
 @pytest.mark.parametrize("which", ["pair", "pair80", "pair_mixed"])
 def test_two_sided_load(
-    which: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
+    which: str, log: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
 ) -> None:
     box: Sandbox = request.getfixturevalue(which)
-    running = daemon(box)
+    kafka = request.getfixturevalue("kafka") if log == "kafka" else None
+    running = daemon(box, kafka=kafka, name=which.replace("_", "-"))
     a, b = both(box, schema, compress=which == "pair_mixed")
     running.drain(schema)
     since = running.executed()
     told = run_both(a, b, SECONDS)
     seconds = running.drain(schema)
-    print(f"\n{which}: {told}, drained in {seconds:.1f} s")
+    print(f"\n{which} over {log}: {told}, drained in {seconds:.1f} s")
     assert all(t["transactions"] > 100 for t in told.values())
     assert_identical(box, schema)
     found = running.assert_accounted(since)
@@ -52,7 +54,7 @@ def test_two_sided_load(
     native = {name: totals.native for name, totals in found.sites.items()}
     assert native == {name: t["transactions"] + 1 for name, t in told.items()}
     assert running.stop() == 0
-    if FULL:
+    if FULL and log == "direct":
         alone = {name: t["deadlocks"] for name, t in run_both(a, b, SECONDS).items()}
         met = {name: t["deadlocks"] for name, t in told.items()}
         print(f"deadlocks that clients met: {met} with replication, {alone} without")
@@ -80,19 +82,27 @@ class Unending:
         return self._told
 
 
+@pytest.mark.parametrize("log", ["direct", "kafka"])
 def test_killed_at_random_with_the_store_deleted(
-    pair: Sandbox, schema: str, daemon: StartDaemon
+    log: str, request: pytest.FixtureRequest, pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
+    kafka = request.getfixturevalue("kafka") if log == "kafka" else None
     rng = random.Random(7)
-    running = daemon(pair)
+    running = daemon(pair, kafka=kafka)
     a, b = both(pair, schema)
     running.drain(schema)
     since = running.executed()
     loads = {"a": Unending(a, 0), "b": Unending(b, ROWS)}
     try:
-        for _ in range(KILLS):
+        for blow in range(KILLS):
             running.await_commits()  # both streams are at work again
             time.sleep(rng.uniform(0, 1))  # when the blow falls is the test's input
+            if kafka and blow % 4 == 1:
+                broker = kafka.nodes[0]
+                broker.kill9()
+                broker.start()
+                broker.wait_ready()
+                continue
             running.kill9()
             running.forget_store()
             running.start()
