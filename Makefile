@@ -5,10 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check lint types unit bench proof lock clean
+.PHONY: demo demo-kafka test check lint types unit bench proof lock clean
 
 demo: $(READY)          ## two sites, live two-sided traffic, and the proof that both are equal
 	@$(BIN)/python -m drc.cli demo
+
+demo-kafka: $(READY)    ## the same with a daemon for each site and a real Kafka between them
+	@$(BIN)/python -m drc.cli demo --kafka --dir .sandbox/demo-kafka
 
 test: $(READY)          ## every test, on real servers
 	@$(BIN)/python -m pytest -q

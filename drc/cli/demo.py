@@ -43,6 +43,7 @@ from drc.cli.output import console, emit, json_option
 @click.option("--seed", default=1, show_default=True, help="The same seed trades alike.")
 @click.option("--keep", is_flag=True, help="Leave the servers running.")
 @click.option("--fresh", is_flag=True, help="Remove the servers of an earlier demo first.")
+@click.option("--kafka", is_flag=True, help="Kafka between two daemons; needs Java 17 and Maven.")
 @json_option
 def command(
     folder: Path,
@@ -52,6 +53,7 @@ def command(
     seed: int,
     keep: bool,
     fresh: bool,
+    kafka: bool,
     as_json: bool,
 ) -> int:
     """Replicate an order system between two sites, live, and prove that both end up equal.
@@ -60,7 +62,7 @@ def command(
     """
     from drc.demo.run import Demo, Options
 
-    options = Options(folder, seconds, rate, users, seed, keep, fresh)
+    options = Options(folder, seconds, rate, users, seed, keep, fresh, kafka)
     out = Console(stderr=True, highlight=False) if as_json else console()
     outcome = Demo(options, out).run()
     if as_json:

@@ -8,7 +8,7 @@ import click
 
 from drc.cli.output import console, emit, json_option, table
 from drc.errors import ConfigError
-from drc.sandbox import Sandbox, SiteSpec
+from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
 
 _dir = click.option(
     "--dir",
@@ -64,11 +64,7 @@ def up(
         )
     box = Sandbox(folder)
     specs = [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
-    cluster = None
-    if kafka or brokers or secure:
-        from drc.sandbox.kafka import KafkaSpec
-
-        cluster = KafkaSpec(brokers or 1, secure)
+    cluster = KafkaSpec(brokers or 1, secure) if kafka or brokers or secure else None
     with console().status("") as spinner:
         box.up(specs, durable=durable, kafka=cluster, say=spinner.update)
     if len(specs) > 1:

@@ -1,4 +1,7 @@
-"""The daemon under demonstration: ``drc run --all`` as a user would start it. Edge."""
+"""The daemons under demonstration, as a user would start them. Edge.
+
+With the direct log one ``drc run --all``, with Kafka one ``drc run --site`` for each datacenter.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ _LOG_LINES = 3
 
 
 class Daemon:
-    """``drc run --all`` over one configuration; ends when the thread that starts it does.
+    """What replicates by one configuration; ends when the thread that starts it does.
 
-    ``log`` is the file that it writes to.
+    ``log`` is the file that it writes to; ``command`` what a user would type.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +31,10 @@ class Daemon:
         self.config: Config = load(path)
         self.log = path.parent / "daemon.log"
         self._store = Store(self.config.state_url, self.config.state_password())
-        self._process: subprocess.Popen[bytes] | None = None
+        kafka = self.config.log == "kafka"
+        self._runs = [("--site", name) for name in self.config.sites] if kafka else [("--all",)]
+        self.command = " and ".join(" ".join(("drc run", *run)) for run in self._runs)
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def migrate(self) -> None:
         """Run ``drc migrate``, with a new checkpoint store.
@@ -44,14 +50,18 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; its log begins anew."""
-        with open(self.log, "wb") as log:
-            self._process = subprocess.Popen(
-                child_command("run", "--all", "-c", str(self.path)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # ^C is ours: we stop it when all is counted
-            )
+        self.log.unlink(missing_ok=True)
+        with open(self.log, "ab") as log:
+            self._processes = [
+                subprocess.Popen(
+                    child_command("run", *run, "-c", str(self.path)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # ^C is ours: we stop it when all is counted
+                )
+                for run in self._runs
+            ]
 
     def streams(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return what each stream last said of itself, by (origin, target)."""
@@ -66,7 +76,6 @@ class Daemon:
 
         :raises DrcError: what stopped it.
         """
-        assert self._process is not None
         for stream in self.streams().values():
             error = stream["error"]
             if stream["state"] == "stopped" and error:
@@ -76,22 +85,25 @@ class Daemon:
                     table=error.get("table", ""),
                     hint=f"the log is {self.log}; `drc demo --fresh` starts over",
                 )
-        if self._process.poll() is not None:
-            raise _ended(self._process.returncode, self.log)
+        for process in self._processes:
+            if process.poll() is not None:
+                raise _ended(process.returncode, self.log)
 
     def stop(self) -> int:
-        """Let it drain and end; return its exit code, 0 when it never ran."""
-        process, self._process = self._process, None
-        if process is None:
-            return 0
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            code = process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        return code
+        """Let it drain and end; return its worst exit code, 0 when it never ran."""
+        processes, self._processes = self._processes, []
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        return max((_wait(process) for process in processes), key=abs, default=0)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _ended(code: int, log: Path) -> DrcError:

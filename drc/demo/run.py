@@ -27,7 +27,7 @@ from drc.demo.probe import Probe
 from drc.demo.workload import OPENING, TABLES, Shard
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.sandbox import Sandbox, SiteSpec
+from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
 from drc.verify import Audit, TableComparison, audit, compare, render
 
 SCHEMA = "shop"
@@ -51,6 +51,7 @@ class Options:
     seed: int = 1
     keep: bool = False
     fresh: bool = False
+    kafka: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,11 @@ class Demo:
             self._box = self._sandbox()
         try:
             self._servers()
-            path = self._box.write_config(schemas=[SCHEMA], name="demo")
+            path = self._box.write_config(schemas=[SCHEMA], name="demo", kafka=self._box.kafka)
             since = self._executed()
             daemon = Daemon(path)
-            with self._step("schema `drc` on both sites (drc migrate)"):
+            made = "schema `drc` on both sites" + (" and two topics" if options.kafka else "")
+            with self._step(f"{made} (drc migrate)"):
                 daemon.migrate()
             daemon.start()
             try:
@@ -154,6 +156,7 @@ class Demo:
         with self._out.status("starting servers") as status:
             self._box.up(
                 [SiteSpec(name) for name in SITES],
+                kafka=KafkaSpec() if self._options.kafka else None,
                 say=status.update if terminal else self._out.print,
             )
         facts = {name: self._facts(name) for name in SITES}
@@ -161,6 +164,8 @@ class Demo:
             f"{name}: MySQL {facts[name].version_text} on port {site.port}"
             for name, site in self._box.sites.items()
         )
+        if self._box.kafka:
+            ports += f", Kafka on port {self._box.kafka.nodes[0].port}"
         self._out.print(f"[green]✓[/] {ports}  [dim]{time.monotonic() - begun:.1f} s[/]")
 
     def _facts(self, name: str) -> mysql.ServerFacts:
@@ -174,7 +179,7 @@ class Demo:
 
     def _replicate(self, daemon: Daemon, since: dict[str, GtidSet]) -> Outcome:
         sites, options = self._box.sites, self._options
-        with self._step("daemon replicates both ways (drc run --all)"):
+        with self._step(f"replicating both ways ({daemon.command})"):
             self._await_streams(daemon)
         with self._step(f"marketplace `{SCHEMA}` made at a, arrived at b as replicated DDL"):
             self._make_schema(daemon)
@@ -337,7 +342,7 @@ class Demo:
         met = sum(outcome.deadlocks.values())
         out.print(f"deadlocks and lock waits that clients met: {met}")
         if self._options.keep:
-            out.print(f"servers are kept; go on with: drc run --all -c {_shown(daemon.path)}")
+            out.print(f"servers are kept; go on with: {daemon.command} -c {_shown(daemon.path)}")
         out.print()
         if outcome.ok:
             out.print("[bold green]identical[/]: nothing missing, nothing twice, nothing bounced")

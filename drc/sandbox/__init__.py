@@ -2,6 +2,7 @@
 
 from drc.sandbox.fetch import fetch_tool
 from drc.sandbox.servers import SandboxSite
-from drc.sandbox.set import Sandbox, SiteSpec
+from drc.sandbox.set import Sandbox
+from drc.sandbox.spec import KafkaSpec, SiteSpec
 
-__all__ = ["Sandbox", "SandboxSite", "SiteSpec", "fetch_tool"]
+__all__ = ["KafkaSpec", "Sandbox", "SandboxSite", "SiteSpec", "fetch_tool"]

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -25,19 +24,12 @@ from drc.errors import ConfigError, TransientError
 from drc.sandbox import kafka_tls
 from drc.sandbox.fetch import fetch_kafka
 from drc.sandbox.process import ServerProcess, free_port
+from drc.sandbox.spec import KafkaSpec
 
 _STATE = "kafka.json"
 _LISTENERS = ("PLAINTEXT", "CONTROLLER", "SSL", "SASL_SSL")
 # A throw-away broker starts fast rather than running fast for days.
 _JAVA = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-
-
-@dataclass(frozen=True)
-class KafkaSpec:
-    """A cluster to be."""
-
-    brokers: int = 1
-    secure: bool = False
 
 
 class Broker(ServerProcess):

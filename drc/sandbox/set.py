@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +19,12 @@ from drc.errors import ConfigError
 from drc.sandbox.fetch import fetch_server, locked
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
+from drc.sandbox.spec import KafkaSpec, SiteSpec
 
 if TYPE_CHECKING:
-    from drc.sandbox.kafka import KafkaCluster, KafkaSpec
+    from drc.sandbox.kafka import KafkaCluster
 
 _STATE = "sandbox.json"
-
-
-@dataclass(frozen=True)
-class SiteSpec:
-    """A server to be: its name, MySQL version (``9.7`` or ``8.0``) and options of its own."""
-
-    name: str
-    version: str = "9.7"
-    extra_args: Sequence[str] = field(default=())
 
 
 class Sandbox:
@@ -114,7 +105,7 @@ class Sandbox:
             raise
 
     def _start_kafka(self, spec: KafkaSpec | None, say: Callable[[str], None]) -> None:
-        from drc.sandbox.kafka import KafkaCluster, KafkaSpec  # its libraries are slow to load
+        from drc.sandbox.kafka import KafkaCluster  # its libraries are slow to load
 
         cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
         try:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from drc.sandbox import Sandbox, SiteSpec
-from drc.sandbox.kafka import KafkaCluster, KafkaSpec
+from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
+from drc.sandbox.kafka import KafkaCluster
 
 _numbers = itertools.count(1)
 

@@ -13,7 +13,8 @@ from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.log.kafka import open_producer
 from drc.log.topic import open_topic
 from drc.log.topics import create_topic, read_topic
-from drc.sandbox.kafka import KafkaCluster, KafkaSpec
+from drc.sandbox import KafkaSpec
+from drc.sandbox.kafka import KafkaCluster
 
 pytestmark = pytest.mark.servers
 
