@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-kafka test check lint types unit bench proof lock clean
+.PHONY: demo demo-kafka test check lint types unit bench proof guards lock clean
 
 demo: $(READY)          ## two sites, live two-sided traffic, and the proof that both are equal
 	@$(BIN)/python -m drc.cli demo
@@ -33,6 +33,9 @@ bench: $(READY)         ## against MySQL's own replica in the same run; prints t
 
 proof: $(READY)         ## the long forms of the fault and load tests
 	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults
+
+guards: $(READY)        ## remove each safety guard in a copy and see its test fail
+	@$(BIN)/python scripts/guards.py
 
 lock: $(READY)          ## pin what pyproject.toml asks for
 	@$(BIN)/python -m pip install -q uv

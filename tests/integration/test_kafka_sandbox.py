@@ -57,6 +57,7 @@ def exchange(config: Config, *messages: bytes) -> list[bytes]:
         topic.close()
 
 
+@pytest.mark.usefixtures("kafka")  # skips where there can be none
 def test_it_is_found_again_with_its_data(tmp_path: Path) -> None:
     first = KafkaCluster(tmp_path, die_with_parent=True)
     second = first

@@ -1,0 +1,239 @@
+"""Remove each safety guard in a copy of the tree and see the test that is there for it fail.
+
+``make guards``. A guard whose removal no test notices is the only finding; then the exit code is 1.
+Without servers but for the last few; about five minutes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+_TIMEOUT_S = 240
+
+
+class Guard(NamedTuple):
+    """What is promised, the text that guards it, what stands there without, and the tests."""
+
+    promise: str
+    file: str
+    text: str
+    without: str
+    tests: str
+
+
+_UNIT, _PROPERTY = "tests/unit", "tests/property"
+GUARDS = (
+    Guard(
+        "a tagged transaction is not shipped again",
+        "drc/source/tagger.py",
+        "gtid.tag == TAG or ",
+        "",
+        f"{_UNIT}/test_tagger.py",
+    ),
+    Guard(
+        "another site's GTID is not shipped again",
+        "drc/source/tagger.py",
+        "gtid.uuid in foreign or ",
+        "",
+        f"{_UNIT}/test_tagger.py",
+    ),
+    Guard(
+        "a transaction that begins with the ledger is not shipped again",
+        "drc/source/tagger.py",
+        " or _ours(transaction)",
+        "",
+        f"{_UNIT}/test_tagger.py",
+    ),
+    Guard(
+        "no part of a large replicated transaction is shipped",
+        "drc/source/tagger.py",
+        "skip = self._skipping",
+        "skip = False",
+        f"{_UNIT}/test_tagger.py",
+    ),
+    Guard(
+        "a damaged event is noticed",
+        "drc/source/framing.py",
+        "crc32(view[at:end]) != _CRC_RESIDUE",
+        "crc32(view[at:end]) == -1",
+        f"{_UNIT}/test_framing.py",
+    ),
+    Guard(
+        "an unknown event inside a transaction stops the stream",
+        "drc/source/framing.py",
+        "elif not u16(buf, at + 17)[0] & ev.IGNORABLE_FLAG:\n            raise DataError(",
+        "elif False:\n            raise DataError(",
+        f"{_UNIT}/test_framing.py",
+    ),
+    Guard(
+        "what was purged and is needed is named",
+        "drc/source/resume.py",
+        "    if missing:\n",
+        "    if False:\n",
+        f"{_UNIT}/test_resume.py",
+    ),
+    Guard(
+        "a source that lost transactions is named",
+        "drc/source/resume.py",
+        "    if lost:\n",
+        "    if False:\n",
+        f"{_UNIT}/test_resume.py",
+    ),
+    Guard(
+        "net rows never pass through a duplicate unique key",
+        "drc/apply/netting.py",
+        "        if old == new:\n",
+        "        if True:\n",
+        f"{_PROPERTY}/test_netting.py",
+    ),
+    Guard(
+        "rows of two definitions of a table are not netted together",
+        "drc/apply/netting.py",
+        "if used.get(name) is not table and used.setdefault(name, table) is not table:",
+        "if False:",
+        f"{_UNIT}/test_batch.py {_PROPERTY}/test_netting.py",
+    ),
+    Guard(
+        "a partial image is not netted",
+        "drc/apply/netting.py",
+        "if data[at + 27 : first] not in table.update_heads:",
+        "if False:",
+        f"{_UNIT}/test_batch.py {_PROPERTY}/test_netting.py",
+    ),
+    Guard(
+        "keys that the server takes for equal share a slot",
+        "drc/slots.py",
+        "return _after(prefix_bytes(column), text) if text else unknown",
+        "return stored",
+        f"{_UNIT}/test_slots.py",
+    ),
+    Guard(
+        "batches that share a key do not run at once",
+        "drc/apply/conveyor.py",
+        "if not self._turn(lambda: self._may_execute(batch)):",
+        "if False:",
+        f"{_UNIT}/test_conveyor.py",
+    ),
+    Guard(
+        "batches commit in the origin's order",
+        "drc/apply/conveyor.py",
+        "if not self._turn(lambda: self._committed == seq - 1):",
+        "if False:",
+        f"{_UNIT}/test_conveyor.py",
+    ),
+    Guard(
+        "what was only skipped writes nothing to the ledger",
+        "drc/apply/batch.py",
+        "        if not native:\n            self._decide(taken)",
+        "        if False:\n            self._decide(taken)",
+        f"{_UNIT}/test_batch.py",
+    ),
+    Guard(
+        "no transaction passes the gate twice",
+        "drc/log/gate.py",
+        "if gtid in self._position:",
+        "if False:",
+        f"{_PROPERTY}/test_gate.py",
+    ),
+    Guard(
+        "none is passed over at the gate",
+        "drc/log/gate.py",
+        "if missing := frame.before - self._position:",
+        "if missing := GtidSet():",
+        f"{_PROPERTY}/test_gate.py",
+    ),
+    Guard(
+        "a replaced publisher's frames are dropped",
+        "drc/log/gate.py",
+        "if stamp.epoch < last.epoch:",
+        "if False:",
+        f"{_PROPERTY}/test_gate.py",
+    ),
+    Guard(
+        "a large transaction passes the gate whole",
+        "drc/log/gate.py",
+        "if self._open is None or self._open[1:] != (gtid, part):",
+        "if False:",
+        f"{_PROPERTY}/test_gate.py",
+    ),
+    Guard(
+        "a damaged message is dropped",
+        "drc/log/frames.py",
+        "!= crc:",
+        "== -1:",
+        f"{_PROPERTY}/test_gate.py",
+    ),
+    Guard(
+        "two appliers cannot both write one ledger row",
+        "drc/apply/ledger.py",
+        " AND seq={seq - ROWS}",
+        "",
+        "tests/integration/test_ledger.py",
+    ),
+    Guard(
+        "a ledger row that is not there fails the batch",
+        "drc/apply/lane.py",
+        "if changed != 1:",
+        "if False:",
+        "tests/integration/test_ledger.py",
+    ),
+)
+
+
+def main() -> int:
+    """Try every guard; print a table; return 1 if one is not missed."""
+    console = Console()
+    table = Table("promise", "guard in", "without it")
+    idle = 0
+    with tempfile.TemporaryDirectory(prefix="drc-guards-") as work:
+        copy = Path(work) / "drc"
+        ignored = shutil.ignore_patterns(".git", ".venv", ".sandbox", "*_cache", ".hypothesis")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        for guard in GUARDS:
+            with console.status(guard.promise):
+                seen = _notice(copy, guard)
+            idle += not seen
+            table.add_row(guard.promise, guard.file, seen or "[bold red]no test fails[/]")
+    console.print(table)
+    console.print(f"{len(GUARDS) - idle} of {len(GUARDS)} guards are missed when they are gone")
+    return 1 if idle else 0
+
+
+def _notice(copy: Path, guard: Guard) -> str:
+    """Return the first test that fails without the guard, '' if none does.
+
+    :raises ValueError: the guard's text is not in its file once.
+    """
+    path = copy / guard.file
+    whole = path.read_text()
+    if whole.count(guard.text) != 1:
+        raise ValueError(f"{guard.file} does not hold once: {guard.text!r}")
+    path.write_text(whole.replace(guard.text, guard.without))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", *guard.tests.split()],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    finally:
+        path.write_text(whole)
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split()[1].rsplit("/", 1)[-1] if failed else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
