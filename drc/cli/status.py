@@ -51,6 +51,11 @@ def command(path: Path, as_json: bool, watch: bool) -> None:
 def render(status: dict[str, Any]) -> Group:
     """Return the status for people."""
     rows = [_row(s) for s in status["streams"]]
+    rows += [
+        _publisher(name, site["daemon"]["publisher"])
+        for name, site in status["sites"].items()
+        if site["daemon"]["publisher"] and site["daemon"]["fresh"]
+    ]
     columns = ("stream", "state", "behind>", "lag p50>", "lag p99>", "applied>", "why")
     parts: list[Table | Text] = [table(columns, rows)]
     for name, site in status["sites"].items():
@@ -73,6 +78,18 @@ def _row(stream: dict[str, Any]) -> tuple[Text | str, ...]:
         _ms(snapshot.get("lag_us_p99")),
         f"{snapshot['transactions']:,}" if "transactions" in snapshot else "",
         stream["reason"],
+    )
+
+
+def _publisher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
+    return (
+        f"{site} → Kafka",
+        Text(said["state"], style=_STATE_STYLES.get(said["state"], "dim")),
+        "",
+        _ms(said["lag_us_p50"]),
+        _ms(said["lag_us_p99"]),
+        f"{said['transactions']:,}",
+        said["reason"],
     )
 
 

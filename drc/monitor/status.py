@@ -101,6 +101,7 @@ def _site(site: SiteStatus, said: dict[str, Any], now_us: int) -> dict[str, Any]
             "saved_us": said.get("saved_us"),
             "cpu_us": said.get("cpu_us"),
             "rss_bytes_max": said.get("rss_bytes_max"),
+            "publisher": said.get("publisher"),
         },
     }
 

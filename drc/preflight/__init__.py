@@ -7,25 +7,35 @@ replication relies on adds its rule here (I8).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
-from drc.preflight import accounts, relation, resume, settings, tables
+from drc.preflight import accounts, kafka, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import gather
 from drc.state.version import site_head
+
+if TYPE_CHECKING:
+    from drc.log.topics import TopicFacts
 
 __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 
 _ORDER = {"fail": 0, "warn": 1, "info": 2, "ok": 3}
 
 
-def evaluate(config: Config, facts: Facts, head: str) -> list[Finding]:
+def evaluate(
+    config: Config,
+    facts: Facts,
+    head: str,
+    topics: Mapping[str, TopicFacts | DrcError | None] | None = None,
+) -> list[Finding]:
     """Judge facts; pure. The worst come first, else in the order of the rules.
 
     :param head: the version of schema ``drc`` that this release needs.
+    :param topics: by site; see :mod:`drc.preflight.kafka`.
     """
     found = [
         *accounts.check(config, facts),
@@ -33,6 +43,7 @@ def evaluate(config: Config, facts: Facts, head: str) -> list[Finding]:
         *relation.check(facts),
         *resume.check(config, facts),
         *tables.check(config, facts),
+        *kafka.check(config, topics or {}),
     ]
     return sorted(found, key=lambda f: _ORDER[f.level])
 
@@ -50,9 +61,25 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
     def ask(name: str) -> SiteFacts:
         return gather(config, name, roles if name in deep else ("source",))
 
-    with ThreadPoolExecutor(len(config.sites)) as pool:
-        facts = dict(zip(config.sites, pool.map(ask, config.sites), strict=True))
-    return evaluate(config, facts, site_head())
+    with ThreadPoolExecutor(2 * len(config.sites)) as pool:
+        asked = pool.map(ask, config.sites)
+        topics = _topics(config, pool)
+        facts = dict(zip(config.sites, asked, strict=True))
+    return evaluate(config, facts, site_head(), topics)
+
+
+def _topics(config: Config, pool: ThreadPoolExecutor) -> dict[str, TopicFacts | DrcError | None]:
+    if config.log != "kafka":
+        return {}
+    from drc.log.topics import read_topic  # its library is not loaded where it is not used
+
+    def ask(site: str) -> TopicFacts | DrcError | None:
+        try:
+            return read_topic(config, site)
+        except DrcError as error:
+            return error
+
+    return dict(zip(config.sites, pool.map(ask, config.sites), strict=True))
 
 
 def require_ready(config: Config, sites: Collection[str]) -> list[Finding]:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 20_000  # of each site's half of every table
 SECONDS = 60 if FULL else 8
-KILLS = 25 if FULL else 5  # every fourth of the broker's, where there is one
+KILLS = 25 if FULL else 5  # every fifth of the broker, where there is one
 
 
 def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
@@ -97,7 +97,7 @@ def test_killed_at_random_with_the_store_deleted(
         for blow in range(KILLS):
             running.await_commits()  # both streams are at work again
             time.sleep(rng.uniform(0, 1))  # when the blow falls is the test's input
-            if kafka and blow % 4 == 1:
+            if kafka and blow % 5 == 1:
                 broker = kafka.nodes[0]
                 broker.kill9()
                 broker.start()

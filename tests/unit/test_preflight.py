@@ -11,9 +11,10 @@ import pytest
 
 from drc import config as configuration
 from drc.config import Config
-from drc.errors import ConfigError, PreflightError, TransientError
+from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
-from drc.preflight import as_error, evaluate
+from drc.log.topics import TopicFacts
+from drc.preflight import as_error, evaluate, kafka
 from drc.preflight.facts import (
     AccountFacts,
     ColumnFacts,
@@ -534,3 +535,36 @@ def test_the_worst_comes_first() -> None:
     levels = [f.level for f in evaluate(_config(), facts, HEAD)]
     assert levels == sorted(levels, key=["fail", "warn", "info", "ok"].index)
     assert levels[:2] == ["fail", "warn"]
+
+
+def topic(**changes: int | str) -> TopicFacts:
+    sound: dict[str, Any] = {
+        "partitions": 1,
+        "replicas": 3,
+        "retention_ms": 168 * 3_600_000,
+        "retention_bytes": -1,
+        "message_bytes_max": 1_001_024,
+        "min_insync_replicas": 2,
+        "cleanup": "delete",
+    }
+    return TopicFacts(**(sound | changes))
+
+
+@pytest.mark.parametrize(
+    ("facts", "setting", "level"),
+    [
+        (None, "topic", "fail"),
+        (topic(partitions=2), "partitions", "fail"),
+        (topic(cleanup="compact"), "cleanup.policy", "fail"),
+        (topic(message_bytes_max=999_999), "max.message.bytes", "fail"),
+        (topic(min_insync_replicas=1), "min.insync.replicas", "warn"),
+        (topic(retention_ms=1000), "retention.ms", "warn"),
+        (topic(retention_bytes=1), "retention.bytes", "warn"),
+        (TransientError("away", hint="start it"), "Kafka", "fail"),
+    ],
+)
+def test_topics(facts: TopicFacts | DrcError | None, setting: str, level: str) -> None:
+    found = list(kafka.check(_config(), {"a": facts, "b": topic()}))
+    wrong = [f for f in found if f.level != "ok"]
+    assert [(f.site, f.setting, f.level) for f in wrong] == [("a", setting, level)]
+    assert wrong[0].fix

@@ -1,0 +1,124 @@
+"""Rules on the topics, for ``log = "kafka"``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from drc.config import Config
+from drc.errors import ConfigError, DrcError, TransientError
+from drc.preflight.facts import Finding, Kind, judge
+
+if TYPE_CHECKING:
+    from drc.log.topics import TopicFacts
+
+_HOUR_MS = 3_600_000
+
+
+def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) -> Iterator[Finding]:
+    """Yield findings on each site's topic: its facts, why it cannot be seen, or None for none."""
+    for site, topic in topics.items():
+        if isinstance(topic, DrcError):
+            yield _unseen(site, topic)
+            continue
+        yield judge(
+            topic is not None,
+            Finding(
+                site,
+                "topic",
+                config.topic(site),
+                "there" if topic else "missing",
+                "fail",
+                "what is native at this site is published to it",
+                "run `drc migrate`",
+            ),
+        )
+        if topic:
+            yield from _settings(config, site, topic)
+
+
+def _unseen(site: str, error: DrcError) -> Finding:
+    kind: Kind = "server"
+    if isinstance(error, ConfigError):
+        kind = "config"
+    elif isinstance(error, TransientError):
+        kind = "reach"
+    why = "changes travel by way of it"
+    return Finding(site, "Kafka", "reachable", error.message, "fail", why, error.hint, kind)
+
+
+def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    kafka = config.kafka
+    yield judge(
+        topic.partitions == 1,
+        Finding(
+            site,
+            "partitions",
+            "1",
+            str(topic.partitions),
+            "fail",
+            "a stream has one order",
+            "delete the topic and run `drc migrate`; what it held is read from the binlog",
+        ),
+    )
+    yield judge(
+        topic.cleanup == "delete",
+        Finding(
+            site,
+            "cleanup.policy",
+            "delete",
+            topic.cleanup,
+            "fail",
+            "compaction removes frames from the middle of the stream",
+            f"set cleanup.policy = delete for {config.topic(site)}",
+        ),
+    )
+    yield judge(
+        topic.message_bytes_max > kafka.message_bytes_max,
+        Finding(
+            site,
+            "max.message.bytes",
+            f"above kafka.message_bytes_max = {kafka.message_bytes_max}",
+            str(topic.message_bytes_max),
+            "fail",
+            "the broker would refuse full messages",
+            "raise it, or lower kafka.message_bytes_max",
+        ),
+    )
+    kept = min(kafka.min_insync_replicas, 2)
+    yield judge(
+        topic.min_insync_replicas >= kept and topic.replicas >= topic.min_insync_replicas,
+        Finding(
+            site,
+            "min.insync.replicas",
+            f"at least {kept}",
+            f"{topic.min_insync_replicas} of {topic.replicas} replicas",
+            "warn",
+            "what is acknowledged would be lost with one broker; it is read from the binlog then",
+            "raise min.insync.replicas and the replication factor",
+        ),
+    )
+    yield judge(
+        topic.retention_ms < 0 or topic.retention_ms >= kafka.retention_hours * _HOUR_MS,
+        Finding(
+            site,
+            "retention.ms",
+            f"at least {kafka.retention_hours} h",
+            f"{topic.retention_ms // _HOUR_MS} h",
+            "warn",
+            "a site that is away for longer reads the peer's binlog instead",
+            "raise it, or lower kafka.retention_hours",
+        ),
+    )
+    yield judge(
+        topic.retention_bytes < 0,
+        Finding(
+            site,
+            "retention.bytes",
+            "-1",
+            str(topic.retention_bytes),
+            "warn",
+            "a busy hour could push out what a peer has not read yet",
+            "set it to -1",
+        ),
+    )
