@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,21 @@ class Daemon:
         """How many batches each site's ledger has seen from each origin."""
         query = "SELECT origin, MAX(seq) FROM drc.ledger GROUP BY origin ORDER BY origin"
         return [seq for site in self.box.sites.values() for _, seq in site.query(query)]
+
+    def longest_stall(self, until: Callable[[], bool]) -> float:
+        """Return the longest time in which some stream committed nothing, until ``until``."""
+        seen, since, longest = self._batches(), [time.monotonic()] * 2, 0.0
+        deadline = time.monotonic() + _PATIENCE_S
+        while not until() or time.monotonic() - min(since) > 1:
+            assert time.monotonic() < deadline, self.tail()
+            time.sleep(_POLL_S)
+            now = self._batches()
+            for i, (before, after) in enumerate(zip(seen, now, strict=True)):
+                longest = max(longest, time.monotonic() - since[i])
+                if after > before:
+                    since[i] = time.monotonic()
+            seen = now
+        return longest
 
     def await_commits(self) -> None:
         """Wait until every stream has committed from now on; there must be load."""
@@ -266,6 +282,28 @@ class Sysbench:
             line = next(x for x in out.splitlines() if name in x)
             numbers[key] = int(line.split(name)[1].split()[0])
         return numbers
+
+
+class Unending:
+    """A load that goes on until it is told to end, however slow the machine is."""
+
+    def __init__(self, load: Sysbench, offset: int, *, rate: int = 0) -> None:
+        self._load, self._offset, self._rate = load, offset, rate
+        self._end = threading.Event()
+        self._told = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._load.start(3, offset=self._offset, rate=self._rate)
+            self._told += self._load.finish()["transactions"]
+
+    def finish(self) -> int:
+        """Return how many transactions its clients were told of."""
+        self._end.set()
+        self._thread.join()
+        return self._told
 
 
 def assert_identical(box: Sandbox, schema: str) -> None:

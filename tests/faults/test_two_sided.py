@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 
 import pytest
 
 from drc.sandbox import Sandbox
-from tests.faults.fix_daemon import FULL, StartDaemon, Sysbench, assert_identical
+from tests.faults.fix_daemon import FULL, StartDaemon, Sysbench, Unending, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -58,28 +57,6 @@ def test_two_sided_load(
         alone = {name: t["deadlocks"] for name, t in run_both(a, b, SECONDS).items()}
         met = {name: t["deadlocks"] for name, t in told.items()}
         print(f"deadlocks that clients met: {met} with replication, {alone} without")
-
-
-class Unending:
-    """A load that goes on until it is told to end, however slow the machine is."""
-
-    def __init__(self, load: Sysbench, offset: int) -> None:
-        self._load, self._offset = load, offset
-        self._end = threading.Event()
-        self._told = 0
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._end.is_set():
-            self._load.start(3, offset=self._offset)
-            self._told += self._load.finish()["transactions"]
-
-    def finish(self) -> int:
-        """Return how many transactions its clients were told of."""
-        self._end.set()
-        self._thread.join()
-        return self._told
 
 
 @pytest.mark.parametrize("log", ["direct", "kafka"])

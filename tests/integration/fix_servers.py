@@ -43,16 +43,26 @@ def pair_mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     yield from _sandbox(tmp_path_factory, "mixed", ("8.0", "9.7"))
 
 
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """One Kafka broker that listens with TLS and SASL, too."""
-    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka"), die_with_parent=True)
+def _cluster(factory: pytest.TempPathFactory, name: str, spec: KafkaSpec) -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster(factory.mktemp(name), die_with_parent=True)
     try:
-        cluster.up(KafkaSpec(secure=True))
+        cluster.up(spec)
     except ConfigError as error:
         pytest.skip(f"no Kafka here: {error}")
     yield cluster
     cluster.down()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One Kafka broker that listens with TLS and SASL, too."""
+    yield from _cluster(tmp_path_factory, "kafka", KafkaSpec(secure=True))
+
+
+@pytest.fixture
+def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three Kafka brokers."""
+    yield from _cluster(tmp_path_factory, "kafka3", KafkaSpec(brokers=3))
 
 
 @pytest.fixture
