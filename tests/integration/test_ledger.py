@@ -1,4 +1,4 @@
-"""The ledger on a real server: one applier at a time, and never half."""
+"""The ledger on a real server: one applier at a time, and never half. And what a lane refuses."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from typing import Any
 import pymysql
 import pytest
 
+from drc import events as ev
 from drc import mysql
-from drc.apply import ledger
+from drc.apply import ddl, ledger
 from drc.apply.lane import Lane
 from drc.cli import invoke as drc_command
 from drc.config import Config, load
-from drc.errors import TransientError
-from drc.gtid import GtidSet
+from drc.errors import DataError, TransientError
+from drc.events import Column
+from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.log.queue import TransactionQueue
 from drc.sandbox import Sandbox
+from drc.sandbox.servers import SandboxSite
 from drc.source.reader import Reader
 from drc.source.tagger import Tagger
+from drc.testing.tables import table_map
 
 pytestmark = pytest.mark.servers
+
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def test_a_second_applier_of_the_same_batch_is_refused(
     site = config.sites["b"]
     with contextlib.closing(mysql.connect(site, site.applier, site_name="b")) as conn:
         state = ledger.create(conn, "a", GtidSet())
-        text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+        text = f"{UUID}:1"
         first, second = lanes
         first.begin(ledger.update_sql("a", state.seq + 1, text, text, 1, 0), ())
         first.commit()
@@ -79,3 +85,63 @@ def test_a_second_applier_of_the_same_batch_is_refused(
         found = ledger.read(conn, "a")
     assert found is not None
     assert (found.seq, str(found.applied)) == (state.seq + 1, text)
+
+
+def row_events(schema: str, kind: int, key: int) -> list[bytes]:
+    table = table_map(schema, "t", [Column("id", ev.TYPE_LONG, 0, False)], [0])
+    return [table.event, ev.rows_event(table, kind, [b"\0" + key.to_bytes(4, "little")], True)]
+
+
+def make_table(site: SandboxSite, schema: str) -> None:
+    site.query(f"CREATE DATABASE `{schema}`")
+    site.query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY)")
+    site.query(f"INSERT INTO `{schema}`.t VALUES (1)")
+
+
+def test_rows_and_their_ledger_row_are_one_transaction(
+    config: Config, pair: Sandbox, schema: str, lanes: tuple[Lane, Lane]
+) -> None:
+    site, b = config.sites["b"], pair.sites["b"]
+    make_table(b, schema)
+    with contextlib.closing(mysql.connect(site, site.applier, site_name="b")) as conn:
+        state = ledger.create(conn, "a", GtidSet())
+        text = f"{UUID}:1"
+        update = ledger.update_sql("a", state.seq + 1, text, text, 1, 0)
+
+        def seen() -> tuple[object, ...]:
+            return ledger.read(conn, "a"), b.query(f"SELECT id FROM `{schema}`.t")
+
+        before = (state, [(1,)])
+        lanes[0].begin(update, row_events(schema, ev.WRITE_ROWS, 2))
+        assert seen() == before
+        lanes[0].rollback()
+        assert seen() == before
+        lanes[0].begin(update, row_events(schema, ev.WRITE_ROWS, 2))
+        lanes[0].commit()
+        assert seen() == (ledger.LedgerState(state.seq + 1, GtidSet.parse(text)), [(1,), (2,)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "errno"), [(ev.WRITE_ROWS, 1, 1062), (ev.DELETE_ROWS, 2, 1032)]
+)
+def test_a_row_that_is_there_already_or_missing_is_refused(
+    pair: Sandbox, schema: str, lanes: tuple[Lane, Lane], kind: int, key: int, errno: int
+) -> None:
+    make_table(pair.sites["b"], schema)
+    lanes[0].execute("BEGIN")
+    with pytest.raises(DataError) as caught:
+        lanes[0].apply(row_events(schema, kind, key))
+    assert caught.value.errno == errno
+    lanes[0].rollback()
+
+
+def test_a_schema_change_is_made_once(pair: Sandbox, schema: str, lanes: tuple[Lane, Lane]) -> None:
+    """The second lane is that of a daemon that died between the change and its ledger row."""
+    make_table(pair.sites["b"], schema)
+    query = ev.QueryEvent(schema, b"ALTER TABLE t RENAME TO u", {})
+    gtid = Gtid(parse_uuid(UUID), int(schema[1:]))
+    ddl.replay(lanes[0], query, gtid)
+    pair.sites["b"].query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY)")
+    pair.sites["b"].query(f"DROP TABLE `{schema}`.u")
+    ddl.replay(lanes[1], query, gtid)
+    assert pair.sites["b"].query(f"SHOW TABLES FROM `{schema}`") == [("t",)]
