@@ -159,7 +159,24 @@ def test_a_changed_definition_ends_the_batch_without_loss() -> None:
     assert (first.rows_out, second.rows_out) == (1, 1)
 
 
-def test_a_partial_image_goes_as_it_was_written() -> None:
+@pytest.mark.parametrize("kind", [ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS])
+def test_a_partial_image_goes_as_it_was_written(kind: int) -> None:
+    """Whatever the event: a partial one cannot be walked."""
+    log = FakeBinlog()
+    log.gtid()
+    log.begin()
+    log.raw(ev.TABLE_MAP, USERS.body())
+    bitmaps = b"\x01\x03" if kind == ev.UPDATE_ROWS else b"\x01"
+    images = USERS.image(1, b"a")[:5] + (USERS.image(1, b"b") if kind == ev.UPDATE_ROWS else b"")
+    head = USERS.table_id.to_bytes(6, "little") + b"\x01\0\x02\0" + b"\x02"
+    log.raw(kind, head + bitmaps + images)
+    log.xid()
+    batch = batcher().take(transactions(log), 10)
+    assert batch is not None
+    assert batch.plain
+
+
+def test_a_partial_image_ends_the_batch() -> None:
     log = FakeBinlog()
     log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
     log.gtid()
