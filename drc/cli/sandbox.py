@@ -1,4 +1,4 @@
-"""``drc sandbox``: real MySQL servers and Kafka brokers on this machine, for trials and tests."""
+"""``drc sandbox``: real MySQL servers on this machine, for trials and tests."""
 
 from __future__ import annotations
 
@@ -100,15 +100,9 @@ def _show(box: Sandbox, as_json: bool) -> None:
     body = [[str(row.get(c.rstrip(">")) or "") for c in columns] for row in rows]
     out = console()
     out.print(table(columns, body))
-    if box.sites:
-        accounts = ", ".join(rows[0]["accounts"])
-        out.print(f"accounts: {accounts}; passwords: {box.folder}/SITE/ACCOUNT.password")
-    if box.kafka:
-        out.print(f"kafka.brokers: {', '.join(box.kafka.bootstrap)}")
-        if box.kafka.secure:
-            secure = {name: box.kafka.addresses(name) for name in ("SSL", "SASL_SSL")}
-            listed = "; ".join(f"{name} {', '.join(at)}" for name, at in secure.items())
-            out.print(f"{listed}; certificates and password: {box.folder}/tls")
+    out.print(
+        f"accounts: {', '.join(rows[0]['accounts'])}; passwords: {box.folder}/SITE/ACCOUNT.password"
+    )
     config = box.folder / "pair.toml"
     if config.exists():
         out.print(f"configuration: {config}")

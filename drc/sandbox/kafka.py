@@ -12,10 +12,9 @@ import json
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -30,7 +29,6 @@ from drc.sandbox.spec import KafkaSpec
 _STATE = "kafka.json"
 _LISTENERS = ("PLAINTEXT", "CONTROLLER", "SSL", "SASL_SSL")
 # A throw-away broker starts fast rather than running fast for days.
-_PROBE_S = 2.0  # of a broker that is frozen: it accepts, and never answers
 _JAVA = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -50,12 +48,9 @@ class Broker(ServerProcess):
             self.spawn(command, die_with_parent=die_with_parent)
 
     def answers(self) -> bool:
-        """Return True once it counts itself among the brokers that topics can be put on."""
-        try:
-            with socket.create_connection((self.host, self.port), _PROBE_S) as probe:
-                return self.number in _brokers_known_to(probe)
-        except OSError:
-            return False
+        """Return True once it listens; it does when it has caught up with the controllers."""
+        with socket.socket() as probe:
+            return probe.connect_ex((self.host, self.port)) == 0
 
 
 class KafkaCluster:
@@ -90,33 +85,21 @@ class KafkaCluster:
         fetch_kafka(say)
         if not self.nodes:
             self._create(spec)
-        idle = [node for node in self.nodes if not node.pid]
-        try:
-            for node in idle:
-                say(f"starting {node.name} on port {node.port}")
-                node.start(die_with_parent=self._die_with_parent)
-            self.wait_all()
-            if self.secure:
-                self._create_user()
-        except BaseException:
-            self._end(idle)
-            raise
+        for node in self.nodes:
+            say(f"starting {node.name} on port {node.port}")
+            node.start(die_with_parent=self._die_with_parent)
+        for node in self.nodes:
+            node.wait_ready()
+        if self.secure:
+            self._create_user()
 
     def down(self) -> None:
-        """Stop all."""
-        self._end(self.nodes)
-
-    def _end(self, nodes: Sequence[Broker]) -> None:
-        """Stop nodes; one without a majority of controllers is killed, as it waits for them."""
-        for node in reversed(nodes):
-            voters = sum(n.pid is not None for n in self.nodes)
-            if 2 * voters > len(self.nodes):
-                node.stop()
-            else:
-                node.kill9()
+        """Stop all; a controller that waits for the others to vote is killed."""
+        for node in reversed(self.nodes):
+            node.stop()
 
     def wait_all(self) -> None:
-        """Wait until every node is ready."""
+        """Wait until every node listens."""
         for node in self.nodes:
             node.wait_ready()
 
@@ -170,7 +153,6 @@ class KafkaCluster:
             "log.dirs": node.folder / "data",
             "auto.create.topics.enable": "false",
             "default.replication.factor": count,
-            "min.insync.replicas": min(2, count),
             "offsets.topic.num.partitions": 1,
             "offsets.topic.replication.factor": count,
             "transaction.state.log.num.partitions": 1,
@@ -197,27 +179,6 @@ class KafkaCluster:
                 admin.alter_user_scram_credentials([kafka_tls.upsertion(kafka_tls.USER, password)])
             except kafka_errors.KafkaError as error:
                 raise TransientError(f"cannot create the Kafka user: {error}") from error
-
-
-def _brokers_known_to(link: socket.socket) -> list[int]:
-    """Ask a broker which brokers live, as it is known before any client library connects.
-
-    Source: Kafka protocol guide, Metadata request and response, version 1.
-    """
-    link.sendall(struct.pack(">ihhihi", 16, 3, 1, 0, -1, 0))  # no client id, no topics
-    with link.makefile("rb") as answer:
-        (size,) = struct.unpack(">i", answer.read(4).ljust(4, b"\0"))
-        body = answer.read(size)
-    if len(body) < 8:
-        return []  # it hung up
-    (count,) = struct.unpack_from(">i", body, 4)
-    found, at = [], 8
-    for _ in range(count):
-        number, host = struct.unpack_from(">ih", body, at)
-        found.append(number)
-        at += 6 + host + 4  # the port
-        at += 2 + max(0, *struct.unpack_from(">h", body, at))  # the rack
-    return found
 
 
 # ---------------------------------------------------------------- Java

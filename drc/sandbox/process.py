@@ -6,7 +6,6 @@ signal a stranger.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -107,14 +106,13 @@ class ServerProcess:
     def _signal(self, number: int) -> None:
         pid = self.pid
         if pid:
-            with contextlib.suppress(ProcessLookupError):  # it may be gone at any step
-                os.kill(pid, number)
-                os.kill(pid, signal.SIGCONT)  # a frozen one could not end
-                deadline = time.monotonic() + _STOP_S
-                while self.pid == pid:
-                    if time.monotonic() > deadline:
-                        os.kill(pid, signal.SIGKILL)
-                    time.sleep(_POLL_S)
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)  # a frozen one could not end
+            deadline = time.monotonic() + _STOP_S
+            while self.pid == pid:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(_POLL_S)
         if self._process is not None:  # our child: reap it
             self._process.wait() if self._process.pid == pid else self._process.poll()
 

@@ -85,11 +85,11 @@ class Sandbox:
                         list(spec.extra_args),
                     )
             self._save()
-            self._start_all(durable, kafka, say)
+            self._start_all(durable, say)
+            if kafka or self.kafka:
+                self._start_kafka(kafka, say)
 
-    def _start_all(
-        self, durable: bool, kafka: KafkaSpec | None, say: Callable[[str], None]
-    ) -> None:
+    def _start_all(self, durable: bool, say: Callable[[str], None]) -> None:
         idle = [site for site in self.sites.values() if not site.pid]
         try:
             for site in idle:
@@ -99,8 +99,6 @@ class Sandbox:
             for site in self.sites.values():
                 site.wait_ready()
                 site.create_accounts()
-            if kafka or self.kafka:
-                self._start_kafka(kafka, say)
         except BaseException:
             for site in idle:
                 site.stop()
@@ -110,7 +108,11 @@ class Sandbox:
         from drc.sandbox.kafka import KafkaCluster  # its libraries are slow to load
 
         cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
-        cluster.up(spec or KafkaSpec(len(cluster.nodes), cluster.secure), say)
+        try:
+            cluster.up(spec or KafkaSpec(len(cluster.nodes), cluster.secure), say)
+        except BaseException:
+            cluster.down()
+            raise
         self.kafka = cluster
 
     def down(self, *, purge: bool = False) -> None:
