@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import zlib
 from collections import Counter
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from drc import events as ev
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log.frames import FrameEncoder, Stamp
+from drc.log import frames
+from drc.log.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
 from drc.log.gate import GapError, Gate, Torn
 from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
@@ -188,3 +191,67 @@ def test_spoiled_topics(block: int) -> None:
     assert all(
         seen[kind] for kind in ["accepted", "duplicate", "old_epoch", "corrupt", "torn", "gap"]
     )
+
+
+# ---------------------------------------------------------------- rules that chance does not meet
+
+
+def messages_of(
+    count: int, *, stream: str = STREAM, fde: bytes = FORMAT, seq: int = 0, size: int = 10_000
+) -> list[bytes]:
+    """Return the messages of one frame that holds the first ``count`` of the history."""
+    covered = GtidSet()
+    for transaction in HISTORY[:count]:
+        covered.add(transaction.gtid)
+    encoder = FrameEncoder(stream, size, compress=False)
+    return list(encoder.encode(Stamp(1, b"x" * 8, seq), fde, covered, HISTORY[:count]))
+
+
+def fates(*messages: bytes) -> dict[str, int]:
+    gate = Gate(STREAM, GtidSet(), set())
+    passed = [t for message in messages for t in gate.take(message)]
+    assert bool(passed) is bool(gate.counts["accepted"])
+    return dict(gate.counts)
+
+
+def test_a_frame_of_another_stream_is_dropped() -> None:
+    assert fates(*messages_of(1, stream="shop/b")) == {"foreign": 1}
+
+
+def test_a_message_of_another_version_is_dropped() -> None:
+    (message,) = messages_of(1)
+    crc_at = 34
+    newer = message[:4] + b"\x02" + message[5:crc_at]
+    crc = zlib.crc32(message[crc_at + 4 :], zlib.crc32(newer))
+    assert fates(newer + struct.pack("<I", crc) + message[crc_at + 4 :]) == {"version": 1}
+
+
+def test_a_frame_without_its_first_chunk_is_dropped() -> None:
+    _, *others = messages_of(1, size=100)
+    assert fates(*others) == {"torn": len(others)}
+
+
+def test_a_frame_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_FRAME_BYTES_MAX", 200)
+    assert fates(*messages_of(1, size=100))["oversized"] == 1
+
+
+def test_events_of_another_format_are_not_mixed_in() -> None:
+    newer = FORMAT[:60] + b"8" + FORMAT[61:]
+    gate = Gate(STREAM, GtidSet(), set())
+    for message in messages_of(1):
+        assert gate.take(message)
+    with pytest.raises(TransientError, match="format"):
+        gate.take(messages_of(2, fde=newer, seq=1)[0])
+
+
+def test_a_large_transaction_is_complete_with_its_last_part_only() -> None:
+    """Who goes on after a publisher that died inside it begins it again."""
+    inside = next(i for i, t in enumerate(HISTORY) if not t.last) + 1
+    whole = Assembler().take(decode_chunk(messages_of(inside)[0]))
+    assert whole is not None
+    frame = decode_frame(whole)
+    large = HISTORY[inside - 1].gtid
+    assert large in frame.covered
+    assert large not in frame.complete
+    assert not frame.before

@@ -190,6 +190,99 @@ def test_a_partial_image_ends_the_batch() -> None:
     assert kinds == [(False, 1), (True, 1), (False, 1)]
 
 
+def test_a_partial_json_update_goes_as_it_was_written() -> None:
+    log = FakeBinlog()
+    log.gtid()
+    head = USERS.table_id.to_bytes(6, "little") + b"\x01\0\x02\0\x02\xff\xff"
+    log.begin().raw(ev.TABLE_MAP, USERS.body()).raw(ev.PARTIAL_UPDATE_ROWS, head + bytes(9)).xid()
+    batch = batcher().take(transactions(log), 9)
+    assert batch is not None
+    assert batch.plain
+    assert [e[4] for e in batch.events if len(e) == ev.HEADER_BYTES] == [ev.PARTIAL_UPDATE_ROWS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bitmaps", "images"),
+    [
+        (ev.DELETE_ROWS, b"\x01", b"\0\x05\0\0\0"),
+        (ev.UPDATE_ROWS, b"\x01\x03", b"\0\x05\0\0\0" + USERS.image(5, b"y")),
+    ],
+)
+def test_what_cannot_be_netted_leaves_nothing_in_the_batch_before_it(
+    kind: int, bitmaps: bytes, images: bytes
+) -> None:
+    log = FakeBinlog()
+    first, second = USERS.image(1, b"x"), USERS.image(2, b"x")
+    log.transaction(USERS, [(ev.WRITE_ROWS, [first])])
+    log.gtid()
+    partial = USERS.table_id.to_bytes(6, "little") + b"\x01\0\x02\0\x02" + bitmaps + images
+    log.begin().rows(USERS, ev.WRITE_ROWS, [second]).raw(kind, partial).xid()
+    queue, b = transactions(log), batcher()
+    whole, alone = b.take(queue, 9), b.take(queue, 9)
+    assert whole is not None
+    assert alone is not None
+    assert rows(whole) == [(ev.WRITE_ROWS, first)]
+    assert (whole.applied[-2:], alone.applied[-4:], alone.plain) == (":1", ":1-2", True)
+
+
+def test_a_table_id_that_names_another_definition_now() -> None:
+    """A source that was restarted gives its ids anew."""
+    log = FakeBinlog()
+    others = FakeTable(USERS.table_id, "shop", "other")
+    log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
+    log.transaction(others, [(ev.WRITE_ROWS, [others.image(2, b"x")])])
+    queue, b = transactions(log), batcher()
+    for table in (USERS, others):
+        batch = b.take(queue, 1)
+        assert batch is not None
+        assert bytes(batch.events[0])[ev.HEADER_BYTES :] == table.body()
+
+
+def test_any_column_may_be_part_of_a_key_over_an_expression() -> None:
+    log = FakeBinlog()
+    log.transaction(USERS, [(ev.UPDATE_ROWS, [USERS.image(1, b"x"), USERS.image(1, b"y")])])
+    tables = Tables(lambda *_: True, lambda _: [()])
+    batch = Batcher(tables, GtidSet(), bytes_max=1 << 20).take(transactions(log), 10)
+    assert batch is not None
+    assert [kind for kind, _ in rows(batch)] == [ev.DELETE_ROWS, ev.WRITE_ROWS]
+
+
+def test_what_was_rolled_back_is_not_decided() -> None:
+    log = FakeBinlog()
+    for i in range(3):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    queue, b = transactions(log), batcher()
+    whole = b.take(queue, 9)
+    assert whole is not None
+    b.rewind(GtidSet())
+    queue.extend(whole.transactions)
+    again = b.take(queue, 1)
+    assert again is not None
+    assert again.applied[-2:] == ":1"
+
+
+def test_the_gtid_of_the_prepare_is_decided_with_its_rows() -> None:
+    log = FakeBinlog()
+    for i in range(2):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    prepared, commit = transactions(log)
+    commit.also = (prepared.gtid,)
+    batch = batcher().take(deque([commit]), 9)
+    assert batch is not None
+    assert (batch.gtids[-4:], batch.applied[-4:]) == (":1-2", ":1-2")
+
+
+def test_a_part_of_a_large_transaction_is_never_batched() -> None:
+    for part, last in ((0, False), (1, False), (1, True)):
+        log = FakeBinlog()
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
+        queue, b = transactions(log), batcher()
+        queue[0].part, queue[0].last = part, last
+        assert b.take(queue, 9) is None
+        assert len(queue) == 1
+        assert not b.decided
+
+
 def test_plain_events_stand_alone() -> None:
     log = FakeBinlog()
     changes = [(ev.WRITE_ROWS, [USERS.image(i, b"x")]) for i in range(2)]

@@ -205,6 +205,56 @@ def test_an_executed_batch_is_rolled_back_when_the_one_before_cannot_commit(
     b.conveyor.close()
 
 
+def test_what_was_rolled_back_comes_back_in_order(belt: Callable[..., Belt]) -> None:
+    b = belt(lanes=3, parallel=3)
+    b.target.errors["commit 1"] = TransientError("link lost", errno=2013)
+    commit, rollback = b.target.shut("commit 1"), b.target.shut("rollback 2")
+    for gno in (1, 2, 3):
+        b.conveyor.put(batch(gno, frozenset({gno})))
+    b.target.wait_for("execute 2")
+    b.target.wait_for("execute 3")
+    commit.set()
+
+    def end_last() -> None:
+        b.target.wait_for("rollback 3")
+        rollback.set()
+
+    thread = threading.Thread(target=end_last)
+    thread.start()
+    assert b.failed.wait(WAIT_S)
+    failure = b.conveyor.failure()
+    thread.join()
+    assert failure is not None
+    assert [x.gtids for x in failure.batches] == ["g1", "g2", "g3"]
+    b.conveyor.close()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "mine", "apart_until", "may"),
+    [
+        ([], None, 0, True),
+        ([{1}], {2}, 0, True),
+        ([{1}, {2}], {3}, 0, True),
+        ([{1}, {2}, {3}], {4}, 0, False),  # as many as may run at once
+        ([{1, 5}, {2}], {5}, 0, False),
+        ([{1}], None, 0, False),
+        ([None], {1}, 0, False),
+        ([{1}], {2}, 9, False),  # something has just failed
+    ],
+)
+def test_which_batches_run_at_once(
+    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, may: bool
+) -> None:
+    b = Belt(lanes=0, parallel=3)
+    slots = [None if s is None else frozenset(s) for s in (*earlier, mine)]
+    b.conveyor._executing = dict(enumerate(slots))
+    b.conveyor._apart_until = apart_until
+    asking = batch(1, slots[-1])
+    asking.seq = len(earlier)
+    assert b.conveyor._may_execute(asking) is may
+    b.conveyor.close()
+
+
 def test_a_certificate_that_is_refused_rolls_back() -> None:
     class Refuse:
         def certify(self, batch: Batch) -> bool:

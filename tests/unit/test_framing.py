@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 
 import pytest
 import zstandard
@@ -248,6 +249,55 @@ def test_a_compressed_transaction_is_unwrapped(algorithm: int, rows: int) -> Non
     assert parts[-1].last
     assert (len(parts) > 1) is (rows > 1)
     assert after.whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "error"),
+    [
+        (77, b"what", DataError),
+        (ev.QUERY, struct.pack("<IIBHH", 1, 0, 0, 0, 0) + b"\0UPDATE t SET c = 1", DataError),
+        (ev.ROWS_QUERY, b"\0", InvariantError),
+    ],
+    ids=["an unknown event", "a statement", "an end without commit"],
+)
+def test_what_may_not_be_in_a_compressed_transaction(
+    kind: int, body: bytes, error: type[Exception]
+) -> None:
+    log = FakeBinlog()
+    log.gtid()
+    inner = FakeBinlog(checksums=False).event(kind, body)
+    out: list[RawTransaction] = []
+    with pytest.raises(error):
+        Framer(out.extend).feed(bytes(log.raw(ev.TRANSACTION_PAYLOAD, compressed(inner)).data))
+    assert out == []
+
+
+def test_a_damaged_large_event_is_noticed() -> None:
+    log = FakeBinlog()
+    log.gtid()
+    log.begin().raw(ev.TABLE_MAP, TABLE.body())
+    log.raw(ev.WRITE_ROWS, bytes(5 << 20))
+    data = bytearray(log.data)
+    data[-1000] ^= 1
+    with pytest.raises(TransientError, match="checksum"):
+        framed(data, reads=[1 << 20] * 5)
+
+
+def test_an_unknown_checksum_algorithm_is_refused() -> None:
+    event = bytearray(FakeBinlog().data)
+    event[-5] = 7
+    event[-4:] = struct.pack("<I", zlib.crc32(event[5:-4]))
+    with pytest.raises(DataError, match="algorithm 7"):
+        framed(event)
+
+
+def test_a_large_xa_transaction_is_refused() -> None:
+    """Its parts could not be held until their outcome is known."""
+    log = FakeBinlog()
+    log.gtid()
+    log.query(b"XA START X'31',X'',1").rows(TABLE, ev.WRITE_ROWS, [TABLE.image(1, b"x" * 900)])
+    with pytest.raises(DataError, match="XA"):
+        framed(log.data, stream_bytes=500)
 
 
 def test_server_errors_are_classed() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet, parse_uuid
-from drc.source.resume import resume_set
+from drc.source.resume import resume_set, start_set
 
 A = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 B = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"
@@ -35,3 +35,9 @@ def test_what_was_purged_and_is_needed_is_named() -> None:
 def test_a_source_that_lost_transactions_is_named() -> None:
     with pytest.raises(DataError, match=f"{A}:8-9 "):
         resume(f"{A}:1-9", f"{A}:1-7")
+
+
+def test_a_start_set_is_cut_to_what_is_native() -> None:
+    """One set of the configuration serves every stream; a site's own part is all that counts."""
+    here = start_set(f"{A}:1-5,{B}:1-7", GtidSet(), {parse_uuid(B)})
+    assert str(here) == f"{A}:1-5"

@@ -74,3 +74,10 @@ def test_parts_follow_their_first() -> None:
     tagger = Tagger([THERE])
     tagged = tagger.tag([first]) + tagger.tag([second, third])
     assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.SKIPPED, Kind.ROWS]
+
+
+def test_a_large_native_transaction_after_a_skipped_one_is_shipped() -> None:
+    skipped, first, second = one(LEDGER), one(USERS), one(USERS)
+    first.last, second.part = False, 1
+    tagged = Tagger([THERE]).tag([skipped, first, second])
+    assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.ROWS, Kind.ROWS]

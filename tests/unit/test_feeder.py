@@ -1,0 +1,113 @@
+"""The feeder's own promise: a large transaction becomes visible whole or not at all."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from drc import events as ev
+from drc.apply.batch import Batcher, BatchLimit
+from drc.apply.certifier import SingleWriter
+from drc.apply.conveyor import Conveyor
+from drc.apply.feeder import Feeder
+from drc.apply.ledger import LedgerState
+from drc.apply.netting import Tables
+from drc.errors import DrcError, InvariantError, TransientError
+from drc.gtid import GtidSet
+from drc.log.queue import TransactionQueue
+from drc.monitor.progress import StreamProgress
+from drc.source.framing import Framer
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import RawTransaction
+
+TABLE = FakeTable(7, "shop", "users")
+
+
+class RecordingLane:
+    """A lane that writes down what it was told."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.log: list[str] = []
+        self._stop = stop
+
+    def begin(self, ledger_sql: str, events: list[bytes]) -> None:
+        self.log.append("begin")
+
+    def apply(self, events: list[bytes]) -> None:
+        self.log.append("apply")
+
+    def commit(self) -> None:
+        self.log.append("commit")
+        self._stop.set()
+
+    def close(self) -> None:
+        pass
+
+
+def parts() -> list[RawTransaction]:
+    """Return one large transaction, as it comes of the binlog."""
+    log, out = FakeBinlog(), []
+    log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(i, b"x" * 90)]) for i in range(9)])
+    Framer(out.extend, stream_bytes=500).feed(bytes(log.data))
+    assert len(out) > 3
+    return out
+
+
+def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> list[str]:
+    """Run a feeder over these until its lane commits; return what the lane was told.
+
+    :raises DrcError: what ended the feeder.
+    """
+    stop, log = threading.Event(), TransactionQueue(1 << 20)
+    lane = RecordingLane(stop)
+    tables = Tables(lambda *_: True, lambda _: [])
+    conveyor = Conveyor(
+        [lane],  # type: ignore[list-item]
+        "a",
+        LedgerState(-1, GtidSet()),
+        SingleWriter(),
+        1,
+        lambda _: None,
+        log.wake,
+    )
+    feeder = Feeder(
+        log,
+        conveyor,
+        tables,
+        Batcher(tables, GtidSet(), bytes_max=1 << 20),
+        BatchLimit(100, 50),
+        origin="a",
+        ddl_mode="replay",
+        open_lane=lambda: lane,  # type: ignore[arg-type, return-value]
+        selects=lambda _: True,
+        progress=StreamProgress("a", "b"),
+        stop=stop,
+    )
+    log.append(transactions)
+    log.end(error)
+    try:
+        feeder.run()
+    except DrcError:
+        assert "commit" not in lane.log
+        raise
+    finally:
+        conveyor.close()
+    return lane.log
+
+
+def test_all_parts_are_one_transaction() -> None:
+    large = parts()
+    applied = ["apply"] * sum(bool(part.events) for part in large[1:])
+    assert feed(large) == ["begin", *applied, "commit"]
+
+
+def test_a_part_that_is_missing_stops_the_stream() -> None:
+    first, _, *others = parts()
+    with pytest.raises(InvariantError, match="part 2 of a large transaction in place of part 1"):
+        feed([first, *others])
+
+
+def test_parts_whose_end_does_not_come_are_not_committed() -> None:
+    with pytest.raises(TransientError, match="link lost"):
+        feed(parts()[:-1], TransientError("link lost"))
