@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 
+import pymysql
 import pytest
 
 from drc.sandbox import Sandbox
@@ -57,6 +59,39 @@ def test_two_sided_load(
         alone = {name: t["deadlocks"] for name, t in run_both(a, b, SECONDS).items()}
         met = {name: t["deadlocks"] for name, t in told.items()}
         print(f"deadlocks that clients met: {met} with replication, {alone} without")
+
+
+def cut_links(pair: Sandbox) -> None:
+    """End every connection of the daemon, as a firewall would; it lives on with what it knows."""
+    for site in pair.sites.values():
+        for (number,) in site.query(
+            "SELECT id FROM information_schema.processlist WHERE user IN"
+            " ('drc_applier', 'drc_source')"
+        ):
+            with contextlib.suppress(pymysql.err.OperationalError):  # it may have ended by itself
+                site.query(f"KILL {number}")
+
+
+def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) -> None:
+    """What a session had in flight is forgotten: the next one asks the ledger."""
+    rng = random.Random(11)
+    running = daemon(pair)
+    a, b = both(pair, schema)
+    running.drain(schema)
+    since = running.executed()
+    loads = {"a": Unending(a, 0), "b": Unending(b, ROWS)}
+    try:
+        for _ in range(2 * KILLS):
+            running.await_commits()
+            time.sleep(rng.uniform(0, 0.3))  # when they are cut is the test's input
+            cut_links(pair)
+    finally:
+        for load in loads.values():
+            load.finish()
+    running.drain(schema)
+    assert_identical(pair, schema)
+    running.assert_accounted(since)
+    assert running.stop() == 0
 
 
 @pytest.mark.parametrize("log", ["direct", "kafka"])
