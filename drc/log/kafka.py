@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import ssl
@@ -103,6 +104,15 @@ def open_admin(config: Config, site: str) -> KafkaAdminClient:
         )
     except Exception as error:
         raise translate(error) from error
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """Close a producer without waiting for what it has under way.
+
+    The library tries to flush even so, and raises when a broker is away: that is why we close.
+    """
+    with contextlib.suppress(kafka_errors.KafkaError):
+        producer.close(0)
 
 
 def _common(config: Config, site: str) -> dict[str, Any]:

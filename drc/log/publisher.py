@@ -30,7 +30,7 @@ from drc.config import Config
 from drc.errors import PreflightError
 from drc.gtid import GtidSet
 from drc.log.frames import Frame, FrameEncoder, FrameError, Stamp, decode_chunk
-from drc.log.kafka import open_producer, translate
+from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
 from drc.log.topic import Ends, open_topic
 from drc.monitor.progress import PublisherProgress
@@ -115,7 +115,7 @@ class _Session:
             config.stream(site), kafka.message_bytes_max, compress=kafka.compression == "zstd"
         )
         self._producer: KafkaProducer = open_producer(config, site)
-        opened.callback(self._producer.close, 0)
+        opened.callback(abandon, self._producer)
         self._sent: deque[_Sent] = deque()
         self._stamp = self._begin_epoch(last[0].epoch if last else 0, ends)
         progress.running(self._log, self._reader, self._stamp.epoch)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -56,7 +57,8 @@ class Topic:
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close(autocommit=False)
+        with contextlib.suppress(kafka_errors.KafkaError):  # a broker that is away is no news
+            self._consumer.close(autocommit=False)
 
     def ends(self) -> Ends:
         """Return where the topic begins and ends now."""

@@ -1,0 +1,44 @@
+"""What kafka-python does that must not reach us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kafka import errors as kafka_errors
+
+from drc.errors import ConfigError, PreflightError, TransientError
+from drc.log.kafka import abandon, translate
+
+
+def test_a_producer_is_abandoned_though_its_broker_is_away() -> None:
+    """Seen with all brokers killed: the publisher's thread ended by the error of closing."""
+
+    class Stuck:
+        def close(self, timeout: float) -> None:
+            raise kafka_errors.KafkaTimeoutError("Timeout waiting for future")
+
+    stuck: Any = Stuck()
+    abandon(stuck)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (kafka_errors.KafkaTimeoutError("t"), TransientError),
+        (kafka_errors.NotLeaderForPartitionError(), TransientError),
+        (ConnectionResetError(), TransientError),
+        (kafka_errors.SaslAuthenticationFailedError(), ConfigError),
+        (kafka_errors.TopicAuthorizationFailedError(), PreflightError),
+        (kafka_errors.UnknownTopicOrPartitionError(), PreflightError),
+        (kafka_errors.MessageSizeTooLargeError(), ConfigError),
+    ],
+)
+def test_errors_by_remedy(error: Exception, kind: type[Exception]) -> None:
+    assert type(translate(error)) is kind
+    assert translate(error).hint  # type: ignore[attr-defined]
+
+
+def test_what_is_not_theirs_stays_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        translate(ZeroDivisionError())
