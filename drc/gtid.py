@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
@@ -89,6 +89,14 @@ class GtidSet:
 
     def __init__(self) -> None:
         self._bounds: dict[Key, Bounds] = {}
+
+    @classmethod
+    def of(cls, gtids: Iterable[Gtid]) -> GtidSet:
+        """Return the set of these."""
+        out = cls()
+        for gtid in gtids:
+            out.add(gtid)
+        return out
 
     # ------------------------------------------------------------ changes
 

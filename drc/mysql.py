@@ -20,6 +20,7 @@ import pymysql
 from drc.config import Account, SiteConfig, Tls
 from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
+from drc.tls import client_context
 
 CONNECT_TIMEOUT_S = 10  # beyond any sane round trip, below an operator's patience
 
@@ -67,25 +68,8 @@ def tls_options(tls: Tls, site_name: str = "") -> dict[str, Any]:
 
     :raises ConfigError: a certificate or key that cannot be loaded.
     """
-    if tls.mode == "disabled":
-        return {"ssl_disabled": True}
-    try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        # Certificates that mysqld makes for itself lack what RFC 5280 demands.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = tls.mode == "verify_identity"
-        if tls.mode == "required":
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"TLS files cannot be loaded: {error}",
-            site=site_name,
-            hint="check tls.ca, tls.cert and tls.key of this site",
-        ) from error
-    return {"ssl": context}
+    context = client_context(tls, "this site", site_name)
+    return {"ssl": context} if context else {"ssl_disabled": True}
 
 
 def _refused(error: Exception, site: SiteConfig, account: Account, site_name: str) -> DrcError:

@@ -7,50 +7,56 @@ itself is retried for ever, with a bounded backoff; one that needs a person ends
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Protocol
 
 from drc.errors import DrcError, TransientError
+from drc.monitor.progress import SessionProgress
 
 _BACKOFF_FIRST_S = 0.1
 
 
-class Progress(Protocol):
-    """What is told of sessions; ``steps`` grows with what they get done."""
+class Worker:
+    """A stream or a publisher; ``progress`` is what others may read at any time."""
 
-    @property
-    def steps(self) -> int: ...
-    def connecting(self) -> None: ...
-    def broken(self, error: DrcError) -> None: ...
-    def stopped(self, error: DrcError | None) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        site: str,
+        stop: threading.Event,
+        progress: SessionProgress,
+        backoff_max_s: float,
+    ) -> None:
+        self.name = name
+        self._site = site
+        self._stop = stop
+        self.progress = progress
+        self._backoff_max_s = backoff_max_s
 
+    def _session(self) -> None:
+        """Start from what is durable and work until stopped.
 
-def repeat(
-    session: Callable[[], None],
-    stop: threading.Event,
-    progress: Progress,
-    *,
-    site: str,
-    backoff_max_s: float,
-) -> None:
-    """Call ``session`` until ``stop`` is set.
+        :raises DrcError: what ended it.
+        """
+        raise NotImplementedError
 
-    :raises DrcError: something that a person must mend, with ``site``.
-    """
-    backoff = _BACKOFF_FIRST_S
-    while not stop.is_set():
-        before = progress.steps
-        progress.connecting()
-        try:
-            session()
-        except TransientError as error:
-            if progress.steps > before:
-                backoff = _BACKOFF_FIRST_S
-            progress.broken(error)
-            stop.wait(backoff)
-            backoff = min(backoff * 2, backoff_max_s)
-        except DrcError as error:
-            error.site = error.site or site
-            progress.stopped(error)
-            raise
-    progress.stopped(None)
+    def run(self) -> None:
+        """Run sessions until stopped.
+
+        :raises DrcError: something that a person must mend, with the site it runs at.
+        """
+        backoff = _BACKOFF_FIRST_S
+        while not self._stop.is_set():
+            before = self.progress.steps
+            self.progress.connecting()
+            try:
+                self._session()
+            except TransientError as error:
+                if self.progress.steps > before:
+                    backoff = _BACKOFF_FIRST_S
+                self.progress.broken(error)
+                self._stop.wait(backoff)
+                backoff = min(backoff * 2, self._backoff_max_s)
+            except DrcError as error:
+                error.site = error.site or self._site
+                self.progress.stopped(error)
+                raise
+        self.progress.stopped(None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
 from drc.errors import DrcError, InvariantError
+from drc.sessions import Worker
 from drc.stream import Stream
 
 if TYPE_CHECKING:
@@ -31,14 +32,6 @@ class Store(Protocol):
     def save_status(self, site: str, status: dict[str, Any]) -> None: ...
 
 
-class _Worker(Protocol):
-    """A stream or the publisher."""
-
-    @property
-    def name(self) -> str: ...
-    def run(self) -> None: ...
-
-
 def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> None:
     """Apply every peer's changes at ``site``, and publish its own, until stopped.
 
@@ -49,16 +42,18 @@ def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> 
     publisher = _publisher(config, site, stop)
     errors: list[DrcError] = []
 
-    def body(worker: _Worker) -> None:
+    def body(worker: Worker) -> None:
         try:
             worker.run()
         except DrcError as error:
             errors.append(error)
         except BaseException as error:
-            errors.append(InvariantError(f"{worker.name} broke: {error!r}", site=site))
+            broke = InvariantError(f"{worker.name} broke: {error!r}", site=site)
+            worker.progress.stopped(broke)
+            errors.append(broke)
             raise
 
-    workers: list[_Worker] = [*streams, *([publisher] if publisher else [])]
+    workers: list[Worker] = [*streams, *([publisher] if publisher else [])]
     threads = [threading.Thread(target=body, args=(w,), name=w.name) for w in workers]
     for thread in threads:
         thread.start()

@@ -124,12 +124,13 @@ def slot_walkers(table: TableMap, unique_keys: Sequence[Key]) -> Walkers:
 
     def generate(columns: Sequence[Column], chosen: Sequence[int], nulls: Nulls) -> Walker:
         if blind:
-            return _unknown_slots(compile_columns(columns, (), nulls))
-        if nulls is None:
-            return _generate_any(plans, columns)
-        present = [p for p in plans if not any(_is_null(nulls, i) for i in p.ordinals)]
-        if any(unknown in p.forms for p in present):
-            return _unknown_slots(compile_columns(columns, (), nulls))
+            walk = compile_columns(columns, (), nulls)
+            return lambda b, o: (walk(b, o)[0], None)
+        present = (
+            plans
+            if nulls is None
+            else [p for p in plans if not any(_is_null(nulls, i) for i in p.ordinals)]
+        )
         return _generate(present, columns, nulls)
 
     return Walkers(table, [i for key in keys for i, _ in key], generate)
@@ -154,45 +155,24 @@ def _is_null(nulls: bytes, ordinal: int) -> bool:
     return bool(nulls[ordinal >> 3] & 1 << (ordinal & 7))
 
 
-def _unknown_slots(walk: Walker) -> Walker:
-    return lambda b, o: (walk(b, o)[0], None)
+def _generate(plans: Sequence[_Plan], columns: Sequence[Column], nulls: Nulls) -> Walker:
+    """Return a walker for rows in which exactly the keys of ``plans`` have no NULL.
 
-
-def _generate(plans: Sequence[_Plan], columns: Sequence[Column], nulls: bytes) -> Walker:
-    """Return a walker for rows in which exactly the keys of ``plans`` have no NULL."""
+    For any NULLs, a key that holds one is left out row by row.
+    """
     chosen = sorted({i for plan in plans for i in plan.ordinals})
     walk = compile_columns(columns, chosen, nulls)
-    if len(chosen) == 1 and len(plans) == 1:
+    if nulls is not None and len(chosen) == 1 and len(plans) == 1:
         return _single(walk, plans[0].seed, plans[0].forms[0])
-    hashes = [_hasher(p, [chosen.index(i) for i in p.ordinals]) for p in plans]
+    places = [[chosen.index(i) for i in plan.ordinals] for plan in plans]
+    keys = [(at, _hasher(plan, at)) for plan, at in zip(plans, places, strict=True)]
 
     def slots(b: bytes, o: int) -> tuple[int, Slots | None]:
         end, values = walk(b, o)
+        holes = None in values
         found = []
-        for hashed in hashes:
-            slot = hashed(values)
-            if slot is None:
-                return end, None
-            found.append(slot)
-        return end, tuple(found)
-
-    return slots
-
-
-def _generate_any(plans: Sequence[_Plan], columns: Sequence[Column]) -> Walker:
-    """Return a walker for rows with any NULLs: a key that holds one has no slot."""
-    chosen = sorted({i for plan in plans for i in plan.ordinals})
-    walk = compile_columns(columns, chosen, None)
-    keys = [
-        (places := [chosen.index(i) for i in plan.ordinals], _hasher(plan, places))
-        for plan in plans
-    ]
-
-    def slots(b: bytes, o: int) -> tuple[int, Slots | None]:
-        end, values = walk(b, o)
-        found = []
-        for places, hashed in keys:
-            if any(values[place] is None for place in places):
+        for at, hashed in keys:
+            if holes and any(values[i] is None for i in at):
                 continue
             slot = hashed(values)
             if slot is None:

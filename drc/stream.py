@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pymysql
 
@@ -31,31 +31,18 @@ from drc.apply.netting import Tables
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.log.gate import GapError, Gate, Torn
+from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
 from drc.selection import Selection
-from drc.sessions import repeat
-from drc.source.reader import Reader
-from drc.source.resume import foreign_uuids, resume_set, start_set
-from drc.source.tagger import Tagger
+from drc.sessions import Worker
+from drc.source.resume import start_set
+from drc.source.site import SourceSite, foreign_uuids
 
 if TYPE_CHECKING:
     from drc.log.topic import Topic
 
 _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
-
-
-class _Link(Protocol):
-    """Where transactions come from: a binlog reader or a log's fetcher."""
-
-    @property
-    def read_bytes(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def counts(self) -> dict[str, int]: ...
-    def format_description(self, timeout: float) -> bytes: ...
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -71,42 +58,24 @@ class _Memory:
     torn: Torn = field(default_factory=set)
 
 
-class Stream:
-    """Replicate from ``origin`` to ``target`` until told to stop.
+class Stream(Worker):
+    """Replicate from ``origin`` to ``target`` until told to stop."""
 
-    ``progress`` is what others may read at any time.
-    """
+    progress: StreamProgress
 
     def __init__(self, config: Config, origin: str, target: str, stop: threading.Event) -> None:
+        backoff_max_s = config.source.reconnect_backoff_max_s
+        progress = StreamProgress(origin, target)
+        super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
         self._config = config
-        self._origin = origin
-        self._target = target
-        self._stop = stop
         self._memory = _Memory()
-        self.progress = StreamProgress(origin, target)
-
-    @property
-    def name(self) -> str:
-        """Return ``origin->target``."""
-        return f"{self._origin}->{self._target}"
-
-    def run(self) -> None:
-        """Run sessions until stopped.
-
-        :raises DrcError: something that a person must mend.
-        """
-        repeat(
-            self._session,
-            self._stop,
-            self.progress,
-            site=self._target,
-            backoff_max_s=self._config.source.reconnect_backoff_max_s,
-        )
 
     def _session(self) -> None:
         memory = self._memory
         try:
-            with contextlib.closing(_Session(self, self._config, memory)) as session:
+            with contextlib.closing(
+                _Session(self._config, self.progress, self._stop, memory)
+            ) as session:
                 session.run()
         except GapError as gap:
             memory.gap = gap.missing
@@ -116,12 +85,14 @@ class Stream:
 class _Session:
     """One run from the ledger on; everything it opened is closed with it."""
 
-    def __init__(self, stream: Stream, config: Config, memory: _Memory) -> None:
+    def __init__(
+        self, config: Config, progress: StreamProgress, stop: threading.Event, memory: _Memory
+    ) -> None:
         self._config = config
+        self._progress = progress
+        self._stop = stop
         self._memory = memory
-        self._progress = stream.progress
-        self._stop = stream._stop
-        self._origin, self._target = stream._origin, stream._target
+        self._origin, self._target = progress.origin, progress.target
         self._open = contextlib.ExitStack()
         try:
             self._start()
@@ -160,33 +131,20 @@ class _Session:
         control: pymysql.Connection[Any],
         state: ledger.LedgerState | None,
         until: GtidSet | None,
-    ) -> tuple[ledger.LedgerState, GtidSet, _Link]:
+    ) -> tuple[ledger.LedgerState, GtidSet, Link]:
         """Read the origin's binlog; return the ledger's state, what is decided, and the reader."""
-        config = self._config
-        source = self._connect(self._origin, "source")
-        facts, foreign = mysql.server_facts(source), foreign_uuids(config, self._origin)
+        source = SourceSite(self._config, self._origin)
+        self._open.callback(source.close)
         if state is None:
-            applied = start_set(config.replicate.start, facts.gtid_executed, foreign)
-            state = ledger.create(control, self._origin, applied)
-        executed = resume_set(
-            state.applied | self._memory.passed, facts.gtid_executed, facts.gtid_purged, foreign
-        )
-        reader = Reader(
-            source,
-            self._log,
-            Tagger(foreign),
-            executed=executed,
-            server_id=config.dump_server_id(self._origin, self._target),
-            stream=f"{self._origin}->{self._target}",
-            heartbeat_s=config.source.heartbeat_s,
-            stream_bytes=config.apply.transaction_stream_bytes,
-            until=until,
-        )
+            state = ledger.create(control, self._origin, source.start())
+        executed = source.resume(state.applied | self._memory.passed)
+        name = f"{self._origin}->{self._target}"
+        reader = source.read(self._log, executed, target=self._target, stream=name, until=until)
         return state, executed, reader
 
     def _fetch(
         self, control: pymysql.Connection[Any], state: ledger.LedgerState | None
-    ) -> tuple[ledger.LedgerState, GtidSet, _Link]:
+    ) -> tuple[ledger.LedgerState, GtidSet, Link]:
         """Read the origin's topic; return the ledger's state, what is decided, and the fetcher."""
         from drc.log.fetcher import Fetcher  # not loaded where Kafka is not used
         from drc.log.topic import open_topic
@@ -205,9 +163,11 @@ class _Session:
     def _start_of(self, topic: Topic) -> GtidSet:
         """Return what a new stream takes for applied; ``now`` is where the topic ends."""
         start = self._config.replicate.start
-        named = start not in ("now", "earliest")
+        if start == "now":
+            return topic.covered()
+        named = start != "earliest"
         foreign = foreign_uuids(self._config, self._origin) if named else set[bytes]()
-        return start_set(start, topic.covered(), foreign)
+        return start_set(start, GtidSet(), foreign)
 
     def _build_feeder(
         self, catalog: Catalog, state: ledger.LedgerState, executed: GtidSet

@@ -15,7 +15,8 @@ What may be taken of a series of messages is for ``gate.py`` to say.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import zstandard
@@ -86,19 +87,12 @@ class Frame(NamedTuple):
     @property
     def complete(self) -> GtidSet:
         """Return what need not be read again if the stream ends with this frame."""
-        return self.covered - _gtids(t for t in self.transactions[-1:] if not t.last)
+        return self.covered - GtidSet.of(t.gtid for t in self.transactions[-1:] if not t.last)
 
     @property
     def before(self) -> GtidSet:
         """Return what is covered without the transactions of this frame."""
-        return self.covered - _gtids(self.transactions)
-
-
-def _gtids(transactions: Iterable[RawTransaction]) -> GtidSet:
-    out = GtidSet()
-    for transaction in transactions:
-        out.add(transaction.gtid)
-    return out
+        return self.covered - GtidSet.of(t.gtid for t in self.transactions)
 
 
 class FrameEncoder:
@@ -176,13 +170,13 @@ def decode_chunk(message: bytes) -> Chunk:
 class Assembler:
     """Join chunks to frames.
 
-    ``torn`` counts frames of which chunks are missing.
+    :param counts: frames of which the rest did not come are counted there, as ``torn``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counter[str]) -> None:
         self._held: list[Chunk] = []
         self._bytes = 0
-        self.torn = 0
+        self._counts = counts
 
     def take(self, chunk: Chunk) -> bytes | memoryview | None:
         """Return the frame that is whole with this chunk.
@@ -191,7 +185,7 @@ class Assembler:
         """
         held = self._held
         if held and (held[0].stamp, held[0].chunks) != (chunk.stamp, chunk.chunks):
-            self.torn += 1
+            self._counts["torn"] += 1
             self._clear()
         if chunk.number < len(held):
             raise FrameError("duplicate")

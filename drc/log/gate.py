@@ -63,10 +63,10 @@ class Gate:
         self._position = position.copy()
         self._torn = torn
         self._last: Stamp | None = None
-        self._assembler = Assembler()
         self._open: _Open | None = None
         self.format = b""
         self.counts: Counter[str] = Counter()
+        self._assembler = Assembler(self.counts)
 
     def take(self, message: bytes) -> list[RawTransaction]:
         """Return the transactions of the frame that this message completes, if it may pass.
@@ -127,7 +127,7 @@ class Gate:
         if part:
             if self._open is None or self._open[1:] != (gtid, part):
                 self.counts["gap"] += 1
-                raise GapError(_only(gtid))
+                raise GapError(GtidSet.of((gtid,)))
         elif self._open is not None:
             self._tear(self._open)
         if transaction.last:
@@ -146,12 +146,6 @@ class Gate:
             gtid=str(unfinished.gtid),
             hint="what came of it is rolled back, and it comes again",
         )
-
-
-def _only(gtid: Gtid) -> GtidSet:
-    out = GtidSet()
-    out.add(gtid)
-    return out
 
 
 def _same_format(one: bytes, other: bytes) -> bool:

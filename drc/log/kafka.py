@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import ssl
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
 
-from drc.config import Config, KafkaConfig
+from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.tls import client_context
 
 _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
 _RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
@@ -126,34 +126,17 @@ def _common(config: Config, site: str) -> dict[str, Any]:
         "reconnect_backoff_max_ms": _RECONNECT_MS,
         "metrics_enabled": False,
     }
-    encrypted = kafka.tls.mode != "disabled"
-    if encrypted:
-        options["ssl_context"] = _ssl_context(kafka)
-        options["ssl_check_hostname"] = kafka.tls.mode == "verify_identity"
+    if context := client_context(kafka.tls, "[kafka]"):
+        options["ssl_context"] = context
+        options["ssl_check_hostname"] = context.check_hostname
     if kafka.account is None:
-        options["security_protocol"] = "SSL" if encrypted else "PLAINTEXT"
+        options["security_protocol"] = "SSL" if context else "PLAINTEXT"
     else:
-        options["security_protocol"] = "SASL_SSL" if encrypted else "SASL_PLAINTEXT"
+        options["security_protocol"] = "SASL_SSL" if context else "SASL_PLAINTEXT"
         options["sasl_mechanism"] = kafka.sasl_mechanism
         options["sasl_plain_username"] = kafka.account.user
         options["sasl_plain_password"] = kafka.account.password()
     return options
-
-
-def _ssl_context(kafka: KafkaConfig) -> ssl.SSLContext:
-    tls = kafka.tls
-    try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key)
-    except OSError as error:
-        raise ConfigError(
-            f"kafka.tls: {error}", hint="check ca, cert and key of the [kafka.tls] table"
-        ) from error
-    context.check_hostname = tls.mode == "verify_identity"
-    if tls.mode == "required":
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 # By class, the first that fits: what a person is told to do.
@@ -186,10 +169,12 @@ def translate(error: Exception) -> DrcError:
     """
     if isinstance(error, DrcError):
         return error
+    if isinstance(error, kafka_errors.KafkaConfigurationError):
+        raise error  # ours
     if isinstance(error, kafka_errors.KafkaTimeoutError) and (refusal := _refusals.newest):
         return ConfigError(f"Kafka: {refusal[:200]}", stage="log", hint=_REMEDIES[0][2])
     for kind, ours, hint in _REMEDIES:
-        if isinstance(error, kind) and not isinstance(error, kafka_errors.KafkaConfigurationError):
+        if isinstance(error, kind):
             text = str(error) or type(error).__name__
             return ours(f"Kafka: {text}", stage="log", hint=hint)
     raise error

@@ -25,19 +25,15 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from drc import mysql
 from drc.config import Config
 from drc.errors import PreflightError
-from drc.gtid import GtidSet
-from drc.log.frames import Frame, FrameEncoder, FrameError, Stamp, decode_chunk
+from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk
 from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
-from drc.log.topic import Ends, open_topic
+from drc.log.topic import open_topic
 from drc.monitor.progress import PublisherProgress
-from drc.sessions import repeat
-from drc.source.reader import Reader
-from drc.source.resume import foreign_uuids, resume_set, start_set
-from drc.source.tagger import Tagger
+from drc.sessions import Worker
+from drc.source.site import SourceSite
 from drc.transaction import Kind, RawTransaction
 
 _FIRST_EVENT_S = 30.0
@@ -60,31 +56,15 @@ class _Sent:
         self.acknowledged_us = time.time_ns() // 1000
 
 
-class Publisher:
-    """Publish everything native at ``site`` until told to stop.
+class Publisher(Worker):
+    """Publish everything native at ``site`` until told to stop."""
 
-    ``progress`` is what others may read at any time.
-    """
+    progress: PublisherProgress
 
     def __init__(self, config: Config, site: str, stop: threading.Event) -> None:
+        backoff_max_s = config.source.reconnect_backoff_max_s
+        super().__init__(f"publish-{site}", site, stop, PublisherProgress(site), backoff_max_s)
         self._config = config
-        self._site = site
-        self._stop = stop
-        self.name = f"publish-{site}"
-        self.progress = PublisherProgress(site)
-
-    def run(self) -> None:
-        """Run sessions until stopped.
-
-        :raises DrcError: something that a person must mend.
-        """
-        repeat(
-            self._session,
-            self._stop,
-            self.progress,
-            site=self._site,
-            backoff_max_s=self._config.source.reconnect_backoff_max_s,
-        )
 
     def _session(self) -> None:
         with contextlib.ExitStack() as opened:
@@ -107,9 +87,14 @@ class _Session:
         opened.callback(self._topic.close)
         ends = self._topic.ends()
         last = self._topic.last_frame(ends)
+        source = SourceSite(config, site)
+        opened.callback(source.close)
+        self._covered = last[1].complete if last else source.start()
+        executed = source.resume(self._covered)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
-        self._reader, self._covered = self._read(last[1] if last else None, opened)
-        self._format = self._reader.format_description(_FIRST_EVENT_S)
+        reader = source.read(self._log, executed, target=site, stream=f"publish-{site}")
+        opened.callback(reader.close)
+        self._format = reader.format_description(_FIRST_EVENT_S)
         kafka = config.kafka
         self._encoder = FrameEncoder(
             config.stream(site), kafka.message_bytes_max, compress=kafka.compression == "zstd"
@@ -117,46 +102,15 @@ class _Session:
         self._producer: KafkaProducer = open_producer(config, site)
         opened.callback(abandon, self._producer)
         self._sent: deque[_Sent] = deque()
-        self._stamp = self._begin_epoch(last[0].epoch if last else 0, ends)
-        progress.running(self._log, self._reader, self._stamp.epoch)
-
-    def _read(self, last: Frame | None, opened: contextlib.ExitStack) -> tuple[Reader, GtidSet]:
-        """Start to read the binlog; return the reader and what the topic covers."""
-        config, site = self._config, self._site
-        settings = config.sites[site]
-        source = mysql.connect(settings, settings.source, site_name=site)
-        foreign = foreign_uuids(config, site)
-        facts = mysql.server_facts(source)
-        if last is None:
-            covered = start_set(config.replicate.start, facts.gtid_executed, foreign)
-        else:
-            covered = last.complete
-        reader = Reader(
-            source,
-            self._log,
-            Tagger(foreign),
-            executed=resume_set(covered, facts.gtid_executed, facts.gtid_purged, foreign),
-            server_id=config.dump_server_id(site, site),
-            stream=f"publish-{site}",
-            heartbeat_s=config.source.heartbeat_s,
-            stream_bytes=config.apply.transaction_stream_bytes,
-        )
-        opened.callback(reader.close)
-        return reader, covered.copy()
-
-    # ------------------------------------------------------------ epochs
-
-    def _begin_epoch(self, last: int, ends: Ends) -> Stamp:
-        """Publish the frame that begins our epoch, and see that it follows the last one.
-
-        The clock makes epochs grow even where the topic was deleted and holds none.
-        """
-        stamp = Stamp(max(last + 1, time.time_ns() // 1000), secrets.token_bytes(8), 0)
+        # The clock makes epochs grow even where the topic was deleted and holds none.
+        epoch = max(last[0].epoch + 1 if last else 0, time.time_ns() // 1000)
+        self._stamp = Stamp(epoch, secrets.token_bytes(8), 0)
         self._next_offset = ends.end
-        self._stamp = stamp
         self._send([])
         self._settle(0)
-        return self._stamp
+        progress.running(self._log, reader, epoch)
+
+    # ------------------------------------------------------------ frames
 
     def _acknowledged(self, offset: int) -> None:
         """Look at what others wrote before ``offset``, which is ours.
@@ -174,8 +128,6 @@ class _Session:
                             hint="let one daemon run for a site; this one has stopped publishing",
                         )
         self._next_offset = offset + 1
-
-    # ------------------------------------------------------------ frames
 
     def run(self) -> None:
         """Publish until stopped or broken; what was read before a stop is published still."""

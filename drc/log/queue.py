@@ -1,7 +1,7 @@
-"""The direct log: a bounded queue in one process.
+"""The queue between what reads and what applies or publishes: bounded, in one process.
 
-The source's own binlog is the durable log: after a crash the stream is read again from what the
-ledger holds.
+It is durable nowhere: after a crash the stream is read again, from what the ledger or the topic
+holds.
 
 1. Order is kept; the bytes waiting are bounded, and a full log stops the reader, never drops.
 2. When the reader has ended, what it delivered is still taken before its error is raised.

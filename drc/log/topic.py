@@ -2,13 +2,14 @@
 
 1. The topic is its own index: each frame says what is covered up to it, so the place of a GTID
    set is found by bisection, in as many reads as the number of messages has bits.
-2. Bisection may be wrong where frames of a replaced publisher lie about. The gate then sees a
-   gap, and :meth:`Topic.rewind` starts at the oldest message: slower, never wrong.
+2. Bisection may be wrong where frames of a replaced publisher lie about. The gate sees a gap
+   then, and what is missing is read from the origin's binlog: slower, never wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -29,6 +30,7 @@ from drc.log.frames import (
 from drc.log.kafka import open_consumer, translate
 
 _READ_S = 10.0  # for one message that is there
+_POLL_MESSAGES = 100
 _TAIL_MESSAGES = 64  # at first; frames of a replaced publisher may stand behind the last good one
 _UNREADABLE_MAX = 200  # messages in a row that are no first chunk: a large frame has as many
 
@@ -69,7 +71,7 @@ class Topic:
             raise translate(error) from error
         return Ends(begin, end)
 
-    def poll(self, timeout_s: float, count: int = 100) -> list[tuple[int, bytes]]:
+    def poll(self, timeout_s: float, count: int = _POLL_MESSAGES) -> list[tuple[int, bytes]]:
         """Return (offset, message) of what comes next; waits until there is something.
 
         :raises TransientError: where we stand has been deleted; or Kafka is away.
@@ -90,10 +92,6 @@ class Topic:
         """Let :meth:`poll` go on at ``offset``."""
         self._consumer.seek(self._partition, offset)
 
-    def rewind(self) -> None:
-        """Let :meth:`poll` go on at the oldest message."""
-        self.seek(self.ends().begin)
-
     def covered(self) -> GtidSet:
         """Return what the topic covers now.
 
@@ -101,7 +99,11 @@ class Topic:
         """
         if last := self.last_frame(self.ends()):
             return last[1].complete
-        raise TransientError(
+        raise self.empty()
+
+    def empty(self) -> TransientError:
+        """Return what it means that there is no frame."""
+        return TransientError(
             f"the topic {self.name} holds no frame",
             stage="fetch",
             hint="start the daemon of the origin site",
@@ -127,10 +129,10 @@ class Topic:
             self.seek(start)
         at = start
         while at < end:
-            found = self.poll(_READ_S)
+            found = self.poll(_READ_S, min(end - at, _POLL_MESSAGES))
             if not found:
                 raise TransientError(f"no answer at offset {at} of {self.name}", stage="log")
-            out += [message for offset, message in found if offset < end]
+            out += [message for _, message in found]
             at = found[-1][0] + 1
         return out
 
@@ -181,7 +183,7 @@ def open_topic(config: Config, site: str) -> Topic:
 
 def _newest(messages: list[bytes]) -> tuple[Stamp, Frame] | None:
     """Return the last whole frame of the highest epoch."""
-    assembler, best, whole = Assembler(), None, None
+    assembler, best, whole = Assembler(Counter()), None, None
     for message in messages:
         try:
             chunk = decode_chunk(message)

@@ -9,35 +9,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from drc.apply.batch import Batch
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
 from drc.transaction import Kind, RawTransaction
 
+if TYPE_CHECKING:
+    from drc.apply.feeder import Feeder
+    from drc.log.link import Link
+    from drc.log.queue import TransactionQueue
+
 _LAGS_KEPT = 4096
-
-
-class _Log(Protocol):
-    @property
-    def bytes(self) -> int: ...
-
-
-class _Reader(Protocol):
-    @property
-    def read_bytes(self) -> int: ...
-
-    @property
-    def skipped(self) -> int: ...
-
-    @property
-    def counts(self) -> dict[str, int]: ...
-
-
-class _Feeder(Protocol):
-    @property
-    def pending(self) -> int: ...
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -56,6 +40,9 @@ class SessionProgress:
         self.sessions = self.steps = 0
         self.transactions = 0
         self.updated_us = 0
+        self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
+        self._log: TransactionQueue | None = None
+        self._link: Link | None = None
 
     def connecting(self) -> None:
         """A session begins."""
@@ -63,8 +50,9 @@ class SessionProgress:
         if self.error is None:
             self.reason = "dialling"
 
-    def began(self) -> None:
+    def _began(self, log: TransactionQueue, link: Link) -> None:
         """The session does its work."""
+        self._log, self._link = log, link
         self.state, self.reason, self.error = "running", "", None
 
     def broken(self, error: DrcError) -> None:
@@ -79,7 +67,7 @@ class SessionProgress:
         self.reason = str(error) if error else "stopped by request"
 
     def _snapshot(self) -> dict[str, object]:
-        error = self.error
+        error, link, lags = self.error, self._link, sorted(self._lags)
         return {
             "state": self.state,
             "reason": self.reason,
@@ -87,6 +75,11 @@ class SessionProgress:
             "sessions": self.sessions,
             "transactions": self.transactions,
             "updated_us": self.updated_us,
+            "skipped_tagged": link.skipped if link else 0,
+            "read_bytes": link.read_bytes if link else 0,
+            "lag_us_p50": percentile(lags, 0.5),
+            "lag_us_p99": percentile(lags, 0.99),
+            "queue_bytes": self._log.bytes if self._log else 0,
         }
 
 
@@ -103,19 +96,16 @@ class StreamProgress(SessionProgress):
         self.rows_in = self.rows_applied = 0
         self.lock_failures = self.taken_apart = 0
         self.applied = ""
-        self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
-        self._log: _Log | None = None
-        self._reader: _Reader | None = None
-        self._feeder: _Feeder | None = None
+        self._feeder: Feeder | None = None
 
     def resumed(self, executed: GtidSet) -> None:
         """The ledger has told where to start."""
         self.applied = str(executed)
 
-    def running(self, log: _Log, reader: _Reader, feeder: _Feeder) -> None:
+    def running(self, log: TransactionQueue, link: Link, feeder: Feeder) -> None:
         """Reading and applying."""
-        self._log, self._reader, self._feeder = log, reader, feeder
-        self.began()
+        self._feeder = feeder
+        self._began(log, link)
 
     # ------------------------------------------------------------ counters
 
@@ -146,8 +136,6 @@ class StreamProgress(SessionProgress):
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as JSON-ready values; see docs/operations/status-json.md."""
-        lags = sorted(self._lags)
-        log, reader, feeder = self._log, self._reader, self._feeder
         return {
             "origin": self.origin,
             "target": self.target,
@@ -157,13 +145,8 @@ class StreamProgress(SessionProgress):
             "batches": self.steps,
             "lock_failures": self.lock_failures,
             "taken_apart": self.taken_apart,
-            "skipped_tagged": reader.skipped if reader else 0,
-            "read_bytes": reader.read_bytes if reader else 0,
-            "frames": reader.counts if reader else {},
-            "lag_us_p50": percentile(lags, 0.5),
-            "lag_us_p99": percentile(lags, 0.99),
-            "queue_bytes": log.bytes if log else 0,
-            "queue_transactions": feeder.pending if feeder else 0,
+            "frames": self._link.counts if self._link else {},
+            "queue_transactions": self._feeder.pending if self._feeder else 0,
             "applied_set": self.applied,
         }
 
@@ -179,14 +162,11 @@ class PublisherProgress(SessionProgress):
         self.site = site
         self.epoch = 0
         self.covered = ""
-        self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
-        self._log: _Log | None = None
-        self._reader: _Reader | None = None
 
-    def running(self, log: _Log, reader: _Reader, epoch: int) -> None:
+    def running(self, log: TransactionQueue, link: Link, epoch: int) -> None:
         """Reading and publishing."""
-        self._log, self._reader, self.epoch = log, reader, epoch
-        self.began()
+        self.epoch = epoch
+        self._began(log, link)
 
     def published(
         self, transactions: Sequence[RawTransaction], covered: GtidSet, acknowledged_us: int
@@ -202,16 +182,10 @@ class PublisherProgress(SessionProgress):
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as JSON-ready values; see docs/operations/status-json.md."""
-        lags = sorted(self._lags)
         return {
             "site": self.site,
             **self._snapshot(),
             "epoch": self.epoch,
             "frames": self.steps,
-            "skipped_tagged": self._reader.skipped if self._reader else 0,
-            "read_bytes": self._reader.read_bytes if self._reader else 0,
-            "lag_us_p50": percentile(lags, 0.5),
-            "lag_us_p99": percentile(lags, 0.99),
-            "queue_bytes": self._log.bytes if self._log else 0,
             "covered_set": self.covered,
         }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drc.config import Config
-from drc.errors import ConfigError, TransientError
 from drc.preflight import grants
-from drc.preflight.facts import AccountFacts, Facts, Finding, SiteFacts, judge
+from drc.preflight.facts import AccountFacts, Facts, Finding, SiteFacts, judge, kind_of
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -26,7 +25,6 @@ def _accounts(config: Config, name: str, site: SiteFacts) -> Iterator[Finding]:
     for role, account in site.accounts.items():
         setting = f"account {role}"
         if error := account.error:
-            kind = {ConfigError: "config", TransientError: "reach"}.get(type(error), "server")
             yield Finding(
                 name,
                 setting,
@@ -35,7 +33,7 @@ def _accounts(config: Config, name: str, site: SiteFacts) -> Iterator[Finding]:
                 "fail",
                 "nothing works without it",
                 error.hint,
-                kind,  # type: ignore[arg-type]
+                kind_of(error),
             )
         else:
             yield from _rights(config, name, site, role)

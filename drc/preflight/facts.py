@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from drc.errors import DrcError
+from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
 
 Level = Literal["ok", "info", "warn", "fail"]
@@ -43,6 +43,13 @@ class Finding:
             "fix": self.fix,
             "kind": self.kind,
         }
+
+
+def kind_of(error: DrcError) -> Kind:
+    """Return whose an error is that kept us from looking."""
+    if isinstance(error, ConfigError):
+        return "config"
+    return "reach" if isinstance(error, TransientError) else "server"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from drc.config import Config
-from drc.errors import ConfigError, DrcError, TransientError
-from drc.preflight.facts import Finding, Kind, judge
+from drc.errors import DrcError
+from drc.preflight.facts import Finding, judge, kind_of
 
 if TYPE_CHECKING:
     from drc.log.topics import TopicFacts
@@ -19,7 +19,16 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
     """Yield findings on each site's topic: its facts, why it cannot be seen, or None for none."""
     for site, topic in topics.items():
         if isinstance(topic, DrcError):
-            yield _unseen(site, topic)
+            yield Finding(
+                site,
+                "Kafka",
+                "reachable",
+                topic.message,
+                "fail",
+                "changes travel by way of it",
+                topic.hint,
+                kind_of(topic),
+            )
             continue
         yield judge(
             topic is not None,
@@ -35,16 +44,6 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
         )
         if topic:
             yield from _settings(config, site, topic)
-
-
-def _unseen(site: str, error: DrcError) -> Finding:
-    kind: Kind = "server"
-    if isinstance(error, ConfigError):
-        kind = "config"
-    elif isinstance(error, TransientError):
-        kind = "reach"
-    why = "changes travel by way of it"
-    return Finding(site, "Kafka", "reachable", error.message, "fail", why, error.hint, kind)
 
 
 def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:

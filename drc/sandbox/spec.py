@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+KAFKA_STATE = "kafka.json"  # in a sandbox's folder, where it holds a cluster
+
 
 @dataclass(frozen=True)
 class SiteSpec:

@@ -1,11 +1,7 @@
-"""From where on a binlog is read. Pure but for :func:`foreign_uuids`, which asks the servers."""
+"""From where on a binlog is read. Pure."""
 
 from __future__ import annotations
 
-import contextlib
-
-from drc import mysql
-from drc.config import Config
 from drc.errors import DataError, ReseedError
 from drc.gtid import GtidSet
 from drc.source.tagger import TAG
@@ -55,16 +51,3 @@ def start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
         return GtidSet()
     given = GtidSet.parse(start)
     return given - given.of_uuids(foreign)
-
-
-def foreign_uuids(config: Config, origin: str) -> set[bytes]:
-    """Return the server UUIDs of all sites but the origin.
-
-    :raises TransientError: a site was not reachable.
-    """
-    out: set[bytes] = set()
-    for name, site in config.sites.items():
-        if name != origin:
-            with contextlib.closing(mysql.connect(site, site.source, site_name=name)) as conn:
-                out.add(mysql.server_facts(conn).server_uuid)
-    return out

@@ -248,7 +248,7 @@ def test_events_of_another_format_are_not_mixed_in() -> None:
 def test_a_large_transaction_is_complete_with_its_last_part_only() -> None:
     """Who goes on after a publisher that died inside it begins it again."""
     inside = next(i for i, t in enumerate(HISTORY) if not t.last) + 1
-    whole = Assembler().take(decode_chunk(messages_of(inside)[0]))
+    whole = Assembler(Counter()).take(decode_chunk(messages_of(inside)[0]))
     assert whole is not None
     frame = decode_frame(whole)
     large = HISTORY[inside - 1].gtid
