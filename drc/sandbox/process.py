@@ -109,7 +109,7 @@ class ServerProcess:
             os.kill(pid, number)
             os.kill(pid, signal.SIGCONT)  # a frozen one could not end
             deadline = time.monotonic() + _STOP_S
-            while self.pid == pid:
+            while not _ended(pid):
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(_POLL_S)
@@ -127,6 +127,19 @@ class ServerProcess:
         """Return the CPU time that the server has used since its start."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _ended(pid: int) -> bool:
+    """Return True once a process has let go of everything, its sockets last.
+
+    Its command line is gone before that, so :attr:`ServerProcess.pid` is no answer; and its first
+    thread is while others still hold what they share.
+    """
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except OSError:
+        return True
 
 
 def free_port() -> int:
