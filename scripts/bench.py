@@ -44,8 +44,9 @@ CASES = ("default", "uniform", *NULLABLE, "lag")
 @click.option("--quick", is_flag=True, help=f"{_QUICK:,} transactions and {_LAG_QUICK_S:g} s.")
 @click.option("--transactions", default=100_000, show_default=True, type=click.IntRange(1000))
 @click.option("--only", multiple=True, type=click.Choice(CASES), help="May be repeated.")
+@click.option("--log", type=click.Choice(["direct", "kafka"]), default="direct", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables.")
-def main(quick: bool, transactions: int, only: tuple[str, ...], as_json: bool) -> None:
+def main(quick: bool, transactions: int, only: tuple[str, ...], log: str, as_json: bool) -> None:
     """Measure drc beside MySQL's own replica on the same backlog and at the same rate."""
     console = Console(stderr=as_json)
     transactions = min(transactions, _QUICK) if quick else transactions
@@ -56,7 +57,7 @@ def main(quick: bool, transactions: int, only: tuple[str, ...], as_json: bool) -
         def say(text: str) -> None:
             progress.update(task, description=text)
 
-        with Servers(ROOT / ".sandbox" / "bench", say) as servers:
+        with Servers(ROOT / ".sandbox" / "bench", say, kafka=log == "kafka") as servers:
             seconds = _LAG_QUICK_S if quick else _LAG_S
             report = _measure(servers, transactions, seconds, only or CASES, say)
     path = _save(report)
@@ -113,6 +114,9 @@ def _level(servers: Servers) -> None:
     servers.start_replica()
     servers.wait_replica()
     servers.stop_replica()
+    if servers.kafka:
+        with Daemon(servers, "s") as daemon:
+            daemon.wait_published()
     with Daemon(servers) as daemon:
         daemon.wait_applied()
 
@@ -154,6 +158,7 @@ def _machine(servers: Servers) -> dict[str, Any]:
         "mysql": servers.s.query("SELECT VERSION()")[0][0],
         "replica_parallel_workers": WORKERS,
         "sysbench": {"tables": TABLES, "rows": ROWS, "threads": THREADS},
+        "log": servers.config.log,
         "tls": "off for both",
         "load_1min_before": os.getloadavg()[0],
     }

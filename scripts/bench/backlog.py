@@ -1,8 +1,9 @@
-"""One backlog, applied by the native replica and then by ``drc``. A loop.
+"""One backlog, published to Kafka if there is one, applied by the native replica and by ``drc``.
 
 1. Both start from equal tables, stopped, and apply the same binlog of the same source.
 2. Native is timed from ``START REPLICA`` until its ``gtid_executed`` has all; ``drc`` until the
    target's ledger has all, from two beginnings: the process's, and its first connection.
+3. With Kafka the source's daemon publishes first and is stopped; then the frames are in the topic.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Backlog:
     batches: int
     native_others_share: float
     drc_others_share: float
+    publish_s: float | None = None
+    publish_python_us: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -78,12 +81,31 @@ def measure(
     load()
     transactions = len(servers.executed(servers.s)) - len(before)
     say(f"{case}: the native replica applies {transactions:,} transactions")
-    native = _native(servers)
+    figures: dict[str, Any] = {}
+    if servers.kafka:
+        say(f"{case}: publishing {transactions:,} transactions")
+        figures |= _publish(servers)(transactions)
+    say(f"{case}: the native replica applies {transactions:,} transactions")
+    figures |= _native(servers)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    return Backlog(case, transactions, **(native(transactions) | _drc(servers)(transactions)))
+    figures |= _drc(servers)(transactions)
+    return Backlog(case, transactions, **figures)
 
 
 _Figures = Callable[[int], dict[str, Any]]
+
+
+def _publish(servers: Servers) -> _Figures:
+    with servers.alone(servers.t):
+        meter = Meter()
+        with Daemon(servers, "s") as daemon:
+            daemon.wait_published()
+            ended = time.monotonic()
+            usage = meter.read(daemon=(daemon.pid, 0.0))
+    return lambda n: {
+        "publish_s": ended - daemon.started_at,
+        "publish_python_us": (usage.cpu_s["daemon"] - daemon.startup_cpu_s) / n * _US,
+    }
 
 
 def _native(servers: Servers) -> _Figures:

@@ -1,4 +1,4 @@
-"""The daemon under test: ``drc run --site t`` in a process of its own, as in production. Edge.
+"""A daemon under test: ``drc run --site`` in a process of its own, as in production. Edge.
 
 1. Nothing of it runs in the bench's process; its CPU is its own. It ends with that process.
 2. "Started" is its log line at the moment when Python has loaded everything, the servers are
@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,13 +33,14 @@ _STOP_S = 60.0
 class Daemon:
     """A running daemon; a context manager that ends it."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, site: str = "t") -> None:
         self._servers = servers
+        self._site = site
         self._said: deque[str] = deque(maxlen=30)
         self._started = threading.Event()
         self.started_at = self.startup_cpu_s = 0.0
         self.process = subprocess.Popen(
-            child_command("run", "--site", "t", "-c", str(servers.config_path)),
+            child_command("run", "--site", site, "-c", str(servers.config_path)),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -78,21 +80,43 @@ class Daemon:
 
         :raises RuntimeError: the daemon ended, with what it said; or it takes too long.
         """
+        with self._servers.t.connect("root") as conn:
+
+            def applied() -> GtidSet:
+                state = ledger.read(conn, "s")
+                return state.applied if state else GtidSet()
+
+            self._wait(applied)
+
+    def wait_published(self) -> None:
+        """Wait until the topic of the source has everything that the source has now.
+
+        :raises RuntimeError: as :meth:`wait_applied`.
+        """
+        from drc.log.topic import Ends, open_topic  # not needed without Kafka
+
+        with contextlib.closing(open_topic(self._servers.config, "s")) as topic:
+            seen, covered = 0, GtidSet()
+
+            def published() -> GtidSet:
+                nonlocal seen, covered
+                begin, end = topic.ends()
+                if end > seen and (last := topic.last_frame(Ends(max(begin, end - 1), end))):
+                    seen, covered = end, last[1].complete
+                return covered
+
+            self._wait(published)
+
+    def _wait(self, had: Callable[[], GtidSet]) -> None:
         wanted = self._servers.executed(self._servers.s)
         deadline = time.monotonic() + _CATCH_UP_S
-        with self._servers.t.connect("root") as conn:
-            while not self._has(conn, wanted):
-                if self.process.poll() is not None:
-                    self._listener.join(1)
-                    raise RuntimeError("the daemon ended:\n" + "\n".join(self._said))
-                if time.monotonic() > deadline:
-                    raise RuntimeError("drc does not catch up:\n" + "\n".join(self._said))
-                time.sleep(_POLL_S)
-
-    @staticmethod
-    def _has(conn: Any, wanted: GtidSet) -> bool:
-        state = ledger.read(conn, "s")
-        return state is not None and wanted <= state.applied
+        while not wanted <= had():
+            if self.process.poll() is not None:
+                self._listener.join(1)
+                raise RuntimeError("the daemon ended:\n" + "\n".join(self._said))
+            if time.monotonic() > deadline:
+                raise RuntimeError("drc does not catch up:\n" + "\n".join(self._said))
+            time.sleep(_POLL_S)
 
     def stop(self) -> dict[str, Any]:
         """End it; return the last status snapshot of its stream."""
@@ -105,5 +129,5 @@ class Daemon:
                 self.process.wait()
         self._listener.join(1)
         statuses = Store(self._servers.config.state_url).statuses()
-        streams = statuses.get("t", {}).get("streams", [])
+        streams = statuses.get(self._site, {}).get("streams", [])
         return streams[0] if streams else {}

@@ -13,6 +13,7 @@ take a whole core from what they measure, and the more the later rows come.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import random
 import time
@@ -34,6 +35,7 @@ RATE = 1000
 _CANARIES = 100  # per second, part of the rate
 _REST_S = 0.0002
 _WARM_S = 3.0
+_DAEMONS = ("daemon", "publisher")
 _PATIENCE_S = 30.0  # a row that comes later than this never came
 
 
@@ -65,10 +67,15 @@ def native(servers: Servers, load: Sysbench, seconds: float) -> Lag:
 
 
 def ours(servers: Servers, load: Sysbench, seconds: float) -> Lag:
-    """Measure ``drc``."""
-    with servers.alone(servers.t), Daemon(servers) as daemon:
+    """Measure ``drc``; with Kafka the source's daemon publishes meanwhile."""
+    with contextlib.ExitStack() as running:
+        running.enter_context(servers.alone(servers.t))
+        pids = {}
+        if servers.kafka:
+            pids["publisher"] = running.enter_context(Daemon(servers, "s")).pid
+        daemon = running.enter_context(Daemon(servers))
         daemon.wait_applied()
-        lag = _measure(servers, load, seconds, servers.t, {"daemon": daemon.pid})
+        lag = _measure(servers, load, seconds, servers.t, {"daemon": daemon.pid, **pids})
         daemon.wait_applied()
         return lag
 
@@ -104,7 +111,7 @@ def _summed(lags: list[int], transactions: int, usage: Usage) -> Lag:
         at(1),
         transactions / usage.wall_s,
         usage.cpu_s["target"] / transactions * 1e6,
-        usage.cpu_s.get("daemon", 0.0) / transactions * 1e6,
+        sum(usage.cpu_s.get(name, 0.0) for name in _DAEMONS) / transactions * 1e6,
         usage.others_share,
     )
 

@@ -20,6 +20,7 @@ from bench.meter import cpu_s
 from drc import config as configuration
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox, SandboxSite, SiteSpec
+from drc.sandbox.spec import KafkaSpec
 from drc.state.migrate import migrate_site
 
 WORKERS = 4
@@ -32,17 +33,32 @@ SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "drc")
 
 
 class Servers:
-    """The servers of one bench run; a context manager that leaves nothing behind."""
+    """The servers of one bench run; a context manager that leaves nothing behind.
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    :param kafka: put a broker between ``s`` and ``t``.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], *, kafka: bool) -> None:
         self._box = Sandbox(folder, die_with_parent=True)
         self._box.down(purge=True)  # what a killed run left
-        self._box.up([SiteSpec(name, extra_args=[_REDO]) for name in "srt"], say=say)
+        self._box.up(
+            [SiteSpec(name, extra_args=[_REDO]) for name in "srt"],
+            kafka=KafkaSpec() if kafka else None,
+            say=say,
+        )
         self.s, self.r, self.t = (self._box.sites[name] for name in "srt")
-        self.config_path = self._box.write_config(sites=["s", "t"], tls="disabled", name="bench")
+        self.config_path = self._box.write_config(
+            sites=["s", "t"], tls="disabled", name="bench", kafka=self._box.kafka
+        )
         self.config = configuration.load(self.config_path)
+        self.kafka = kafka
         for name in ("s", "t"):
             migrate_site(self.config.site(name), name)
+        if kafka:
+            from drc.log.topics import create_topic  # not needed without
+
+            for name in ("s", "t"):
+                create_topic(self.config, name)
         self._attach_replica()
 
     def __enter__(self) -> Servers:
