@@ -1,0 +1,136 @@
+"""The window index: who wrote which key last, as long as a peer may not know it. Pure.
+
+For each origin it maps slots (``drc/slots.py``) to that origin's newest write. A transaction that
+arrives is looked up by its slots: a write of another origin that it had not seen is a *rival*,
+concurrent with it. No clock is asked, and no value compared.
+
+1. A write stays until every site whose transactions still arrive here has proved that it saw
+   it (I4). A deleted row stays as well, so deletes need no tombstones elsewhere.
+2. The newest write of an origin stands for its earlier ones: who has seen it has seen them.
+3. The index is bounded. What it had to forget it names, and whoever has not seen all of that
+   is not judged (:attr:`Rivals.blind`), instead of being guessed about.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from drc.conflict.clock import NOTHING, Seen
+from drc.gtid import Gtid, GtidSet
+
+
+class Write(NamedTuple):
+    """The newest write of a slot by one origin."""
+
+    origin: str
+    gtid: Gtid
+    ets: int
+
+
+class Rivals(NamedTuple):
+    """What was found about some slots: concurrent writes, and whether that is all of them."""
+
+    writes: tuple[Write, ...]
+    blind: bool = False
+
+
+class _Origin:
+    """The writes of one origin; ``forgotten`` were dropped before their time."""
+
+    __slots__ = ("forgotten", "order", "writes")
+
+    def __init__(self) -> None:
+        self.writes: dict[int, Write] = {}
+        self.order: deque[tuple[Write, tuple[int, ...]]] = deque()
+        self.forgotten = GtidSet()
+
+
+class WindowIndex:
+    """Recent writes at one site.
+
+    :param site: where we are; its own writes come from its binlog.
+    :param origins: all sites of the configuration, this one included.
+    :param slots_max: how many slots may be held.
+    """
+
+    def __init__(self, site: str, origins: Iterable[str], slots_max: int) -> None:
+        self._site = site
+        self._slots_max = slots_max
+        names = list(origins)
+        self._frontier: dict[str, Seen] = {name: {} for name in names if name != site}
+        # Writes of a peer are kept only where a third site may be concurrent with them.
+        self._origins = {name: _Origin() for name in names if name == site or len(names) > 2}
+        self._held = 0
+
+    def __len__(self) -> int:
+        """Return how many slots are held, each counted as often as it was written."""
+        return self._held
+
+    # ------------------------------------------------------------ in
+
+    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+        """Note a write, in the order in which the origin's writes became visible here."""
+        kept = self._origins.get(origin)
+        if kept is None:
+            return
+        write, touched = Write(origin, gtid, ets), tuple(slots)
+        for slot in touched:
+            kept.writes[slot] = write
+        kept.order.append((write, touched))
+        self._held += len(touched)
+        while self._held > self._slots_max:
+            fullest = max(self._origins.values(), key=lambda o: len(o.order))
+            fullest.forgotten.add(self._drop(fullest).gtid)
+
+    def advance(self, peer: str, seen: Seen) -> None:
+        """Learn that nothing will come from ``peer`` any more that has not seen ``seen``."""
+        self._frontier[peer] = seen
+        for name, kept in self._origins.items():
+            others = [s for p, s in self._frontier.items() if p != name]
+            if kept.forgotten and all(kept.forgotten <= s.get(name, NOTHING) for s in others):
+                kept.forgotten = GtidSet()
+            order = kept.order
+            while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):
+                self._drop(kept)
+
+    def _drop(self, kept: _Origin) -> Write:
+        write, touched = kept.order.popleft()
+        self._held -= len(touched)
+        for slot in touched:
+            if kept.writes.get(slot) is write:
+                del kept.writes[slot]
+        return write
+
+    # ------------------------------------------------------------ out
+
+    def clean(self, origin: str, seen: Seen, slots: frozenset[int]) -> bool:
+        """Return True when no slot has a write of another origin, seen or not: the quick look."""
+        return all(
+            name == origin
+            or (
+                kept.writes.keys().isdisjoint(slots)
+                and (not kept.forgotten or kept.forgotten <= seen.get(name, NOTHING))
+            )
+            for name, kept in self._origins.items()
+        )
+
+    def rivals(self, origin: str, seen: Seen, slots: Iterable[int]) -> Rivals:
+        """Return the writes that are concurrent with one of ``origin`` to these slots.
+
+        :param seen: what the transaction had seen.
+        """
+        found: dict[Write, None] = {}
+        blind = False
+        touched = tuple(slots)
+        for name, kept in self._origins.items():
+            if name == origin:
+                continue
+            known = seen.get(name, NOTHING)
+            blind = blind or not kept.forgotten <= known
+            for slot in touched:
+                write = kept.writes.get(slot)
+                if write is not None and write.gtid not in known:
+                    found[write] = None
+        return Rivals(tuple(found), blind)
