@@ -116,6 +116,13 @@ class ApplyConfig(_Strict, frozen=True):
     transaction_stream_bytes: Positive = 8 * MiB
 
 
+class ConflictsConfig(_Strict, frozen=True):
+    """How concurrent writes to one row are found and resolved."""
+
+    detect: bool = True
+    index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
+
+
 class SourceConfig(_Strict, frozen=True):
     """How binlogs are read."""
 
@@ -160,6 +167,7 @@ class Config(_Strict, frozen=True):
     kafka: KafkaConfig = msgspec.field(default_factory=KafkaConfig)
     replicate: ReplicateConfig = msgspec.field(default_factory=ReplicateConfig)
     apply: ApplyConfig = msgspec.field(default_factory=ApplyConfig)
+    conflicts: ConflictsConfig = msgspec.field(default_factory=ConflictsConfig)
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
 
     def site(self, name: str) -> SiteConfig:

@@ -180,13 +180,16 @@ def binlog_status(conn: Connection) -> tuple[str, int]:
 
     :raises DrcError: classed by errno; ConfigError when the binlog is off.
     """
-    version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
-    # SHOW MASTER STATUS was removed in 8.4, its successor came with 8.2.
-    what = "BINARY LOG" if version >= (8, 2, 0) else "MASTER"
-    rows = ask(conn, f"SHOW {what} STATUS")
+    rows = ask(conn, binlog_status_sql(conn))
     if not rows:
         raise ConfigError("this server writes no binlog", hint="start it with log_bin")
     return str(rows[0][0]), int(rows[0][1])
+
+
+def binlog_status_sql(conn: Connection) -> str:
+    """Return the statement for the binlog's end: SHOW MASTER STATUS is gone since 8.4."""
+    version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
+    return f"SHOW {'BINARY LOG' if version >= (8, 2, 0) else 'MASTER'} STATUS"
 
 
 def parse_version(text: str) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""One site: every stream into it, its publisher, and the snapshot that tells of them.
+"""One site: every stream into it, its watcher and publisher, and the snapshot that tells of them.
 
 What needs a person stops; the others go on. The site ends when it is told to, or when nothing
 is left.
@@ -13,6 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
+from drc.conflict.live import LiveIndex
+from drc.conflict.watcher import Watcher
 from drc.errors import DrcError, InvariantError
 from drc.sessions import Worker
 from drc.stream import Stream
@@ -38,7 +40,10 @@ def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> 
     :raises DrcError: the worst of what stopped something for good, once nothing is left.
     """
     sys.setswitchinterval(_SWITCH_S)
-    streams = [Stream(config, origin, site, stop) for origin in config.sites if origin != site]
+    index, watcher = _watcher(config, site, stop)
+    streams = [
+        Stream(config, origin, site, stop, index) for origin in config.sites if origin != site
+    ]
     publisher = _publisher(config, site, stop)
     errors: list[DrcError] = []
 
@@ -53,18 +58,28 @@ def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> 
             errors.append(broke)
             raise
 
-    workers: list[Worker] = [*streams, *([publisher] if publisher else [])]
+    others = [worker for worker in (watcher, publisher) if worker]
+    workers: list[Worker] = [*streams, *others]
     threads = [threading.Thread(target=body, args=(w,), name=w.name) for w in workers]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        store.save_status(site, _snapshot(streams, publisher))
+        store.save_status(site, _snapshot(streams, publisher, watcher))
         deadline = time.monotonic() + _SNAPSHOT_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-    store.save_status(site, _snapshot(streams, publisher))
+    store.save_status(site, _snapshot(streams, publisher, watcher))
     if errors:
         raise max(errors, key=lambda e: e.exit_code)
+
+
+def _watcher(
+    config: Config, site: str, stop: threading.Event
+) -> tuple[LiveIndex, Watcher] | tuple[None, None]:
+    if not config.conflicts.detect:
+        return None, None
+    index = LiveIndex(site, config.sites, config.conflicts.index_slots_max)
+    return index, Watcher(config, site, stop, index)
 
 
 def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | None:
@@ -75,7 +90,9 @@ def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | 
     return Publisher(config, site, stop)
 
 
-def _snapshot(streams: list[Stream], publisher: Publisher | None) -> dict[str, Any]:
+def _snapshot(
+    streams: list[Stream], publisher: Publisher | None, watcher: Watcher | None
+) -> dict[str, Any]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "updated_us": time.time_ns() // 1000,
@@ -83,4 +100,5 @@ def _snapshot(streams: list[Stream], publisher: Publisher | None) -> dict[str, A
         "rss_bytes_max": usage.ru_maxrss * 1024,
         "streams": [stream.progress.snapshot() for stream in streams],
         "publisher": publisher.progress.snapshot() if publisher else None,
+        "watcher": watcher.progress.snapshot() if watcher else None,
     }

@@ -21,14 +21,16 @@ import pymysql
 
 from drc import mysql
 from drc.apply import ledger
-from drc.apply.batch import Batch, Batcher, BatchLimit
+from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.catalog import Catalog
-from drc.apply.certifier import SingleWriter
+from drc.apply.certifier import Causal, Certifier, SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.config import Config
+from drc.conflict.live import LiveIndex
+from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
@@ -42,6 +44,7 @@ from drc.source.site import SourceSite, foreign_uuids
 if TYPE_CHECKING:
     from drc.log.topic import Topic
 
+_FRESH_S = 60.0  # a restarted watcher reads again what peers have not seen
 _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
 
 
@@ -49,13 +52,19 @@ _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source
 class _Memory:
     """What one session leaves for the next; losing it costs a session and nothing else.
 
-    ``gap`` is what the log lacks, ``passed`` was skipped since the ledger's last row, ``torn`` is
-    the gate's.
+    ``gap`` is what the log lacks, ``torn`` is the gate's. ``point`` is what was decided when
+    nothing was left to apply: what is skipped leaves no trace in the ledger by itself.
     """
 
     gap: GtidSet | None = None
-    passed: GtidSet = field(default_factory=GtidSet)
+    point: Point | None = None
     torn: Torn = field(default_factory=set)
+
+    def newest(self, state: ledger.LedgerState) -> Point:
+        """Return from where on to read: the ledger's state, or what was passed after it."""
+        if self.point and state.applied <= self.point.decided:
+            return self.point
+        return Point(state.applied, state.mark)
 
 
 class Stream(Worker):
@@ -63,18 +72,26 @@ class Stream(Worker):
 
     progress: StreamProgress
 
-    def __init__(self, config: Config, origin: str, target: str, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        config: Config,
+        origin: str,
+        target: str,
+        stop: threading.Event,
+        index: LiveIndex | None = None,
+    ) -> None:
         backoff_max_s = config.source.reconnect_backoff_max_s
         progress = StreamProgress(origin, target)
         super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
         self._config = config
+        self._index = index
         self._memory = _Memory()
 
     def _session(self) -> None:
         memory = self._memory
         try:
             with contextlib.closing(
-                _Session(self._config, self.progress, self._stop, memory)
+                _Session(self._config, self.progress, self._stop, memory, self._index)
             ) as session:
                 session.run()
         except GapError as gap:
@@ -86,12 +103,18 @@ class _Session:
     """One run from the ledger on; everything it opened is closed with it."""
 
     def __init__(
-        self, config: Config, progress: StreamProgress, stop: threading.Event, memory: _Memory
+        self,
+        config: Config,
+        progress: StreamProgress,
+        stop: threading.Event,
+        memory: _Memory,
+        index: LiveIndex | None,
     ) -> None:
         self._config = config
         self._progress = progress
         self._stop = stop
         self._memory = memory
+        self._index = index
         self._origin, self._target = progress.origin, progress.target
         self._open = contextlib.ExitStack()
         try:
@@ -115,6 +138,12 @@ class _Session:
         self._selection = Selection(config.replicate)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.read(control, self._origin)
+        if self._index and not self._index.wait_fresh(_FRESH_S):
+            raise TransientError(
+                f"the binlog of {self._target} itself is not read yet",
+                stage="certify",
+                hint="nothing is applied before, as concurrent writes are seen in it",
+            )
         gap, self._memory.gap = self._memory.gap, None
         if config.log == "kafka" and gap is None:
             state, executed, link = self._fetch(control, state)
@@ -123,6 +152,8 @@ class _Session:
         self._open.callback(link.close)
         self._progress.resumed(executed)
         self._format = link.format_description(_FIRST_EVENT_S)
+        if self._index:
+            self._index.advance(self._origin, self._memory.newest(state).mark.seen)
         self._feeder = self._build_feeder(Catalog(control), state, executed)
         self._progress.running(self._log, link, self._feeder)
 
@@ -137,9 +168,15 @@ class _Session:
         self._open.callback(source.close)
         if state is None:
             state = ledger.create(control, self._origin, source.start())
-        executed = source.resume(state.applied | self._memory.passed)
-        name = f"{self._origin}->{self._target}"
-        reader = source.read(self._log, executed, target=self._target, stream=name, until=until)
+        options: dict[str, Any] = {
+            "target": self._target,
+            "stream": f"{self._origin}->{self._target}",
+        }
+        if state.seq < 0:
+            return state, state.applied, source.read_first(self._log, state.applied, **options)
+        point = self._memory.newest(state)
+        executed = source.resume(point.decided)
+        reader = source.read(self._log, executed, point.mark, until=until, **options)
         return state, executed, reader
 
     def _fetch(
@@ -153,7 +190,7 @@ class _Session:
         try:
             if state is None:
                 state = ledger.create(control, self._origin, self._start_of(topic))
-            executed = state.applied | self._memory.passed
+            executed = self._memory.newest(state).decided
             gate = Gate(self._config.stream(self._origin), executed, self._memory.torn)
             return state, executed, Fetcher(topic, self._log, gate, executed)
         except BaseException:
@@ -178,29 +215,34 @@ class _Session:
         parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
         limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
 
+        tables = Tables(self._selection.table, catalog.unique_keys)
+        index = self._index
+        certifier: Certifier = Causal(index, self._origin, tables) if index else SingleWriter()
+
         def on_commit(batch: Batch) -> None:
             limit.executed(batch)
             progress.committed(batch)
+            if index:
+                index.advance(self._origin, batch.mark.seen)
 
         lanes = [self._lane() for _ in range(max(apply.lanes, parallel + 1))]
         conveyor = Conveyor(
             lanes,
             self._origin,
             state,
-            SingleWriter(),
+            certifier,
             parallel,
             on_commit,
             self._log.wake,
         )
         self._open.callback(conveyor.close)
-        tables = Tables(self._selection.table, catalog.unique_keys)
         self._batcher = Batcher(
             tables,
             executed,
             bytes_max=apply.batch_bytes_max,
-            passed=self._memory.passed,
+            passed=executed - state.applied,
             net_rows=apply.net_rows,
-            slots=parallel > 1,
+            slots=parallel > 1 or index is not None,
         )
         return Feeder(
             self._log,
@@ -213,15 +255,19 @@ class _Session:
             open_lane=self._lane,
             selects=self._selection.schema,
             progress=progress,
+            on_quiet=self._quiet,
             stop=self._stop,
         )
 
+    def _quiet(self, point: Point) -> None:
+        """All that came is decided."""
+        self._memory.point = point
+        if self._index:
+            self._index.advance(self._origin, point.mark.seen)
+
     def run(self) -> None:
         """Apply until stopped or broken."""
-        try:
-            self._feeder.run()
-        finally:
-            self._memory.passed = self._batcher.passed
+        self._feeder.run()
 
     def _lane(self) -> Lane:
         def connect(client_flag: int) -> pymysql.Connection[Any]:

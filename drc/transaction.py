@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from enum import Enum
 
+from drc.conflict.clock import Mark, Seen
 from drc.gtid import Gtid
+
+_NOTHING: Seen = {}
 
 
 class Kind(Enum):
@@ -32,6 +35,9 @@ class RawTransaction:
     commit time; ``size`` the bytes of binlog it stands for; ``xid`` the XA identifier as the
     binlog writes it (``X'…',X'…',1``), empty for others; ``also`` holds GTIDs that are decided with
     it: that of the XA PREPARE whose rows it commits.
+
+    ``ets`` and ``seen`` are the clock of its site's binlog after it (``conflict/clock.py``);
+    ``learned`` is (origin, applied set as text) of the ledger row that a replicated one carried.
     """
 
     __slots__ = (
@@ -39,11 +45,14 @@ class RawTransaction:
         "checksum",
         "commit_us",
         "data",
+        "ets",
         "events",
         "gtid",
         "kind",
         "last",
+        "learned",
         "part",
+        "seen",
         "size",
         "xid",
     )
@@ -73,10 +82,18 @@ class RawTransaction:
         self.last = last
         self.xid = xid
         self.also = also
+        self.ets = 0
+        self.seen = _NOTHING
+        self.learned: tuple[str, str] | None = None
 
     def skip(self) -> None:
         """Keep the GTID, as passed, and drop everything to apply."""
         self.kind, self.data, self.events = Kind.SKIPPED, b"", []
+
+    @property
+    def mark(self) -> Mark:
+        """Return the clock of its site's binlog after it."""
+        return Mark(self.ets, self.seen)
 
     @property
     def whole(self) -> bool:

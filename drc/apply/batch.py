@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from drc import events as ev
 from drc.apply.netting import NetRows, Tables
+from drc.conflict.clock import Mark
 from drc.events import Buffer, u32
 from drc.gtid import GtidSet
 from drc.transaction import Kind, RawTransaction
@@ -50,9 +52,21 @@ class Batch:
         return max(t.commit_us for t in self.transactions)
 
     @property
+    def mark(self) -> Mark:
+        """Return the origin's clock after the batch."""
+        return self.transactions[-1].mark
+
+    @property
     def oldest_us(self) -> int:
         """Return the oldest origin commit time in the batch."""
         return min(t.commit_us for t in self.transactions if t.kind is not Kind.SKIPPED)
+
+
+class Point(NamedTuple):
+    """What is decided of an origin, a prefix of its binlog, and its clock after that."""
+
+    decided: GtidSet
+    mark: Mark
 
 
 class BatchLimit:
@@ -105,10 +119,17 @@ class Batcher:
         self._slots = slots
         self.passed = passed.copy() if passed else GtidSet()
         self.decided = decided | self.passed
+        self._mark: Mark | None = None
+
+    @property
+    def point(self) -> Point | None:
+        """Return where the newest decided transaction leaves us; None before the first."""
+        return Point(self.decided.copy(), self._mark) if self._mark else None
 
     def rewind(self, decided: GtidSet) -> None:
         """Go back to what is committed; the caller queues the transactions again."""
         self.decided = decided | self.passed
+        self._mark = None
 
     def recorded(self, applied: GtidSet) -> None:
         """Forget what the ledger has by now, as ``applied``."""
@@ -166,6 +187,7 @@ class Batcher:
 
     def _decide(self, transactions: list[RawTransaction]) -> str:
         batch, decided = GtidSet(), self.decided
+        self._mark = transactions[-1].mark if transactions else self._mark
         for transaction in transactions:
             gtid = transaction.gtid
             decided.add(gtid)

@@ -29,8 +29,15 @@ from drc.apply.lane import Lane
 from drc.apply.ledger import LedgerState
 from drc.errors import DrcError, TransientError
 
-_CONFLICT = "conflict"
 _APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
+
+
+class ConcurrentError(DrcError):
+    """A batch has a transaction with a rival; the ``free`` ones before it have none."""
+
+    def __init__(self, free: int) -> None:
+        super().__init__("concurrent writes to one row", stage="certify")
+        self.free = free
 
 
 @dataclass(slots=True)
@@ -202,13 +209,13 @@ class Conveyor:
         with self._changed:
             self._executing.pop(seq, None)
             self._changed.notify_all()
-        certified = self._certifier.certify(batch)
+        free = self._certifier.certify(batch, lane)
         if not self._turn(lambda: self._committed == seq - 1):
             lane.rollback()
             self._give_back(batch)
             return
-        if not certified:
-            raise DrcError(_CONFLICT, stage="certify")
+        if free < len(batch.transactions):
+            raise ConcurrentError(free)
         lane.commit()
         with self._changed:
             self._committed, self.applied = seq, batch.applied
@@ -236,7 +243,13 @@ class Conveyor:
 
     def _ledger_sql(self, batch: Batch) -> str:
         return ledger.update_sql(
-            self._origin, batch.seq, batch.gtids, batch.applied, batch.native, batch.commit_us
+            self._origin,
+            batch.seq,
+            batch.gtids,
+            batch.applied,
+            batch.mark,
+            batch.native,
+            batch.commit_us,
         )
 
     def _give_back(self, batch: Batch) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from drc import events as ev
 from drc.apply import ddl, ledger
-from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
+from drc.apply.batch import Batch, Batcher, BatchLimit, Point, plain_events
 from drc.apply.conveyor import Conveyor, Failure
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
@@ -41,6 +41,7 @@ class Feeder:
 
     :param open_lane: a fresh session on the target, for DDL, whose settings it changes.
     :param selects: whether rows and DDL of a schema are replicated.
+    :param on_quiet: told whenever all that has come is decided and committed.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Feeder:
         open_lane: Callable[[], Lane],
         selects: Callable[[str], bool],
         progress: StreamProgress,
+        on_quiet: Callable[[Point], None],
         stop: threading.Event,
     ) -> None:
         self._log = log
@@ -67,6 +69,7 @@ class Feeder:
         self._open_lane = open_lane
         self._selects = selects
         self._progress = progress
+        self._on_quiet = on_quiet
         self._stop = stop
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._pending: deque[RawTransaction] = deque()
@@ -90,6 +93,8 @@ class Feeder:
                 self._admit(self._log.take(_POLL_S))
                 if not self._pending and self._conveyor.idle:
                     self._progress.passed(self._batcher.decided)
+                    if point := self._batcher.point:
+                        self._on_quiet(point)
                     if len(self._batcher.passed) > _PASSED_MAX:
                         self._batcher.recorded(GtidSet.parse(self._conveyor.applied))
             elif self._conveyor.wait_room(_POLL_S):
@@ -240,8 +245,18 @@ class Feeder:
                     lane.apply(events)
                 elif not opened:
                     gtids, applied = self._batcher.decide(transaction)
-                    us = transaction.commit_us
-                    lane.begin(ledger.update_sql(self._origin, seq, gtids, applied, 1, us), events)
+                    lane.begin(
+                        ledger.update_sql(
+                            self._origin,
+                            seq,
+                            gtids,
+                            applied,
+                            transaction.mark,
+                            1,
+                            transaction.commit_us,
+                        ),
+                        events,
+                    )
                     opened = True
             lane.commit()
         except DrcError as error:

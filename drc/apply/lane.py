@@ -21,9 +21,11 @@ import pymysql
 from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
 
+from drc import mysql
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer
 from drc.mysql import translate
+from drc.source.framing import Position
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
@@ -42,6 +44,7 @@ class Lane:
         self, connect: Connect, format_description: bytes, *, tag: bool, lock_wait_s: int
     ) -> None:
         self._conn = connect(CLIENT.MULTI_STATEMENTS)
+        self._status = mysql.binlog_status_sql(self._conn)
         fde = b2a_base64(without_checksum(format_description), newline=False)
         for sql in (
             "SET SESSION transaction_isolation='READ-COMMITTED', sql_mode='',"
@@ -101,6 +104,11 @@ class Lane:
         self._query(sql)
         result = self._conn._result  # type: ignore[attr-defined]
         return tuple(result.rows or ())
+
+    def end_position(self) -> Position:
+        """Return where the server's binlog ends now."""
+        ((file, offset, *_),) = self.rows(self._status)
+        return Position(str(file), int(str(offset)))
 
     def close(self) -> None:
         """Drop the connection; the server rolls back what is open."""

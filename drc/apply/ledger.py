@@ -8,15 +8,18 @@ truth after any crash. That one row is loop tag, exactly-once guard and checkpoi
 1. ``applied`` is complete: batches commit in the origin's order, so everything up to and
    including the batch is decided, what was passed over included.
 2. A second applier of the same stream finds its row's ``seq`` changed and is refused.
+3. ``ets`` and ``seen`` are the origin's clock after the batch: from here the next session goes on
+   with it (I6), and this site's clock moves by it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
 
+from drc.conflict.clock import Mark, decode_seen, encode_seen
 from drc.errors import PreflightError
 from drc.gtid import GtidSet
 
@@ -25,10 +28,11 @@ ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What the target says of one origin: the newest batch, and all that is decided."""
+    """What the target says of one origin: the newest batch, all that is decided, and its clock."""
 
     seq: int
     applied: GtidSet
+    mark: Mark = field(default_factory=Mark)
 
 
 def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
@@ -39,7 +43,8 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
     with conn.cursor() as cursor:
         try:
             cursor.execute(
-                "SELECT seq, applied FROM drc.ledger WHERE origin = %s ORDER BY seq DESC LIMIT 1",
+                "SELECT seq, applied, ets, seen FROM drc.ledger WHERE origin = %s"
+                " ORDER BY seq DESC LIMIT 1",
                 (origin,),
             )
         except pymysql.err.ProgrammingError as error:
@@ -50,7 +55,9 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
             ) from error
         row = cursor.fetchone()
     conn.rollback()
-    return LedgerState(int(row[0]), GtidSet.parse(row[1])) if row else None
+    if row is None:
+        return None
+    return LedgerState(int(row[0]), GtidSet.parse(row[1]), Mark(int(row[2]), decode_seen(row[3])))
 
 
 def create(conn: pymysql.Connection[Any], origin: str, start: GtidSet) -> LedgerState:
@@ -58,8 +65,8 @@ def create(conn: pymysql.Connection[Any], origin: str, start: GtidSet) -> Ledger
     rows = [(origin, lane, lane - ROWS, "", str(start)) for lane in range(ROWS)]
     with conn.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO drc.ledger (origin, lane, seq, gtids, applied, transactions,"
-            " origin_commit_us) VALUES (%s, %s, %s, %s, %s, 0, 0)",
+            "INSERT INTO drc.ledger (origin, lane, seq, gtids, applied, ets, seen, transactions,"
+            " origin_commit_us) VALUES (%s, %s, %s, %s, %s, 0, '', 0, 0)",
             rows,
         )
     conn.commit()
@@ -67,14 +74,15 @@ def create(conn: pymysql.Connection[Any], origin: str, start: GtidSet) -> Ledger
 
 
 def update_sql(
-    origin: str, seq: int, gtids: str, applied: str, transactions: int, commit_us: int
+    origin: str, seq: int, gtids: str, applied: str, mark: Mark, transactions: int, commit_us: int
 ) -> str:
     """Return the statement that records batch ``seq``; it must change exactly one row.
 
-    The texts are ours: a site name from the checked configuration, and printed GTID sets.
+    The texts are ours: site names from the checked configuration, and printed GTID sets.
     """
     return (
         f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
+        f"ets={mark.ets},seen='{encode_seen(mark.seen)}',"
         f"transactions={transactions},origin_commit_us={commit_us}"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS}"
     )

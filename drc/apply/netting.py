@@ -38,9 +38,10 @@ _PARSED_MAX = 4096  # table definitions kept; a source with more tables parses s
 class NetTable:
     """One table definition, and its rows in the batch being built.
 
-    ``rows`` maps raw key to [first before image or None, last after image or None]; ``heads``
-    are what the body of a rows event has after its flags when all images are full: no extra row
-    data, column count, bitmaps.
+    ``rows`` maps raw key to [first before image or None, last after image or None]; ``passing``
+    holds images of rows that came and went inside the batch; ``heads`` are what the body of a
+    rows event has after its flags when all images are full: no extra row data, column count,
+    bitmaps.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class NetTable:
         "map",
         "name",
         "null_bytes",
+        "passing",
         "rows",
         "selected",
         "slots",
@@ -76,6 +78,7 @@ class NetTable:
         self.unique: Walkers | None = None
         self.slots: Walkers | None = None
         self.rows: dict[bytes, list[bytes | None]] = {}
+        self.passing: list[bytes] = []
 
     def know(self, unique_keys: Sequence[Key]) -> None:
         """Learn the secondary unique keys; an empty one is over an expression: any column."""
@@ -183,17 +186,20 @@ class NetRows:
     def clear(self) -> None:
         """Forget every row."""
         for table in self._used.values():
-            table.rows = {}
+            table.rows, table.passing = {}, []
         self._used = {}
         self.rows_in = 0
 
     def slots(self) -> frozenset[int] | None:
-        """Return every key that the net rows touch, None when that cannot be told."""
+        """Return every key that the batch touches, None when that cannot be told.
+
+        Keys of rows that came and went inside it count: a concurrent writer must meet them.
+        """
         out: set[int] = set()
         for table in self._used.values():
             size, walkers = table.null_bytes, table.slots
             assert walkers is not None
-            for image in chain.from_iterable(table.rows.values()):
+            for image in chain(table.passing, *table.rows.values()):
                 if image is not None:
                     found = walkers[image[:size]](image, 0)[1]
                     if found is None:
@@ -238,6 +244,8 @@ def _net_deletes(table: NetTable, data: bytes, at: int, end: int) -> int:
         if row is None:
             rows[key] = [data[at:stop], None]
         else:
+            if row[0] is None:
+                table.passing.append(data[at:stop])
             row[1] = None
         at = stop
         count += 1
@@ -259,6 +267,8 @@ def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
             if row is None:
                 rows[key] = [data[at:middle], None]
             else:
+                if row[0] is None:
+                    table.passing.append(data[at:middle])
                 row[1] = None
             row = rows.get(new_key)
             if row is None:

@@ -6,14 +6,14 @@ row, and rolled back: the first row that is refused is the one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from drc import events as ev
 from drc.apply.lane import Lane
-from drc.apply.netting import NetTable, Tables
+from drc.apply.netting import Tables
+from drc.apply.rows import row_images
 from drc.errors import DataError
-from drc.events import Column, TableMap, u32
+from drc.events import Column, TableMap
 from drc.images import column_walkers, fixed_bytes, prefix_bytes
 from drc.transaction import RawTransaction
 
@@ -36,7 +36,7 @@ def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Ref
     """
     lane.execute("BEGIN")
     try:
-        for number, (table, kind, images) in enumerate(_rows(transaction, tables)):
+        for number, (table, kind, images) in enumerate(row_images(transaction, tables)):
             if number >= _ROWS_MAX:
                 return None
             event = ev.rows_event(table.map, kind, images, True)
@@ -47,33 +47,6 @@ def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Ref
     finally:
         lane.rollback()
     return None
-
-
-def _rows(
-    transaction: RawTransaction, tables: Tables
-) -> Iterator[tuple[NetTable, int, list[bytes]]]:
-    """Yield (table, rows event type, images of one row); partial images are left out."""
-    data = transaction.data
-    current: dict[int, NetTable] = {}
-    for at in transaction.events:
-        kind, table_id = data[at + 4], u32(data, at + 19)[0]
-        end = at + u32(data, at + 9)[0] - transaction.checksum
-        if kind == ev.TABLE_MAP:
-            current[table_id] = tables.resolve(data[at + 19 : end])
-            continue
-        table = current[table_id]
-        heads = table.update_heads if kind == ev.UPDATE_ROWS else table.heads
-        first = at + 27 + len(heads[0])
-        if not table.selected or data[at + 27 : first] not in heads:
-            continue
-        images = 2 if kind == ev.UPDATE_ROWS else 1
-        while first < end:
-            row = []
-            for _ in range(images):
-                stop, _ = table.keys[data[first : first + table.null_bytes]](data, first)
-                row.append(bytes(data[first:stop]))
-                first = stop
-            yield table, kind, row
 
 
 def key_text(table: TableMap, image: bytes) -> str:

@@ -24,6 +24,11 @@ class PreparedTransactions:
         self._bytes_max = bytes_max
         self._bytes = 0
 
+    @property
+    def held(self) -> bool:
+        """Return True while a transaction is prepared and no more."""
+        return bool(self._held)
+
     def admit(self, transaction: RawTransaction) -> RawTransaction | None:
         """Return what to apply in this transaction's place; None while it is held.
 
@@ -47,7 +52,7 @@ class PreparedTransactions:
             )
         self._bytes -= prepared.size
         rollback = kind is Kind.XA_ROLLBACK
-        return RawTransaction(
+        admitted = RawTransaction(
             transaction.gtid,
             transaction.commit_us,
             b"" if rollback else prepared.data,
@@ -57,6 +62,8 @@ class PreparedTransactions:
             Kind.SKIPPED if rollback else Kind.ROWS,
             also=(prepared.gtid,),
         )
+        admitted.ets, admitted.seen = transaction.ets, transaction.seen
+        return admitted
 
     def _hold(self, transaction: RawTransaction) -> None:
         self._bytes += transaction.size

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import zstandard
 from isal.isal_zlib import crc32
 
+from drc.conflict.clock import Clock, Mark, decode_seen, encode_seen
 from drc.errors import DrcError
 from drc.events import u32
 from drc.gtid import Gtid, GtidSet
@@ -32,10 +33,12 @@ _VERSION = 1
 # magic, version, zero, number of this chunk, chunks, epoch, session, frame in the epoch, CRC
 _HEAD = struct.Struct("<4sBBHHQ8sQI")
 _CRC_AT = _HEAD.size - 4
-# lengths of stream name, format description and covered set; transactions; bytes of the body
-_META = struct.Struct("<HHIIQ?")
-# kind, last, checksum bytes, length of tag and XID; part, commit time, UUID, number, size, events
-_TRANSACTION = struct.Struct("<BBBBHIQ16sQQI")
+# lengths of stream name, format description, covered set and seen; ets after the frame;
+# transactions; bytes of the body
+_META = struct.Struct("<HHIIQIQ?")
+# kind, last, checksum bytes, length of tag, XID and what was learned; part, commit time, ets, UUID,
+# number, size, events
+_TRANSACTION = struct.Struct("<BBBBHIIQQ16sQQI")
 
 _KINDS = tuple(Kind)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
@@ -76,13 +79,15 @@ class Frame(NamedTuple):
     """What the chunks of a frame hold together.
 
     ``format`` is the source's format description event, by which the events are read;
-    ``covered`` holds a large transaction from its first part on.
+    ``covered`` holds a large transaction from its first part on; ``mark`` is the origin's clock
+    after the frame.
     """
 
     stream: str
     format: bytes
     covered: GtidSet
     transactions: list[RawTransaction]
+    mark: Mark
 
     @property
     def complete(self) -> GtidSet:
@@ -93,6 +98,12 @@ class Frame(NamedTuple):
     def before(self) -> GtidSet:
         """Return what is covered without the transactions of this frame."""
         return self.covered - GtidSet.of(t.gtid for t in self.transactions)
+
+
+def mark_after(before: Mark, transactions: Sequence[RawTransaction]) -> Mark:
+    """Return the clock after a frame: after the last transaction that is complete with it."""
+    unfinished = transactions[-1].gtid if transactions and not transactions[-1].last else None
+    return next((t.mark for t in reversed(transactions) if t.gtid != unfinished), before)
 
 
 class FrameEncoder:
@@ -112,9 +123,11 @@ class FrameEncoder:
         fde: bytes,
         covered: GtidSet,
         transactions: Sequence[RawTransaction],
+        before: Mark,
     ) -> Iterator[bytes]:
         """Yield the messages of one frame, in order.
 
+        :param before: the origin's clock before the first of ``transactions``.
         :raises DrcError: it is too large for any number of messages.
         """
         body = _encode_body(transactions)
@@ -122,9 +135,11 @@ class FrameEncoder:
         size = len(body)
         if packed and self._zstd:
             body = self._zstd.compress(body)
-        known = covered.encode()
-        meta = _META.pack(len(self._stream), len(fde), len(known), len(transactions), size, packed)
-        return self._cut(stamp, b"".join((meta, self._stream, fde, known, body)))
+        known, seen = covered.encode(), encode_seen(before.seen).encode()
+        ets = mark_after(before, transactions).ets
+        lengths = len(self._stream), len(fde), len(known), len(seen)
+        meta = _META.pack(*lengths, ets, len(transactions), size, packed)
+        return self._cut(stamp, b"".join((meta, self._stream, fde, known, seen, body)))
 
     def _cut(self, stamp: Stamp, whole: bytes) -> Iterator[bytes]:
         count = -(-len(whole) // self._payload)
@@ -237,19 +252,22 @@ def decode_frame(whole: bytes | memoryview) -> Frame:
 
 
 def _decode_frame(whole: bytes | memoryview) -> Frame:
-    name, fde, known, count, size, packed = _META.unpack_from(whole)
+    name, fde, known, seen, ets, count, size, packed = _META.unpack_from(whole)
     at = _META.size
     stream = bytes(whole[at : at + name]).decode()
     at += name
     form = bytes(whole[at : at + fde])
     at += fde
     covered = GtidSet.decode(bytes(whole[at : at + known]))
-    body = whole[at + known :]
+    at += known
+    clock = Clock(Mark(ets, decode_seen(bytes(whole[at : at + seen]).decode())))
+    body = whole[at + seen :]
     if packed:
         body = zstandard.ZstdDecompressor().decompress(body, max_output_size=size)
     if len(body) != size:
         raise FrameError("corrupt")
-    return Frame(stream, form, covered, _decode_body(bytes(body), count))
+    transactions = _decode_body(bytes(body), count, clock)
+    return Frame(stream, form, covered, transactions, clock.mark)
 
 
 # ---------------------------------------------------------------- transactions
@@ -263,6 +281,7 @@ def _encode_body(transactions: Sequence[RawTransaction]) -> bytes:
         events = [view[at : at + u32(view, at + 9)[0]] for at in t.events]
         size = sum(map(len, events))
         named, xid = tag.encode(), t.xid
+        learned = "=".join(t.learned).encode() if t.learned else b""
         out.append(
             _TRANSACTION.pack(
                 _CODES[t.kind],
@@ -270,30 +289,40 @@ def _encode_body(transactions: Sequence[RawTransaction]) -> bytes:
                 t.checksum,
                 len(named),
                 len(xid),
+                len(learned),
                 t.part,
                 t.commit_us,
+                t.ets,
                 uuid,
                 gno,
                 t.size,
                 size,
             )
         )
-        if named or xid:
-            out += (named, xid)
+        if named or xid or learned:
+            out += (named, xid, learned)
         out += events
     return b"".join(out)
 
 
-def _decode_body(body: bytes, count: int) -> list[RawTransaction]:
+def _decode_body(body: bytes, count: int, clock: Clock) -> list[RawTransaction]:
+    """Return the transactions; ``clock`` has seen what came before and moves along."""
     out: list[RawTransaction] = []
     at, unpack, head = 0, _TRANSACTION.unpack_from, _TRANSACTION.size
     for _ in range(count):
-        kind, last, checksum, tag, xid, part, commit_us, uuid, gno, size, length = unpack(body, at)
+        (kind, last, checksum, tag, xid, news, part, commit_us, ets, uuid, gno, size, length) = (
+            unpack(body, at)
+        )
         at += head
-        named = body[at : at + tag].decode() if tag else ""
-        at += tag
-        named_xid = body[at : at + xid] if xid else b""
-        at += xid
+        named, named_xid, learned = "", b"", None
+        if tag or xid or news:
+            named, named_xid = body[at : at + tag].decode(), body[at + tag : at + tag + xid]
+            at += tag + xid
+            if news:
+                origin, _, applied = body[at : at + news].decode().partition("=")
+                learned = origin, applied
+                clock.replicated(origin, GtidSet.parse(applied), ets)
+                at += news
         end = at + length
         events: list[int] = []
         while at < end:
@@ -301,20 +330,20 @@ def _decode_body(body: bytes, count: int) -> list[RawTransaction]:
             at += u32(body, at + 9)[0] or length + 1  # an event of no length would never end
         if at != end:
             raise FrameError("corrupt")
-        out.append(
-            RawTransaction(
-                Gtid(uuid, gno, named),
-                commit_us,
-                body,
-                events,
-                size,
-                checksum,
-                _KINDS[kind],
-                part,
-                bool(last),
-                named_xid,
-            )
+        transaction = RawTransaction(
+            Gtid(uuid, gno, named),
+            commit_us,
+            body,
+            events,
+            size,
+            checksum,
+            _KINDS[kind],
+            part,
+            bool(last),
+            named_xid,
         )
+        transaction.ets, transaction.seen, transaction.learned = ets, clock.seen, learned
+        out.append(transaction)
     if at != len(body):
         raise FrameError("corrupt")
     return out

@@ -26,8 +26,9 @@ from typing import Any
 from kafka import KafkaProducer
 
 from drc.config import Config
+from drc.conflict.clock import Mark
 from drc.errors import PreflightError
-from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk
+from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
 from drc.log.topic import open_topic
@@ -89,10 +90,15 @@ class _Session:
         last = self._topic.last_frame(ends)
         source = SourceSite(config, site)
         opened.callback(source.close)
-        self._covered = last[1].complete if last else source.start()
-        executed = source.resume(self._covered)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
-        reader = source.read(self._log, executed, target=site, stream=f"publish-{site}")
+        stream = f"publish-{site}"
+        if last:
+            self._covered, self._mark = last[1].complete, last[1].mark
+            executed = source.resume(self._covered)
+            reader = source.read(self._log, executed, self._mark, target=site, stream=stream)
+        else:
+            self._covered, self._mark = source.start(), Mark()
+            reader = source.read_first(self._log, self._covered, target=site, stream=stream)
         opened.callback(reader.close)
         self._format = reader.format_description(_FIRST_EVENT_S)
         kafka = config.kafka
@@ -154,7 +160,10 @@ class _Session:
     def _send(self, transactions: list[RawTransaction]) -> None:
         for transaction in transactions:
             self._covered.add(transaction.gtid)
-        messages = self._encoder.encode(self._stamp, self._format, self._covered, transactions)
+        messages = self._encoder.encode(
+            self._stamp, self._format, self._covered, transactions, self._mark
+        )
+        self._mark = mark_after(self._mark, transactions)
         sent = _Sent(transactions)
         try:
             for message in messages:

@@ -18,6 +18,7 @@ from drc.transaction import Kind, RawTransaction
 
 if TYPE_CHECKING:
     from drc.apply.feeder import Feeder
+    from drc.conflict.live import LiveIndex
     from drc.log.link import Link
     from drc.log.queue import TransactionQueue
 
@@ -188,4 +189,37 @@ class PublisherProgress(SessionProgress):
             "epoch": self.epoch,
             "frames": self.steps,
             "covered_set": self.covered,
+        }
+
+
+class WatcherProgress(SessionProgress):
+    """State and counters of a watcher; ``transactions`` are those native here.
+
+    ``unwatched`` have keys that cannot be told: their conflicts are not detected.
+    """
+
+    def __init__(self, site: str, index: LiveIndex) -> None:
+        super().__init__()
+        self.site = site
+        self._index = index
+        self.replicated = self.unwatched = 0
+
+    def watching(self) -> None:
+        """Reading."""
+        self.steps += 1
+        self.state, self.reason, self.error = "running", "", None
+
+    def snapshot(self) -> dict[str, object]:
+        """Return everything as JSON-ready values; see docs/operations/status-json.md."""
+        error = self.error
+        return {
+            "site": self.site,
+            "state": self.state,
+            "reason": self.reason,
+            "error": {"message": error.message, **error.fields()} if error else None,
+            "sessions": self.sessions,
+            "transactions": self.transactions,
+            "replicated": self.replicated,
+            "unwatched": self.unwatched,
+            "slots": len(self._index),
         }

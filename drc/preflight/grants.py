@@ -95,7 +95,10 @@ def needs(role: str, schemas: Iterable[str], *, tags: bool, ddl: bool) -> list[N
     """
     places = [f"{s}.*" for s in schemas] or ["*.*"]
     if role == "source":
-        return [Need("*.*", frozenset({"REPLICATION SLAVE", "REPLICATION CLIENT"}))]
+        return [
+            Need("*.*", frozenset({"REPLICATION SLAVE", "REPLICATION CLIENT"})),
+            Need("drc.*", frozenset({"SELECT"})),
+        ]
     if role == "operator":
         return [Need("drc.*", ROWS | {"CREATE", "ALTER", "DROP", "INDEX"})]
     tag = {"TRANSACTION_GTID_TAG"} if tags else set()

@@ -20,6 +20,7 @@ from drc.transaction import RawTransaction
 class Reader(Link):
     """Read one site's binlog; takes over ``conn``.
 
+    :param known: pass these through the site's clock, and deliver them to nobody.
     :param until: end, with an error that passes by itself, once all of this was delivered.
     """
 
@@ -34,12 +35,14 @@ class Reader(Link):
         stream: str,
         heartbeat_s: float,
         stream_bytes: int,
+        known: GtidSet | None = None,
         until: GtidSet | None = None,
     ) -> None:
         super().__init__(log, f"read-{stream}")
         self._conn = conn
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
+        self._known = known
         self._until = until
         self._seen = executed.copy() if until is not None else GtidSet()
         self._sock = start_dump(
@@ -48,7 +51,10 @@ class Reader(Link):
         self._start()
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
-        self._log.append(self._tagger.tag(transactions))
+        tagged = self._tagger.tag(transactions)
+        if self._known:
+            tagged = [t for t in tagged if t.gtid not in self._known]
+        self._log.append(tagged)
         if self._until is not None:
             for transaction in transactions:
                 if transaction.last:

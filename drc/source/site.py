@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from drc import mysql
 from drc.config import Config
+from drc.conflict.clock import Mark
+from drc.conflict.note import clock_note
 from drc.gtid import GtidSet
 from drc.log.queue import TransactionQueue
 from drc.source.reader import Reader
@@ -39,30 +42,44 @@ class SourceSite:
         facts = self._facts
         return resume_set(decided, facts.gtid_executed, facts.gtid_purged, self._foreign)
 
+    def read_first(self, log: TransactionQueue, start: GtidSet, **options: Any) -> Reader:
+        """Begin to read for one who has decided ``start`` and knows nothing of the clock.
+
+        It goes on from where the clock was noted, as far as the binlog reaches back.
+        """
+        executed, mark = clock_note(self._conn, self._site)
+        if not (executed <= start and self._facts.gtid_purged <= executed):
+            return self.read(log, self.resume(start), mark, **options)
+        return self.read(log, executed, mark, known=start, **options)
+
     def read(
         self,
         log: TransactionQueue,
         executed: GtidSet,
+        mark: Mark,
         *,
         target: str,
         stream: str,
+        known: GtidSet | None = None,
         until: GtidSet | None = None,
     ) -> Reader:
         """Begin to read what is not in ``executed``; the reader takes over the connection.
 
+        :param mark: where the site's clock stands after ``executed``.
         :param target: the site that reads: a replica id is its own. The site itself publishes.
-        :param until: see :class:`Reader`.
+        :param known: see :class:`Reader`, and ``until``.
         """
         config = self._config
         return Reader(
             self._conn,
             log,
-            Tagger(self._foreign),
+            Tagger(self._foreign, mark),
             executed=executed,
             server_id=config.dump_server_id(self._site, target),
             stream=stream,
             heartbeat_s=config.source.heartbeat_s,
             stream_bytes=config.apply.transaction_stream_bytes,
+            known=known,
             until=until,
         )
 

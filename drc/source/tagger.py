@@ -7,6 +7,9 @@
 3. A skipped transaction still counts as read, in its place: what is behind it in the binlog
    is resumed after it.
 
+4. Every transaction passes the site's clock, in the binlog's order; a replicated one moves it
+   by what its ledger row says.
+
 Servers below 8.3 have no tags: there the ledger row alone is the mark, and replicated DDL
 carries the GTID of its origin.
 """
@@ -14,28 +17,46 @@ carries the GTID of its origin.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
-from drc.events import TABLE_MAP
-from drc.transaction import RawTransaction
+from drc import events as ev
+from drc.conflict.clock import Clock, Mark
+from drc.events import TABLE_MAP, parse_table_map, u32, u64
+from drc.gtid import GtidSet
+from drc.images import Walkers, column_walkers
+from drc.transaction import Kind, RawTransaction
 
 TAG = "drc"
 SCHEMA = b"drc"
+_LEDGER = b"\x06ledger\x00"  # as a table map has it behind the schema
+_COLUMNS = ("origin", "applied", "ets")
+
+
+class LedgerRow(NamedTuple):
+    """What a replicated transaction says of itself; see :meth:`Clock.replicated`."""
+
+    origin: str
+    applied: str
+    ets: int
 
 
 class Tagger:
     """Mark replicated transactions of one site's binlog as skipped.
 
     :param foreign: server UUIDs, 16 bytes each, of all other sites.
+    :param mark: where the site's clock stands at what is read first.
     """
 
-    def __init__(self, foreign: Iterable[bytes]) -> None:
+    def __init__(self, foreign: Iterable[bytes], mark: Mark) -> None:
         self._foreign = frozenset(foreign)
+        self.clock = Clock(mark)
         self._skipping = False  # the large transaction being read in parts is not ours
         self.skipped = 0
 
     def tag(self, transactions: list[RawTransaction]) -> list[RawTransaction]:
         """Mark in place; return the same transactions in the same order."""
-        foreign = self._foreign
+        foreign, clock = self._foreign, self.clock
         for transaction in transactions:
             if transaction.part:
                 skip = self._skipping
@@ -43,10 +64,46 @@ class Tagger:
                 gtid = transaction.gtid
                 skip = gtid.tag == TAG or gtid.uuid in foreign or _ours(transaction)
                 self._skipping = skip
+                if not skip:
+                    # A prepared one may be read again after others: its outcome moves the clock.
+                    if transaction.kind is not Kind.XA_PREPARE:
+                        clock.native(transaction.commit_us)
+                elif row := ledger_row(transaction):
+                    clock.replicated(row.origin, GtidSet.parse(row.applied), row.ets)
+                    transaction.learned = row.origin, row.applied
             if skip:
                 transaction.skip()
                 self.skipped += 1
+            transaction.ets, transaction.seen = clock.ets, clock.seen
         return transactions
+
+
+def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
+    """Return the ledger row with which a replicated transaction begins; None if it has none."""
+    if len(transaction.events) < 2:
+        return None
+    data, at, rows = transaction.data, transaction.events[0], transaction.events[1]
+    if data[at + 4] != TABLE_MAP or data[at + 32 : at + 40] != _LEDGER:
+        return None
+    end = at + u32(data, at + 9)[0] - transaction.checksum
+    walkers = _ledger_walkers(bytes(data[at + ev.HEADER_BYTES : end]))
+    if walkers is None or data[rows + 4] != ev.UPDATE_ROWS:
+        return None
+    size = walkers.null_bytes
+    image = rows + 27 + 2 + 1 + 2 * size  # no extra row data, column count, two bitmaps
+    image, _ = walkers[data[image : image + size]](data, image)
+    _, values = walkers[data[image : image + size]](data, image)
+    origin, applied, ets = values
+    return LedgerRow(origin[1:].decode(), applied[3:].decode(), u64(ets, 0)[0])
+
+
+@lru_cache(maxsize=4)  # its definition changes with `drc migrate` alone
+def _ledger_walkers(body: bytes) -> Walkers | None:
+    table = parse_table_map(body)
+    ordinals = {column.name: i for i, column in enumerate(table.columns)}
+    if table.schema.encode() != SCHEMA or not all(name in ordinals for name in _COLUMNS):
+        return None
+    return column_walkers(table, [ordinals[name] for name in _COLUMNS])
 
 
 def _ours(transaction: RawTransaction) -> bool:

@@ -16,6 +16,7 @@ from drc.apply import ddl, ledger
 from drc.apply.lane import Lane
 from drc.cli import invoke as drc_command
 from drc.config import Config, load
+from drc.conflict.clock import Mark
 from drc.errors import DataError, TransientError
 from drc.events import Column
 from drc.gtid import Gtid, GtidSet, parse_uuid
@@ -44,7 +45,7 @@ def format_of(config: Config, site: str) -> bytes:
     reader = Reader(
         source,
         TransactionQueue(1 << 20),
-        Tagger(()),
+        Tagger((), Mark()),
         executed=mysql.server_facts(source).gtid_executed,
         server_id=4242,
         stream="test",
@@ -77,10 +78,10 @@ def test_a_second_applier_of_the_same_batch_is_refused(
         state = ledger.create(conn, "a", GtidSet())
         text = f"{UUID}:1"
         first, second = lanes
-        first.begin(ledger.update_sql("a", state.seq + 1, text, text, 1, 0), ())
+        first.begin(ledger.update_sql("a", state.seq + 1, text, text, Mark(), 1, 0), ())
         first.commit()
         with pytest.raises(TransientError, match="another applier"):
-            second.begin(ledger.update_sql("a", state.seq + 1, text, f"{text}-9", 9, 0), ())
+            second.begin(ledger.update_sql("a", state.seq + 1, text, f"{text}-9", Mark(), 9, 0), ())
         second.rollback()
         found = ledger.read(conn, "a")
     assert found is not None
@@ -106,7 +107,7 @@ def test_rows_and_their_ledger_row_are_one_transaction(
     with contextlib.closing(mysql.connect(site, site.applier, site_name="b")) as conn:
         state = ledger.create(conn, "a", GtidSet())
         text = f"{UUID}:1"
-        update = ledger.update_sql("a", state.seq + 1, text, text, 1, 0)
+        update = ledger.update_sql("a", state.seq + 1, text, text, Mark(), 1, 0)
 
         def seen() -> tuple[object, ...]:
             return ledger.read(conn, "a"), b.query(f"SELECT id FROM `{schema}`.t")

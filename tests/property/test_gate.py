@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from drc import events as ev
+from drc.conflict.clock import Mark
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.log import frames
@@ -55,12 +56,16 @@ def publish(rng: random.Random, epoch: int, start: int, stop: int) -> list[list[
     session, covered = rng.randbytes(8), GtidSet()
     for transaction in HISTORY[:start]:
         covered.add(transaction.gtid)
-    at, seq, out = start, 1, [list(encoder.encode(Stamp(epoch, session, 0), FORMAT, covered, []))]
+    at, seq, out = (
+        start,
+        1,
+        [list(encoder.encode(Stamp(epoch, session, 0), FORMAT, covered, [], Mark()))],
+    )
     while at < stop:
         end = min(stop, at + rng.choice([0, 1, 1, 2, 9]))
         for transaction in HISTORY[at:end]:
             covered.add(transaction.gtid)
-        frame = encoder.encode(Stamp(epoch, session, seq), FORMAT, covered, HISTORY[at:end])
+        frame = encoder.encode(Stamp(epoch, session, seq), FORMAT, covered, HISTORY[at:end], Mark())
         out.append(list(frame))
         at, seq = end, seq + 1
     return out
@@ -204,7 +209,7 @@ def messages_of(
     for transaction in HISTORY[:count]:
         covered.add(transaction.gtid)
     encoder = FrameEncoder(stream, size, compress=False)
-    return list(encoder.encode(Stamp(1, b"x" * 8, seq), fde, covered, HISTORY[:count]))
+    return list(encoder.encode(Stamp(1, b"x" * 8, seq), fde, covered, HISTORY[:count], Mark()))
 
 
 def fates(*messages: bytes) -> dict[str, int]:

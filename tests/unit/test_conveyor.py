@@ -10,6 +10,7 @@ import pytest
 from drc.apply.batch import Batch
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
+from drc.apply.lane import Lane
 from drc.apply.ledger import LedgerState
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
@@ -257,8 +258,8 @@ def test_which_batches_run_at_once(
 
 def test_a_certificate_that_is_refused_rolls_back() -> None:
     class Refuse:
-        def certify(self, batch: Batch) -> bool:
-            return batch.gtids != "g2"
+        def certify(self, batch: Batch, lane: Lane) -> int:
+            return int(batch.gtids != "g2")
 
     b = Belt()
     b.conveyor._certifier = Refuse()

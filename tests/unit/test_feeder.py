@@ -82,6 +82,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         open_lane=lambda: lane,  # type: ignore[arg-type, return-value]
         selects=lambda _: True,
         progress=StreamProgress("a", "b"),
+        on_quiet=lambda _: None,
         stop=stop,
     )
     log.append(transactions)

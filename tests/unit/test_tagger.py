@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drc import events as ev
+from drc.conflict.clock import Mark
 from drc.gtid import Gtid
 from drc.source.framing import Framer
 from drc.source.tagger import Tagger
@@ -28,7 +29,7 @@ def one(*tables: FakeTable) -> RawTransaction:
 
 
 def kind_after(transaction: RawTransaction) -> Kind:
-    return Tagger([THERE]).tag([transaction])[0].kind
+    return Tagger([THERE], Mark()).tag([transaction])[0].kind
 
 
 def test_native_changes_are_shipped() -> None:
@@ -71,7 +72,7 @@ def test_a_gtid_of_another_site_is_the_mark() -> None:
 def test_parts_follow_their_first() -> None:
     first, second, third = one(LEDGER), one(USERS), one(USERS)
     second.part = 1
-    tagger = Tagger([THERE])
+    tagger = Tagger([THERE], Mark())
     tagged = tagger.tag([first]) + tagger.tag([second, third])
     assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.SKIPPED, Kind.ROWS]
 
@@ -79,5 +80,5 @@ def test_parts_follow_their_first() -> None:
 def test_a_large_native_transaction_after_a_skipped_one_is_shipped() -> None:
     skipped, first, second = one(LEDGER), one(USERS), one(USERS)
     first.last, second.part = False, 1
-    tagged = Tagger([THERE]).tag([skipped, first, second])
+    tagged = Tagger([THERE], Mark()).tag([skipped, first, second])
     assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.ROWS, Kind.ROWS]

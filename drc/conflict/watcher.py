@@ -1,0 +1,164 @@
+"""A site's own binlog, read for the window index: the other half of every certificate. A loop.
+
+The watcher follows the binlog of the site that it runs at. Each native transaction's keys go into
+the index; the position it has reached is what a certificate waits for.
+
+1. It starts from where the clock was noted, which all peers are known to have seen (I4): so
+   after a start the index has all it needs. Before it has caught up nothing is certified.
+2. Our own notes never make it write another one: an idle site stays silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+from drc import mysql
+from drc.apply.catalog import Catalog
+from drc.apply.netting import Tables
+from drc.apply.rows import touched_slots
+from drc.apply.xa import PreparedTransactions
+from drc.config import Config
+from drc.conflict.clock import Mark
+from drc.conflict.live import LiveIndex
+from drc.conflict.note import clock_note, write_note
+from drc.gtid import Gtid, GtidSet
+from drc.monitor.progress import WatcherProgress
+from drc.selection import Selection
+from drc.sessions import Worker
+from drc.source.dump import reads, start_dump
+from drc.source.framing import Framer
+from drc.source.site import foreign_uuids
+from drc.source.tagger import Tagger
+from drc.transaction import Kind, RawTransaction
+
+_XA_BYTES_MAX = 64 << 20
+_NOTE_S = 5.0  # how often the clock is noted while there is something new
+_CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the oldest on
+
+
+class _Candidate(NamedTuple):
+    """A moment of the binlog, and what was written here between the last note and it."""
+
+    executed: GtidSet
+    mark: Mark
+    native: GtidSet
+
+
+class Watcher(Worker):
+    """Keep the index of ``site`` until told to stop."""
+
+    progress: WatcherProgress
+
+    def __init__(self, config: Config, site: str, stop: threading.Event, index: LiveIndex) -> None:
+        progress = WatcherProgress(site, index)
+        backoff_max_s = config.source.reconnect_backoff_max_s
+        super().__init__(f"watch-{site}", site, stop, progress, backoff_max_s)
+        self._config = config
+        self._index = index
+
+    def _session(self) -> None:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._index.restart)
+            _Session(self._config, self._site, self._stop, self.progress, self._index, opened).run()
+
+
+class _Session:
+    """One run over the binlog, from the note on."""
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        stop: threading.Event,
+        progress: WatcherProgress,
+        index: LiveIndex,
+        opened: contextlib.ExitStack,
+    ) -> None:
+        self._stop, self._progress, self._index = stop, progress, index
+        settings = config.sites[site]
+        self._control = mysql.connect(settings, settings.applier, site_name=site)
+        opened.callback(self._control._force_close)  # type: ignore[attr-defined]
+        conn = mysql.connect(settings, settings.source, site_name=site)
+        opened.callback(conn._force_close)  # type: ignore[attr-defined]
+        facts = mysql.server_facts(conn)
+        self._executed, mark = clock_note(conn, site)
+        self._tagger = Tagger(foreign_uuids(config, site), mark)
+        self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
+        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
+        self._writes: list[tuple[Gtid, int, frozenset[int]]] = []
+        self._missing = facts.gtid_executed  # what must be read before the index is complete
+        self._native = GtidSet()
+        self._candidates: deque[_Candidate] = deque()
+        index.restart()
+        self._sock = start_dump(
+            conn,
+            self._executed,
+            server_id=config.dump_server_id(site, "watch"),
+            stream=f"watch-{site}",
+            heartbeat_s=config.source.heartbeat_s,
+        )
+
+    def run(self) -> None:
+        """Follow the binlog until stopped.
+
+        :raises DrcError: what ended it.
+        """
+        due = time.monotonic() + _NOTE_S
+        self._progress.watching()
+        for data in reads(self._sock):
+            if self._stop.is_set():
+                return
+            self._framer.feed(data)
+            complete = not self._missing or self._missing <= self._executed
+            if complete:
+                self._missing = GtidSet()
+            self._index.record(self._writes, self._framer.position if complete else None)
+            self._writes = []
+            if time.monotonic() >= due:
+                self._note()
+                due = time.monotonic() + _NOTE_S
+
+    # ------------------------------------------------------------ transactions
+
+    def _take(self, transactions: list[RawTransaction]) -> None:
+        for transaction in self._tagger.tag(transactions):
+            if transaction.last:
+                self._executed.add(transaction.gtid)
+            if transaction.kind is Kind.SKIPPED:
+                self._progress.replicated += 1
+            elif transaction.kind is Kind.DDL:
+                self._native.add(transaction.gtid)
+                self._tables.forget()
+            elif admitted := self._prepared.admit(transaction):
+                self._watch(admitted)
+
+    def _watch(self, transaction: RawTransaction) -> None:
+        self._native.add(transaction.gtid)
+        self._progress.transactions += 1
+        slots = touched_slots(transaction, self._tables)
+        if slots is None:
+            self._progress.unwatched += 1
+        elif slots:
+            self._writes.append((transaction.gtid, transaction.ets, slots))
+
+    # ------------------------------------------------------------ notes
+
+    def _note(self) -> None:
+        """Note the newest clock before which all peers know everything."""
+        if not self._native:
+            return
+        if not self._prepared.held and len(self._candidates) < _CANDIDATES_MAX:
+            clock = self._tagger.clock.mark
+            self._candidates.append(_Candidate(self._executed.copy(), clock, self._native.copy()))
+        known = self._index.known_to_all()
+        best: _Candidate | None = None
+        while known is not None and self._candidates and self._candidates[0].native <= known:
+            best = self._candidates.popleft()
+        if best:
+            self._native = self._native - best.native
+            write_note(self._control, best.executed, best.mark)
