@@ -55,7 +55,10 @@ GRANTS = {
         " ON `shop`.* TO `u`@`%`",
         "GRANT SELECT, INSERT, UPDATE ON `drc`.* TO `u`@`%`",
     ),
-    "source": ("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`",),
+    "source": (
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`",
+        "GRANT SELECT ON `drc`.* TO `u`@`%`",
+    ),
     "operator": (
         "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX, ALTER ON `drc`.* TO `u`@`%`",
     ),
