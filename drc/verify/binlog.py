@@ -59,7 +59,8 @@ class BinlogCount:
     """Sort the transactions of one site's binlog.
 
     ``native`` are those of the site's own users, ``required`` the ones among them that change
-    what is replicated, ``replicated`` those that came from elsewhere; ``ledger`` is by origin.
+    what is replicated, ``replicated`` those that came from elsewhere, and our own notes; ``ledger``
+    is by origin.
 
     :param foreign: server UUIDs of all other sites.
     """
@@ -139,7 +140,8 @@ class BinlogCount:
 
     def _sort(self, transaction: RawTransaction) -> None:
         gtid, kind = transaction.gtid, transaction.kind
-        if gtid.tag == TAG or gtid.uuid in self._foreign or self._ledger_rows:
+        noted = self._first is not None and self._first.name == "drc.clock"
+        if gtid.tag == TAG or gtid.uuid in self._foreign or self._ledger_rows or noted:
             self.replicated.add(gtid)
             return
         self.native.add(gtid)
