@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from drc.conflict.policy import Policies, RowPolicy, TablePolicy, refuse_divergent
 from drc.errors import ConfigError
 from drc.gtid import GtidSet
 
@@ -121,6 +122,18 @@ class ConflictsConfig(_Strict, frozen=True):
 
     detect: bool = True
     index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
+    policy: RowPolicy = "last_writer_wins"
+    sites: tuple[str, ...] = ()
+    tables: dict[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], TablePolicy] = (
+        msgspec.field(default_factory=dict)
+    )
+
+    def __post_init__(self) -> None:
+        TablePolicy(policy=self.policy, sites=self.sites)
+
+    def policies(self) -> Policies:
+        """Return what holds for each table."""
+        return Policies(TablePolicy(policy=self.policy, sites=self.sites), self.tables)
 
 
 class SourceConfig(_Strict, frozen=True):
@@ -382,6 +395,11 @@ def _refuse_contradictions(config: Config) -> None:
                 f"sites.{name}: no Kafka brokers for its stream",
                 hint='set kafka.brokers = ["host:9092"], or brokers for this site',
             )
+    conflicts, names = config.conflicts, tuple(config.sites)
+    whole = TablePolicy(policy=conflicts.policy, sites=conflicts.sites)
+    refuse_divergent(whole, names, "conflicts")
+    for table, policy in conflicts.tables.items():
+        refuse_divergent(policy, names, f'conflicts.tables."{table}"')
     if re.match(r"[^/]*//[^/@]*:[^/@]*@", config.state_url):
         raise ConfigError(
             "state_url: holds a password",

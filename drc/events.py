@@ -502,3 +502,29 @@ def rows_event(table: TableMap, kind: int, images: list[bytes], ends_statement: 
         )
     )
     return header(kind, len(body)) + body
+
+
+def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None]) -> bytes:
+    """Build an update of some columns of one row.
+
+    :param key: a full image with the row's primary key.
+    :param values: by column ordinal, as a row image holds them; None for NULL.
+    """
+    count = len(table.columns)
+    present = sum(1 << i for i in values).to_bytes((count + 7) // 8, "little")
+    chosen = sorted(values.items())
+    nulls = sum(1 << n for n, (_, value) in enumerate(chosen) if value is None)
+    body = b"".join(
+        (
+            table.table_id.to_bytes(6, "little"),
+            (NO_FOREIGN_KEY_CHECKS | STMT_END).to_bytes(2, "little"),
+            b"\x02\x00",
+            pack_lenenc(count),
+            table.full_bitmap,
+            present,
+            key,
+            nulls.to_bytes((len(chosen) + 7) // 8, "little"),
+            *(value for _, value in chosen if value is not None),
+        )
+    )
+    return header(UPDATE_ROWS, len(body)) + body

@@ -28,6 +28,7 @@ from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
+from drc.apply.settle import Settler
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
@@ -217,7 +218,12 @@ class _Session:
 
         tables = Tables(self._selection.table, catalog.unique_keys)
         index = self._index
-        certifier: Certifier = Causal(index, self._origin, tables) if index else SingleWriter()
+        certifier: Certifier = SingleWriter()
+        settler = None
+        if index:
+            certifier = causal = Causal(index, self._origin, tables)
+            policies = self._config.conflicts.policies()
+            settler = Settler(index, self._origin, tables, causal, policies)
 
         def on_commit(batch: Batch) -> None:
             limit.executed(batch)
@@ -256,6 +262,7 @@ class _Session:
             selects=self._selection.schema,
             progress=progress,
             on_quiet=self._quiet,
+            settler=settler,
             stop=self._stop,
         )
 

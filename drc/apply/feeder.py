@@ -17,18 +17,21 @@ from collections.abc import Callable, Iterable, Iterator
 from drc import events as ev
 from drc.apply import ddl, ledger
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point, plain_events
-from drc.apply.conveyor import Conveyor, Failure
+from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
+from drc.apply.settle import Settler
 from drc.apply.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
-from drc.gtid import GtidSet
+from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
 from drc.transaction import Kind, RawTransaction
 
 _LOCK_ERRNOS = frozenset({1205, 1213, 3572})
+_ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
+_LOCKED_S = 0.05
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
@@ -42,6 +45,7 @@ class Feeder:
     :param open_lane: a fresh session on the target, for DDL, whose settings it changes.
     :param selects: whether rows and DDL of a schema are replicated.
     :param on_quiet: told whenever all that has come is decided and committed.
+    :param settler: for transactions with concurrent writers; without one they stop the stream.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Feeder:
         selects: Callable[[str], bool],
         progress: StreamProgress,
         on_quiet: Callable[[Point], None],
+        settler: Settler | None,
         stop: threading.Event,
     ) -> None:
         self._log = log
@@ -70,6 +75,9 @@ class Feeder:
         self._selects = selects
         self._progress = progress
         self._on_quiet = on_quiet
+        self._settler = settler
+        self._free = 0  # transactions to apply before the one that has a rival
+        self._rivalled: Gtid | None = None
         self._stop = stop
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._pending: deque[RawTransaction] = deque()
@@ -120,13 +128,15 @@ class Feeder:
             self._exclusive(self._run_ddl)
         elif head.kind is Kind.ROWS and not head.whole:
             self._exclusive(self._run_large)
+        elif head.gtid == self._rivalled:
+            self._exclusive(self._run_rivalled)
         else:
             alone = self._alone > 0
-            batch = self._batcher.take(
-                self._pending, 1 if alone else self._limit.transactions, net=not alone
-            )
+            limit = 1 if alone else self._free or self._limit.transactions
+            batch = self._batcher.take(self._pending, limit, net=not alone)
             if batch is not None:
                 self._alone = max(0, self._alone - len(batch.transactions))
+                self._free = max(0, self._free - batch.native)
                 if not self._conveyor.put(batch):
                     self._requeue([batch])
 
@@ -153,11 +163,22 @@ class Feeder:
                 raise _named(failure)
             # Whoever holds the lock needs the time; the wait grows to a second.
             self._stop.wait(min(0.005 * 2**self._retries, 1.0))
+        elif isinstance(failure.error, ConcurrentError):
+            self._progress.concurrent += 1
+            self._meet(first.transactions, failure.error.free)
         elif isinstance(failure.error, DataError) and not _alone(first):
             self._progress.taken_apart += 1
             self._alone = len(first.transactions)
+        elif self._settler and failure.error.errno in _ROW_ERRNOS:
+            self._meet(first.transactions, len(first.transactions) - 1)
         else:
             raise self._pinpointed(_named(failure), first)
+
+    def _meet(self, transactions: list[RawTransaction], free: int) -> None:
+        """Apply the ``free`` first ones as a batch, and the next one row by row."""
+        self._free = sum(t.kind is not Kind.SKIPPED for t in transactions[:free])
+        self._rivalled = transactions[free].gtid
+        self._alone = 0
 
     def _pinpointed(self, error: DrcError, batch: Batch) -> DrcError:
         """Add the table and key that the target refuses, if it still does."""
@@ -205,6 +226,36 @@ class Feeder:
         transaction.events = transaction.events[1:]
         self._write([transaction])
 
+    def _run_rivalled(self) -> None:
+        """Settle a transaction that has concurrent writers."""
+        transaction = self._pending.popleft()
+        assert self._settler
+        lane, seq = self._conveyor.exclusive()
+        gtids, applied = self._batcher.decide(transaction)
+        update = self._ledger_sql(seq, gtids, applied, transaction)
+        try:
+            lane.begin(update, ())
+            settled = self._settler.settle(lane, transaction)
+            lane.commit()
+        except DrcError as error:
+            error.gtid = error.gtid or str(transaction.gtid)
+            lane.rollback()
+            if error.errno not in _LOCK_ERRNOS:
+                raise
+            self._progress.lock_failures += 1
+            self._pending.appendleft(transaction)
+            self._batcher.rewind(GtidSet.parse(self._conveyor.applied))
+            self._stop.wait(_LOCKED_S)
+            return
+        self._rivalled = None
+        self._conveyor.committed(seq, applied)
+        self._progress.settled(settled.kinds)
+        self._progress.committed_alone(transaction, settled.rows, applied)
+
+    def _ledger_sql(self, seq: int, gtids: str, applied: str, transaction: RawTransaction) -> str:
+        mark, us = transaction.mark, transaction.commit_us
+        return ledger.update_sql(self._origin, seq, gtids, applied, mark, 1, us)
+
     def _run_large(self) -> None:
         """Stream a large transaction, part by part, into one transaction of the target."""
         self._write(self._parts())
@@ -245,18 +296,7 @@ class Feeder:
                     lane.apply(events)
                 elif not opened:
                     gtids, applied = self._batcher.decide(transaction)
-                    lane.begin(
-                        ledger.update_sql(
-                            self._origin,
-                            seq,
-                            gtids,
-                            applied,
-                            transaction.mark,
-                            1,
-                            transaction.commit_us,
-                        ),
-                        events,
-                    )
+                    lane.begin(self._ledger_sql(seq, gtids, applied, transaction), events)
                     opened = True
             lane.commit()
         except DrcError as error:

@@ -20,6 +20,7 @@ from typing import Any
 import pymysql
 from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
+from pymysql.cursors import DictCursor
 
 from drc import mysql
 from drc.errors import DataError, DrcError, TransientError
@@ -104,6 +105,20 @@ class Lane:
         self._query(sql)
         result = self._conn._result  # type: ignore[attr-defined]
         return tuple(result.rows or ())
+
+    def row(self, sql: str) -> dict[str, Any] | None:
+        """Run a query for one row; return it by column, None when there is none."""
+        with self._conn.cursor(DictCursor) as cursor:
+            try:
+                cursor.execute(sql)
+            except pymysql.MySQLError as error:
+                raise _refused(error) from error
+            return cursor.fetchone()
+
+    def run(self, sql: str, values: Sequence[Any]) -> None:
+        """Run a statement of ours with values bound."""
+        with self._conn.cursor() as cursor:
+            self._query(cursor.mogrify(sql, tuple(values)))
 
     def end_position(self) -> Position:
         """Return where the server's binlog ends now."""

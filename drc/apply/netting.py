@@ -18,7 +18,7 @@ Nothing here knows sizes, time or servers: when to stop adding is the batcher's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from drc import events as ev
@@ -206,6 +206,13 @@ class NetRows:
                         return None
                     out.update(found)
         return frozenset(out)
+
+    def rows(self) -> Iterator[tuple[NetTable, bytes | None, bytes | None]]:
+        """Yield (table, first before image, last after image) of each key that changed."""
+        for table in self._used.values():
+            for before, after in table.rows.values():
+                if before is not None or after is not None:
+                    yield table, before, after
 
     def events(self) -> tuple[list[bytes], int]:
         """Return the net events in order of application, and how many rows they hold.

@@ -1,12 +1,12 @@
-"""The window index: who wrote which key last, as long as a peer may not know it. Pure.
+"""The window index: who wrote which key, as long as a peer may not know it. Pure.
 
-For each origin it maps slots (``drc/slots.py``) to that origin's newest write. A transaction that
+For each origin it maps slots (``drc/slots.py``) to that origin's recent writes. A transaction that
 arrives is looked up by its slots: a write of another origin that it had not seen is a *rival*,
 concurrent with it. No clock is asked, and no value compared.
 
 1. A write stays until every site whose transactions still arrive here has proved that it saw
    it (I4). A deleted row stays as well, so deletes need no tombstones elsewhere.
-2. The newest write of an origin stands for its earlier ones: who has seen it has seen them.
+2. All of them are kept, not only the newest, so that a pair of rivals is known at both sites.
 3. The index is bounded. What it had to forget it names, and whoever has not seen all of that
    is not judged (:attr:`Rivals.blind`), instead of being guessed about.
 """
@@ -22,7 +22,7 @@ from drc.gtid import Gtid, GtidSet
 
 
 class Write(NamedTuple):
-    """The newest write of a slot by one origin."""
+    """A write of a slot by one origin."""
 
     origin: str
     gtid: Gtid
@@ -42,7 +42,7 @@ class _Origin:
     __slots__ = ("forgotten", "order", "writes")
 
     def __init__(self) -> None:
-        self.writes: dict[int, Write] = {}
+        self.writes: dict[int, list[Write]] = {}  # in the origin's order
         self.order: deque[tuple[Write, tuple[int, ...]]] = deque()
         self.forgotten = GtidSet()
 
@@ -77,7 +77,7 @@ class WindowIndex:
             return
         write, touched = Write(origin, gtid, ets), tuple(slots)
         for slot in touched:
-            kept.writes[slot] = write
+            kept.writes.setdefault(slot, []).append(write)
         kept.order.append((write, touched))
         self._held += len(touched)
         while self._held > self._slots_max:
@@ -99,7 +99,9 @@ class WindowIndex:
         write, touched = kept.order.popleft()
         self._held -= len(touched)
         for slot in touched:
-            if kept.writes.get(slot) is write:
+            chain = kept.writes[slot]
+            del chain[0]  # writes leave in the order in which they came
+            if not chain:
                 del kept.writes[slot]
         return write
 
@@ -130,7 +132,7 @@ class WindowIndex:
             known = seen.get(name, NOTHING)
             blind = blind or not kept.forgotten <= known
             for slot in touched:
-                write = kept.writes.get(slot)
-                if write is not None and write.gtid not in known:
-                    found[write] = None
+                for write in kept.writes.get(slot, ()):
+                    if write.gtid not in known:
+                        found[write] = None
         return Rivals(tuple(found), blind)

@@ -7,7 +7,7 @@ Writers are the stream's own threads, each number written by one of them; a read
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,8 @@ class StreamProgress(SessionProgress):
         super().__init__()
         self.origin, self.target = origin, target
         self.rows_in = self.rows_applied = 0
-        self.lock_failures = self.taken_apart = 0
+        self.lock_failures = self.taken_apart = self.concurrent = 0
+        self.conflicts: Counter[str] = Counter()
         self.applied = ""
         self._feeder: Feeder | None = None
 
@@ -124,6 +125,10 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self._visible(transaction.commit_us, applied)
 
+    def settled(self, kinds: dict[str, int]) -> None:
+        """Count the conflicts of a transaction by kind."""
+        self.conflicts.update(kinds)
+
     def _visible(self, commit_us: int, applied: str) -> None:
         now = time.time_ns() // 1000
         self._lags.append(now - commit_us)
@@ -146,6 +151,8 @@ class StreamProgress(SessionProgress):
             "batches": self.steps,
             "lock_failures": self.lock_failures,
             "taken_apart": self.taken_apart,
+            "concurrent": self.concurrent,
+            "conflicts": dict(self.conflicts),
             "frames": self._link.counts if self._link else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,
             "applied_set": self.applied,

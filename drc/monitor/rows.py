@@ -90,6 +90,13 @@ class Decoder:
         out["changes"] = changes
         return out if changes or not (self._glob or transaction.events) else None
 
+    def image(self, table: TableMap, image: bytes) -> dict[str, Any]:
+        """Return a full row image as JSON-ready values by column."""
+        self._learn(table.event)
+        (change,) = self._rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
+        row: dict[str, Any] = change.get("row", change)
+        return row
+
     def _schema(self) -> str:
         return self._glob.partition(".")[0]
 

@@ -83,6 +83,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         selects=lambda _: True,
         progress=StreamProgress("a", "b"),
         on_quiet=lambda _: None,
+        settler=None,
         stop=stop,
     )
     log.append(transactions)

@@ -53,10 +53,8 @@ CREATE TABLE IF NOT EXISTS drc.conflict (
   ets BIGINT UNSIGNED NOT NULL,
   seen MEDIUMTEXT CHARACTER SET ascii NOT NULL
     COMMENT 'what the origin had applied before it',
-  rival_origin VARCHAR(64) CHARACTER SET ascii NOT NULL DEFAULT ''
-    COMMENT 'the newest concurrent write; empty: none is known',
-  rival_gtid VARCHAR(96) CHARACTER SET ascii NOT NULL DEFAULT '',
-  rival_ets BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  rivals JSON NOT NULL
+    COMMENT 'concurrent writes, [{origin, gtid, ets}], the newest last; empty: none is known',
   row_local JSON NULL
     COMMENT 'the row as it was here',
   row_before JSON NULL

@@ -1,0 +1,73 @@
+"""Policies: which of two concurrent writes stays, by table. Pure.
+
+1. Every policy here makes all sites agree. ``last_writer_wins`` is a join of the total order
+   ``(ets, site)``, which never contradicts causality, so it agrees for any number of sites.
+2. A preference that is not that order can contradict causality among three sites (A is preferred
+   to B, C comes after A, B is newer than C: each of the three beats another). So
+   ``site_priority`` needs exactly two sites, and is refused with more.
+3. ``delta`` of a column adds what both sides added. That agrees as long as the row is updated;
+   where one side deleted or inserted it, the conflict is left open for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from drc.errors import ConfigError
+
+RowPolicy = Literal["last_writer_wins", "site_priority", "park"]
+ColumnPolicy = Literal["delta"]
+
+
+class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What happens to concurrent writes of one table; ``columns`` are treated on their own."""
+
+    policy: RowPolicy = "last_writer_wins"
+    sites: tuple[str, ...] = ()
+    columns: dict[str, ColumnPolicy] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.sites) != (self.policy == "site_priority"):
+            raise ValueError("sites, in order of preference, belong to site_priority")
+
+    @property
+    def deltas(self) -> frozenset[str]:
+        """Return the columns whose changes are added up."""
+        return frozenset(name for name, kind in self.columns.items() if kind == "delta")
+
+
+class Policies:
+    """The policies of a pair, by table.
+
+    :param tables: by ``schema.table``; ``default`` is for the others.
+    """
+
+    def __init__(self, default: TablePolicy, tables: Mapping[str, TablePolicy]) -> None:
+        self._default = default
+        self._tables = tables
+
+    def of(self, table: str) -> TablePolicy:
+        """Return the policy of ``schema.table``."""
+        return self._tables.get(table, self._default)
+
+
+def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) -> None:
+    """Refuse what would not make these sites agree.
+
+    :raises ConfigError: with what to take instead.
+    """
+    if policy.policy != "site_priority":
+        return
+    if len(sites) > 2:
+        raise ConfigError(
+            f"{where}: site_priority does not make {len(sites)} sites agree",
+            hint="take last_writer_wins; docs/conflicts.md has the counterexample",
+        )
+    if set(policy.sites) != set(sites):
+        raise ConfigError(
+            f"{where}.sites: {', '.join(policy.sites)} are not the sites of this pair",
+            hint=f"name each once, the preferred one first: {', '.join(sites)}",
+        )

@@ -1,0 +1,138 @@
+"""What becomes of a change that may have concurrent writers. Pure.
+
+The resolver is asked under locks, with an index that holds every earlier writer. It is total:
+every change, every state of the row, every policy has an answer, and it is the same answer at
+every site (``tests/simulation``).
+
+1. A change wins against all its rivals or loses against one: ``(ets, site)`` decides, or the
+   policy's preference. The order is total, so at each site the same write stays.
+2. What wins is written whole, as its site had it; what loses leaves no trace but in the log.
+3. A change that nothing explains (no rival, but the row is missing, or there already) shows that
+   sites differed before. The newer state is written and the log says so.
+4. What cannot be judged, or must not be judged by a rule, is left open: each site keeps its row.
+
+Kinds are PostgreSQL 18's: manual, "Logical Replication Conflicts".
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from drc.conflict.index import Rivals, Write
+from drc.conflict.policy import TablePolicy
+
+
+class Kind(StrEnum):
+    """What met what."""
+
+    INSERT_EXISTS = "insert_exists"
+    UPDATE_ORIGIN_DIFFERS = "update_origin_differs"
+    UPDATE_DELETED = "update_deleted"
+    UPDATE_MISSING = "update_missing"
+    DELETE_ORIGIN_DIFFERS = "delete_origin_differs"
+    DELETE_MISSING = "delete_missing"
+    MULTIPLE_UNIQUE_CONFLICTS = "multiple_unique_conflicts"
+
+
+class Winner(StrEnum):
+    """Whose state the row has now."""
+
+    REMOTE = "remote"
+    LOCAL = "local"
+    MERGED = "merged"
+    OPEN = "open"
+
+
+class Action(Enum):
+    """What to do to the row here."""
+
+    KEEP = "keep"
+    WRITE = "write"
+    DELETE = "delete"
+    MERGE = "merge"  # the policy's columns are added up, the others kept or written
+
+
+class Change(NamedTuple):
+    """A row of a transaction: whether it has images, and whether the row is here now."""
+
+    before: bool
+    after: bool
+    exists: bool
+
+
+class Decision(NamedTuple):
+    """What to do; ``kind`` is None where there was no conflict.
+
+    ``takes`` says of a merge whether the columns that are not merged are the remote ones.
+    """
+
+    action: Action
+    kind: Kind | None
+    winner: Winner
+    reason: str
+    takes: bool = True
+
+
+Order = tuple[int, int, str]
+
+
+def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
+    """Decide about one row of a transaction of ``site``.
+
+    :param found: what the index says of the row's primary key.
+    """
+    kind = _kind(change, found)
+    wanted = Action.WRITE if change.after else Action.DELETE
+    if found.blind:
+        return _open(kind, "the index had to forget writes that may be concurrent")
+    if not found.writes:
+        if kind is None:
+            return Decision(wanted, None, Winner.REMOTE, "")
+        return Decision(wanted, kind, Winner.REMOTE, "no concurrent write explains this")
+    assert kind is not None
+    if policy.policy == "park":
+        return _open(kind, "the table's policy leaves it to a person")
+    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy))
+    wins = _order(ets, site, policy) > _order(newest.ets, newest.origin, policy)
+    if policy.deltas:
+        if not (change.before and change.after and change.exists):
+            return _open(kind, "a counter's row was deleted or inserted at one site")
+        return Decision(Action.MERGE, kind, Winner.MERGED, "increments of both stay", wins)
+    why = _reason(ets, site, newest, policy)
+    if wins:
+        return Decision(wanted, kind, Winner.REMOTE, why)
+    return Decision(Action.KEEP, kind, Winner.LOCAL, why)
+
+
+def _kind(change: Change, found: Rivals) -> Kind | None:
+    rivalled = bool(found.writes) or found.blind
+    if not change.before:
+        if change.exists:
+            return Kind.INSERT_EXISTS
+        return Kind.UPDATE_DELETED if rivalled else None
+    if not change.after:
+        if not change.exists:
+            return Kind.DELETE_MISSING
+        return Kind.DELETE_ORIGIN_DIFFERS if rivalled else None
+    if not change.exists:
+        return Kind.UPDATE_DELETED if rivalled else Kind.UPDATE_MISSING
+    return Kind.UPDATE_ORIGIN_DIFFERS if rivalled else None
+
+
+def _order(ets: int, site: str, policy: TablePolicy) -> Order:
+    rank = -policy.sites.index(site) if policy.sites else 0
+    return rank, ets, site
+
+
+def _reason(ets: int, site: str, newest: Write, policy: TablePolicy) -> str:
+    if policy.policy == "site_priority":
+        return f"{policy.sites[0]} is preferred"
+    wins = (ets, site) > (newest.ets, newest.origin)
+    later, earlier = (site, newest.origin) if wins else (newest.origin, site)
+    gap = abs(ets - newest.ets)
+    return f"{later} wrote {gap} us after {earlier}" if gap else f"at one time; {later} sorts last"
+
+
+def _open(kind: Kind | None, reason: str) -> Decision:
+    return Decision(Action.KEEP, kind or Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, reason)
