@@ -14,6 +14,7 @@ Layouts: MySQL source ``libs/mysql/binlog/event/*.h``; the tagged GTID event as 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -504,6 +505,13 @@ def rows_event(table: TableMap, kind: int, images: list[bytes], ends_statement: 
     return header(kind, len(body)) + body
 
 
+def image(values: Sequence[bytes | None]) -> bytes:
+    """Build a row image of these columns; None for NULL."""
+    nulls = sum(1 << n for n, value in enumerate(values) if value is None)
+    head = nulls.to_bytes((len(values) + 7) // 8, "little")
+    return head + b"".join(value for value in values if value is not None)
+
+
 def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None]) -> bytes:
     """Build an update of some columns of one row.
 
@@ -512,8 +520,6 @@ def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None])
     """
     count = len(table.columns)
     present = sum(1 << i for i in values).to_bytes((count + 7) // 8, "little")
-    chosen = sorted(values.items())
-    nulls = sum(1 << n for n, (_, value) in enumerate(chosen) if value is None)
     body = b"".join(
         (
             table.table_id.to_bytes(6, "little"),
@@ -523,8 +529,7 @@ def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None])
             table.full_bitmap,
             present,
             key,
-            nulls.to_bytes((len(chosen) + 7) // 8, "little"),
-            *(value for _, value in chosen if value is not None),
+            image([values[i] for i in sorted(values)]),
         )
     )
     return header(UPDATE_ROWS, len(body)) + body

@@ -32,7 +32,7 @@ from drc.apply.settle import Settler
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
-from drc.gtid import GtidSet
+from drc.gtid import Gtid, GtidSet
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
@@ -55,11 +55,13 @@ class _Memory:
 
     ``gap`` is what the log lacks, ``torn`` is the gate's. ``point`` is what was decided when
     nothing was left to apply: what is skipped leaves no trace in the ledger by itself.
+    ``rivalled_parts`` are large transactions to settle row by row.
     """
 
     gap: GtidSet | None = None
     point: Point | None = None
     torn: Torn = field(default_factory=set)
+    rivalled_parts: set[Gtid] = field(default_factory=set)
 
     def newest(self, state: ledger.LedgerState) -> Point:
         """Return from where on to read: the ledger's state, or what was passed after it."""
@@ -263,6 +265,7 @@ class _Session:
             progress=progress,
             on_quiet=self._quiet,
             settler=settler,
+            rivalled_parts=self._memory.rivalled_parts,
             stop=self._stop,
         )
 

@@ -181,11 +181,11 @@ class Batcher:
         gtids = self._decide(taken)
         return Batch(taken, events, gtids, str(self.decided), rows, rows, plain=True)
 
-    def decide(self, transaction: RawTransaction) -> tuple[str, str]:
-        """Decide one transaction outside a batch; return the ledger's (gtids, applied)."""
-        return self._decide([transaction]), str(self.decided)
+    def decide(self, transactions: Sequence[RawTransaction]) -> tuple[str, str]:
+        """Decide transactions outside a batch; return the ledger's (gtids, applied)."""
+        return self._decide(transactions), str(self.decided)
 
-    def _decide(self, transactions: list[RawTransaction]) -> str:
+    def _decide(self, transactions: Sequence[RawTransaction]) -> str:
         batch, decided = GtidSet(), self.decided
         self._mark = transactions[-1].mark if transactions else self._mark
         for transaction in transactions:

@@ -68,7 +68,7 @@ class Causal:
         ):
             return len(transactions)
         for number, transaction in enumerate(transactions):
-            if self._rivalled(transaction):
+            if self.rivalled(transaction):
                 return number
         return len(transactions)
 
@@ -85,7 +85,8 @@ class Causal:
                 hint="concurrent writes are seen in it; `drc status` tells of its watcher",
             )
 
-    def _rivalled(self, transaction: RawTransaction) -> bool:
+    def rivalled(self, transaction: RawTransaction) -> bool:
+        """Return whether a transaction has a concurrent writer here, or may have."""
         slots = touched_slots(transaction, self._tables)
         if not slots:
             return False

@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from drc import events as ev
 from drc.apply import ddl, ledger
@@ -21,9 +21,10 @@ from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
-from drc.apply.settle import Settler
+from drc.apply.settle import DUPLICATE_KEY, Settler
 from drc.apply.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
+from drc.events import Buffer
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
@@ -32,6 +33,7 @@ from drc.transaction import Kind, RawTransaction
 _LOCK_ERRNOS = frozenset({1205, 1213, 3572})
 _ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
 _LOCKED_S = 0.05
+_SETTLE_MAX = 50  # transactions at once: each row takes a round trip while all locks are held
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
@@ -46,6 +48,7 @@ class Feeder:
     :param selects: whether rows and DDL of a schema are replicated.
     :param on_quiet: told whenever all that has come is decided and committed.
     :param settler: for transactions with concurrent writers; without one they stop the stream.
+    :param rivalled_parts: large transactions to settle; kept from session to session.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Feeder:
         progress: StreamProgress,
         on_quiet: Callable[[Point], None],
         settler: Settler | None,
+        rivalled_parts: set[Gtid],
         stop: threading.Event,
     ) -> None:
         self._log = log
@@ -76,8 +80,10 @@ class Feeder:
         self._progress = progress
         self._on_quiet = on_quiet
         self._settler = settler
-        self._free = 0  # transactions to apply before the one that has a rival
-        self._rivalled: Gtid | None = None
+        self._rivalled_parts = rivalled_parts
+        self._free = 0  # transactions to apply before the first that has a rival
+        self._rivalled: Gtid | None = None  # that one
+        self._settle_max = _SETTLE_MAX
         self._stop = stop
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._pending: deque[RawTransaction] = deque()
@@ -128,7 +134,7 @@ class Feeder:
             self._exclusive(self._run_ddl)
         elif head.kind is Kind.ROWS and not head.whole:
             self._exclusive(self._run_large)
-        elif head.gtid == self._rivalled:
+        elif head.gtid == self._rivalled and not self._free:
             self._exclusive(self._run_rivalled)
         else:
             alone = self._alone > 0
@@ -166,16 +172,16 @@ class Feeder:
         elif isinstance(failure.error, ConcurrentError):
             self._progress.concurrent += 1
             self._meet(first.transactions, failure.error.free)
+        elif self._settler and failure.error.errno in _ROW_ERRNOS:
+            self._meet(first.transactions, 0)
         elif isinstance(failure.error, DataError) and not _alone(first):
             self._progress.taken_apart += 1
             self._alone = len(first.transactions)
-        elif self._settler and failure.error.errno in _ROW_ERRNOS:
-            self._meet(first.transactions, len(first.transactions) - 1)
         else:
             raise self._pinpointed(_named(failure), first)
 
     def _meet(self, transactions: list[RawTransaction], free: int) -> None:
-        """Apply the ``free`` first ones as a batch, and the next one row by row."""
+        """Apply the ``free`` first ones as a batch, and settle those after them."""
         self._free = sum(t.kind is not Kind.SKIPPED for t in transactions[:free])
         self._rivalled = transactions[free].gtid
         self._alone = 0
@@ -227,34 +233,58 @@ class Feeder:
         self._write([transaction])
 
     def _run_rivalled(self) -> None:
-        """Settle a transaction that has concurrent writers."""
-        transaction = self._pending.popleft()
+        """Settle transactions that have concurrent writers, or may have: they come in storms."""
         assert self._settler
+        chosen = self._next_settled()
+        native = [t for t in chosen if t.kind is not Kind.SKIPPED]
+        self._rivalled = None
+        if not native:  # a ledger row for these alone would feed itself
+            self._pending.extendleft(reversed(chosen))
+            return
         lane, seq = self._conveyor.exclusive()
-        gtids, applied = self._batcher.decide(transaction)
-        update = self._ledger_sql(seq, gtids, applied, transaction)
+        gtids, applied = self._batcher.decide(chosen)
         try:
-            lane.begin(update, ())
-            settled = self._settler.settle(lane, transaction)
+            lane.begin(self._ledger_sql(seq, gtids, applied, chosen), ())
+            settled = self._settler.settle(lane, native)
             lane.commit()
         except DrcError as error:
-            error.gtid = error.gtid or str(transaction.gtid)
             lane.rollback()
-            if error.errno not in _LOCK_ERRNOS:
-                raise
-            self._progress.lock_failures += 1
-            self._pending.appendleft(transaction)
+            self._pending.extendleft(reversed(chosen))
             self._batcher.rewind(GtidSet.parse(self._conveyor.applied))
-            self._stop.wait(_LOCKED_S)
+            self._rivalled = chosen[0].gtid
+            if error.errno in _LOCK_ERRNOS:
+                self._progress.lock_failures += 1
+                self._stop.wait(_LOCKED_S)
+            elif error.errno == DUPLICATE_KEY and len(native) > 1:
+                self._settle_max = 1
+            else:
+                error.gtid = error.gtid or gtids
+                raise
             return
-        self._rivalled = None
         self._conveyor.committed(seq, applied)
-        self._progress.settled(settled.kinds)
-        self._progress.committed_alone(transaction, settled.rows, applied)
+        self._progress.settled(native, settled.rows, settled.kinds, applied)
+        # Where there was one conflict the next transactions have some, too.
+        if settled.kinds and self._pending:
+            self._rivalled = self._pending[0].gtid
+        self._settle_max = min(_SETTLE_MAX, self._settle_max * 2)
 
-    def _ledger_sql(self, seq: int, gtids: str, applied: str, transaction: RawTransaction) -> str:
-        mark, us = transaction.mark, transaction.commit_us
-        return ledger.update_sql(self._origin, seq, gtids, applied, mark, 1, us)
+    def _next_settled(self) -> list[RawTransaction]:
+        """Take the next transactions to settle, up to the first that must go alone."""
+        out: list[RawTransaction] = []
+        while self._pending and len(out) < self._settle_max:
+            head = self._pending[0]
+            if not (head.kind is Kind.SKIPPED or (head.kind is Kind.ROWS and head.whole)):
+                break
+            out.append(self._pending.popleft())
+        return out
+
+    def _ledger_sql(
+        self, seq: int, gtids: str, applied: str, transactions: Sequence[RawTransaction]
+    ) -> str:
+        native = sum(t.kind is not Kind.SKIPPED for t in transactions)
+        newest = max(t.commit_us for t in transactions)
+        mark = transactions[-1].mark
+        return ledger.update_sql(self._origin, seq, gtids, applied, mark, native, newest)
 
     def _run_large(self) -> None:
         """Stream a large transaction, part by part, into one transaction of the target."""
@@ -288,16 +318,20 @@ class Feeder:
         maps: dict[int, bytes] = {}
         opened, rows, gtids, applied = False, 0, "", ""
         transaction: RawTransaction | None = None
+        kinds: Counter[str] = Counter()
         try:
             for transaction in parts:
-                events = plain_events(transaction, self._tables, maps)
-                rows += len(events) // 5
-                if opened and events:
-                    lane.apply(events)
-                elif not opened:
-                    gtids, applied = self._batcher.decide(transaction)
-                    lane.begin(self._ledger_sql(seq, gtids, applied, transaction), events)
+                if not opened:
+                    gtids, applied = self._batcher.decide([transaction])
+                    lane.begin(self._ledger_sql(seq, gtids, applied, [transaction]), ())
                     opened = True
+                if self._settler and transaction.gtid in self._rivalled_parts:
+                    settled = self._settler.settle(lane, [transaction])
+                    rows += settled.rows
+                    kinds += settled.kinds
+                elif events := plain_events(transaction, self._tables, maps):
+                    rows += len(events) // 5
+                    self._write_part(lane, transaction, events)
             lane.commit()
         except DrcError as error:
             if transaction is not None:
@@ -305,7 +339,27 @@ class Feeder:
             raise
         assert transaction is not None
         self._conveyor.committed(seq, applied)
-        self._progress.committed_alone(transaction, rows, applied)
+        self._progress.settled([transaction], rows, kinds, applied)
+
+    def _write_part(self, lane: Lane, part: RawTransaction, events: Sequence[Buffer]) -> None:
+        """Apply events as they were written, and see that nobody else wrote their rows.
+
+        :raises TransientError: somebody did; the next session settles the transaction.
+        """
+        error: DrcError | None = None
+        try:
+            lane.apply(events)
+        except DataError as refused:
+            if self._settler is None or refused.errno not in _ROW_ERRNOS:
+                raise
+            error = refused
+        if self._settler and (error or self._settler.rivalled(lane, part)):
+            self._rivalled_parts.add(part.gtid)
+            raise TransientError(
+                "a large transaction has concurrent writers",
+                stage="certify",
+                hint="it is read again and settled row by row",
+            )
 
 
 def _alone(batch: Batch) -> bool:

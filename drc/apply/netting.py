@@ -39,7 +39,7 @@ class NetTable:
     """One table definition, and its rows in the batch being built.
 
     ``rows`` maps raw key to [first before image or None, last after image or None]; ``passing``
-    holds images of rows that came and went inside the batch; ``heads`` are what the body of a
+    holds an image of each row that came and went inside the batch; ``heads`` are what the body of a
     rows event has after its flags when all images are full: no extra row data, column count,
     bitmaps.
     """
@@ -78,7 +78,7 @@ class NetTable:
         self.unique: Walkers | None = None
         self.slots: Walkers | None = None
         self.rows: dict[bytes, list[bytes | None]] = {}
-        self.passing: list[bytes] = []
+        self.passing: dict[bytes, bytes] = {}
 
     def know(self, unique_keys: Sequence[Key]) -> None:
         """Learn the secondary unique keys; an empty one is over an expression: any column."""
@@ -186,7 +186,7 @@ class NetRows:
     def clear(self) -> None:
         """Forget every row."""
         for table in self._used.values():
-            table.rows, table.passing = {}, []
+            table.rows, table.passing = {}, {}
         self._used = {}
         self.rows_in = 0
 
@@ -199,7 +199,7 @@ class NetRows:
         for table in self._used.values():
             size, walkers = table.null_bytes, table.slots
             assert walkers is not None
-            for image in chain(table.passing, *table.rows.values()):
+            for image in chain(table.passing.values(), *table.rows.values()):
                 if image is not None:
                     found = walkers[image[:size]](image, 0)[1]
                     if found is None:
@@ -207,12 +207,14 @@ class NetRows:
                     out.update(found)
         return frozenset(out)
 
-    def rows(self) -> Iterator[tuple[NetTable, bytes | None, bytes | None]]:
-        """Yield (table, first before image, last after image) of each key that changed."""
+    def rows(self) -> Iterator[tuple[NetTable, bytes | None, bytes | None, bytes]]:
+        """Yield (table, first before image, last after image, any image) of each key.
+
+        A row that came and went has neither of the first two.
+        """
         for table in self._used.values():
-            for before, after in table.rows.values():
-                if before is not None or after is not None:
-                    yield table, before, after
+            for key, (before, after) in table.rows.items():
+                yield table, before, after, before or after or table.passing[key]
 
     def events(self) -> tuple[list[bytes], int]:
         """Return the net events in order of application, and how many rows they hold.
@@ -252,7 +254,7 @@ def _net_deletes(table: NetTable, data: bytes, at: int, end: int) -> int:
             rows[key] = [data[at:stop], None]
         else:
             if row[0] is None:
-                table.passing.append(data[at:stop])
+                table.passing[key] = data[at:stop]
             row[1] = None
         at = stop
         count += 1
@@ -275,7 +277,7 @@ def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
                 rows[key] = [data[at:middle], None]
             else:
                 if row[0] is None:
-                    table.passing.append(data[at:middle])
+                    table.passing[key] = data[at:middle]
                 row[1] = None
             row = rows.get(new_key)
             if row is None:

@@ -15,14 +15,13 @@ def _rows_events(
 ) -> Iterator[tuple[NetTable, int, int, int]]:
     """Yield (table, type, offset of the first row, end) of each event with full images."""
     data = transaction.data
-    current: dict[int, NetTable] = {}
     for at in transaction.events:
         kind, table_id = data[at + 4], u32(data, at + 19)[0]
         end = at + u32(data, at + 9)[0] - transaction.checksum
         if kind == ev.TABLE_MAP:
-            current[table_id] = tables.resolve(data[at + 19 : end])
+            tables.resolve(data[at + 19 : end])
             continue
-        table = current[table_id]
+        table = tables.by_id[table_id]  # its map may have come in an earlier part
         heads = table.update_heads if kind == ev.UPDATE_ROWS else table.heads
         first = at + 27 + len(heads[0])
         if table.selected and data[at + 27 : first] in heads:

@@ -1,16 +1,21 @@
-"""The slow path: a transaction whose rows may have rivals, row by row under locks. Edge.
+"""The slow path: transactions whose rows may have rivals, row by row under locks. Edge.
 
-1. Rows are locked in the order of their slots, so two of these never wait for each other; then
-   the barrier, then the index is asked, then the resolver decides, then the change is made (I3).
+1. All rows are locked in the order of their slots; then the barrier; then the index is asked,
+   then the resolver decides, then changes are made (I3). Decisions follow the origin's order;
+   what several of them make of one row is written once.
 2. Whatever is decided is in the conflict log in the same transaction as its effect.
 3. A row that collides on a secondary unique key is parked: nobody is evicted (I7).
-4. The whole transaction is decided once, with its ledger row (I5), also if all its rows lost.
+4. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from drc import events as ev
@@ -19,53 +24,109 @@ from drc.apply.lane import Lane
 from drc.apply.netting import NetRows, NetTable, Tables
 from drc.apply.pinpoint import key_text
 from drc.conflict.clock import encode_seen
-from drc.conflict.index import Rivals, Write
+from drc.conflict.index import Rivals
 from drc.conflict.live import LiveIndex
-from drc.conflict.policy import Policies
+from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
-from drc.events import TableMap
 from drc.images import column_walkers
 from drc.literals import key_condition, number, pack_number
 from drc.mysql import quote
 from drc.transaction import RawTransaction
 
-_DUPLICATE = 1062
-_ROWS_MAX = 100_000  # of one part: each takes some round trips while its lock is held
+DUPLICATE_KEY = 1062
+_RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
 _INSERT = (
     "INSERT INTO drc.conflict (schema_name, table_name, row_key, slot, kind, policy, winner, state,"
-    " reason, origin, gtid, ets, seen, rivals, row_local, row_before, row_after, images) VALUES"
-    f" ({', '.join(['%s'] * 18)})"
+    " reason, origin, gtid, ets, seen, rivals, rival_count, row_local, row_before,"
+    " row_after, images) VALUES"
+    f" ({', '.join(['%s'] * 19)})"
 )
+Number = int | Decimal
+Values = tuple[bytes | None, ...]
+
+
+class _NetRow(NamedTuple):
+    """What one transaction did to a row.
+
+    ``image`` has its primary key, whose slot is the first of ``slots``.
+    """
+
+    transaction: RawTransaction
+    table: NetTable
+    before: bytes | None
+    after: bytes | None
+    image: bytes
+    slots: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class _Row:
-    """A net row of the transaction; ``slots`` begins with that of the primary key."""
+    """A row as it is here, under its lock, and as it will be written.
+
+    ``had`` and ``has`` tell whether it was there at first and is now; ``values`` are those at
+    first; ``image`` is a change taken over whole, ``sums`` columns that were added up since.
+    """
 
     table: NetTable
-    before: bytes | None
-    after: bytes | None
-    slots: tuple[int, ...]
-    local: dict[str, Any] | None = None
+    key: bytes
+    values: dict[str, Any] | None
+    has: bool
+    image: bytes | None = None
+    sums: dict[int, Number] = field(default_factory=dict)
 
     @property
-    def key(self) -> bytes:
-        """Return an image that has its primary key."""
-        image = self.before if self.before is not None else self.after
-        assert image is not None
-        return image
+    def had(self) -> bool:
+        """Return whether it was there at first."""
+        return self.values is not None
+
+    def take(self, image: bytes | None) -> None:
+        """Become ``image``; None: be deleted."""
+        self.has, self.image, self.sums = image is not None, image, {}
+
+    def current(self, ordinal: int) -> Number | None:
+        """Return the number that a column holds now."""
+        if ordinal in self.sums:
+            return self.sums[ordinal]
+        column = self.table.map.columns[ordinal]
+        if self.image is not None:
+            value = _values(self.table, self.image)[ordinal]
+            return None if value is None else number(column, value)
+        assert self.values is not None
+        found: Number | None = self.values[column.name]
+        return found
+
+    def events(self) -> list[tuple[int, bytes]]:
+        """Return what to write, as (rows event type, event)."""
+        table = self.table.map
+        packed: dict[int, bytes | None] = {
+            i: pack_number(table.columns[i], value) for i, value in self.sums.items()
+        }
+        if self.image is None:
+            if self.had and not self.has:
+                return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
+            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, packed))] if packed else []
+        whole = {**dict(enumerate(_values(self.table, self.image))), **packed}
+        image = ev.image([whole[i] for i in range(len(whole))])
+        if self.had and self.table.unique is None:
+            event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
+            return [(ev.UPDATE_ROWS, event)]
+        out = [(ev.WRITE_ROWS, ev.rows_event(table, ev.WRITE_ROWS, [image], True))]
+        if self.had:  # by way of a delete, as rows may exchange values of a unique key
+            delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key], True)
+            out.insert(0, (ev.DELETE_ROWS, delete))
+        return out
 
 
 class Settled(NamedTuple):
-    """What became of a transaction: rows, and conflicts by kind."""
+    """What became of transactions: rows, and conflicts by kind."""
 
     rows: int
-    kinds: dict[str, int]
+    kinds: Counter[str]
 
 
 class Settler:
-    """Settle transactions of one origin, one at a time, on a lane that nobody else uses."""
+    """Settle transactions of one origin, on a lane that nobody else uses."""
 
     def __init__(
         self, index: LiveIndex, origin: str, tables: Tables, causal: Causal, policies: Policies
@@ -76,22 +137,33 @@ class Settler:
         self._causal = causal
         self._policies = policies
 
-    def settle(self, lane: Lane, transaction: RawTransaction) -> Settled:
-        """Make the changes of a transaction, or of one part, in the open transaction of ``lane``.
+    def settle(self, lane: Lane, transactions: Sequence[RawTransaction]) -> Settled:
+        """Make the changes of whole transactions in the open transaction of ``lane``.
 
-        :raises DrcError: classed by errno; the caller must roll back.
+        :raises DrcError: classed by errno, and the caller must roll back. With
+            ``DUPLICATE_KEY`` several transactions must be settled one by one.
         """
-        rows = self._rows(transaction)
-        for row in rows:
-            row.local = self._lock(lane, row)
+        changes = [c for transaction in transactions for c in self._net_rows(transaction)]
+        rows = _locked(lane, changes)
         self._causal.barrier(lane)
-        kinds: dict[str, int] = {}
-        for row in sorted(rows, key=_step):
-            if kind := self._settle_row(lane, transaction, row):
-                kinds[kind] = kinds.get(kind, 0) + 1
-        return Settled(len(rows), kinds)
+        log = [entry for c in changes if (entry := self._decide(c, rows[_place(c)]))]
+        try:
+            _write(lane, rows.values())
+        except DrcError as error:
+            if error.errno != DUPLICATE_KEY or len(transactions) > 1:
+                raise
+            lane.execute("ROLLBACK TO SAVEPOINT settle")
+            log = self._one_by_one(lane, changes, rows)
+        for entry in log:
+            lane.run(_INSERT, entry)
+        return Settled(len(changes), Counter(str(entry[4]) for entry in log))
 
-    def _rows(self, transaction: RawTransaction) -> list[_Row]:
+    def rivalled(self, lane: Lane, transaction: RawTransaction) -> bool:
+        """Return whether rows that ``lane`` has just written have a concurrent writer."""
+        self._causal.barrier(lane)
+        return self._causal.rivalled(transaction)
+
+    def _net_rows(self, transaction: RawTransaction) -> list[_NetRow]:
         net = NetRows(self._tables)
         try:
             if not net.add(transaction):
@@ -101,105 +173,174 @@ class Settler:
                     gtid=str(transaction.gtid),
                     hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
                 )
-            rows = [
-                _Row(table, before, after, _slots(table, before, after))
-                for table, before, after in net.rows()
+            return [
+                _NetRow(transaction, table, before, after, image, _slots(table, image, after))
+                for table, before, after, image in net.rows()
             ]
         finally:
             net.clear()
-        if len(rows) > _ROWS_MAX:
-            raise DataError(
-                f"a transaction of {len(rows)} rows has concurrent writers",
-                stage="resolve",
-                gtid=str(transaction.gtid),
-                hint=f"only {_ROWS_MAX} rows are settled one by one; compare and repair",
-            )
-        return sorted(rows, key=lambda row: row.slots)
 
-    def _lock(self, lane: Lane, row: _Row) -> dict[str, Any] | None:
-        table = row.table.map
-        where = key_condition(table, row.key)
-        name = f"{quote(table.schema)}.{quote(table.table)}"
-        return lane.row(f"SELECT * FROM {name} WHERE {where} FOR UPDATE")
+    # ------------------------------------------------------------ decisions
 
-    # ------------------------------------------------------------ one row
+    def _decide(self, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
+        """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
+        transaction, policy = change.transaction, self._policies.of(change.table.name)
+        found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
+        state = Change(change.before is not None, change.after is not None, row.has)
+        decision = resolve(state, found, transaction.ets, self._origin, policy)
+        shown = self._shown(row) if decision.kind else None
+        if decision.action is Action.MERGE:
+            decision = _merge(change, row, decision, policy)
+        elif decision.action is Action.WRITE:
+            row.take(change.after)
+        elif decision.action is Action.DELETE:
+            row.take(None)
+        return self._entry(change, decision, found, policy, shown) if decision.kind else None
 
-    def _settle_row(self, lane: Lane, transaction: RawTransaction, row: _Row) -> Kind | None:
-        """Decide and make one row's change; return the kind of conflict, if it was one."""
-        seen, slots = transaction.seen, row.slots
-        found = self._index.rivals(self._origin, seen, slots[:1])
-        change = Change(row.before is not None, row.after is not None, row.local is not None)
-        policy = self._policies.of(row.table.name)
-        decision = resolve(change, found, transaction.ets, self._origin, policy)
-        try:
-            if event := _event_of(row, decision, policy.deltas):
-                self._act(lane, row.table.map, event)
-        except OverflowError as error:
-            decision = _parked(decision.kind or Kind.UPDATE_ORIGIN_DIFFERS, str(error))
-        except DrcError as error:
-            if error.errno != _DUPLICATE:
-                raise
-            decision = _parked(Kind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
-            found = self._index.rivals(self._origin, seen, slots)
-        if decision.kind is not None:
-            self._log(lane, transaction, row, decision, found, policy.policy)
-        return decision.kind
+    def _one_by_one(
+        self, lane: Lane, changes: list[_NetRow], rows: dict[tuple[str, int], _Row]
+    ) -> list[tuple[Any, ...]]:
+        """Write the rows of one transaction one after the other, and park those that collide."""
+        log = []
+        for change in sorted(changes, key=_turn):
+            row = rows[_place(change)]
+            row.has, row.image, row.sums = row.had, None, {}
+            entry = self._decide(change, row)
+            try:
+                _write(lane, [row])
+            except DrcError as error:
+                if error.errno != DUPLICATE_KEY:
+                    raise
+                lane.execute("ROLLBACK TO SAVEPOINT settle")
+                seen = change.transaction.seen
+                found = self._index.rivals(self._origin, seen, change.slots)
+                policy = self._policies.of(change.table.name)
+                decision = _open(Kind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
+                entry = self._entry(change, decision, found, policy, row.values)
+            if entry:
+                log.append(entry)
+        return log
 
-    def _act(self, lane: Lane, table: TableMap, event: bytes) -> None:
-        lane.execute("SAVEPOINT drc")
-        try:
-            lane.apply([table.event, event])
-        except DrcError:
-            lane.execute("ROLLBACK TO SAVEPOINT drc")
-            raise
+    # ------------------------------------------------------------ the log
 
-    def _log(
+    @cached_property
+    def _decoder(self) -> Any:
+        from drc.monitor.rows import Decoder  # its library is slow to load
+
+        return Decoder()
+
+    def _shown(self, row: _Row) -> dict[str, Any] | None:
+        if not row.has:
+            return None
+        columns = row.table.map.columns
+        values = self._decoder.image(row.table.map, row.image) if row.image else row.values
+        assert values is not None
+        return {**values, **{columns[i].name: value for i, value in row.sums.items()}}
+
+    def _entry(
         self,
-        lane: Lane,
-        transaction: RawTransaction,
-        row: _Row,
+        change: _NetRow,
         decision: Decision,
         found: Rivals,
-        policy: str,
-    ) -> None:
-        from drc.monitor.rows import Decoder, readable  # their library is slow to load
+        policy: TablePolicy,
+        local: dict[str, Any] | None,
+    ) -> tuple[Any, ...]:
+        from drc.monitor.rows import readable
 
-        table, decode = row.table.map, Decoder().image
+        table, transaction = change.table.map, change.transaction
         rivals = [
             {"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets}
-            for w in sorted(found.writes, key=_order)
+            for w in sorted(found.writes, key=lambda w: (w.ets, w.origin))[-_RIVALS_MAX:]
         ]
-        local = row.local and {name: readable(value) for name, value in row.local.items()}
-        shown = (
-            local,
-            *(None if i is None else decode(table, i) for i in (row.before, row.after)),
+        here = local and {name: readable(value) for name, value in local.items()}
+        remote = (
+            None if image is None else self._decoder.image(table, image)
+            for image in (change.before, change.after)
         )
-        images = b"".join(_event(table, row))
-        lane.run(
-            _INSERT,
-            (
-                *(table.schema, table.table, key_text(table, row.key)[:512], row.slots[0]),
-                *(decision.kind, policy, decision.winner),
-                "open" if decision.winner == Winner.OPEN else "auto",
-                decision.reason[:255],
-                *(self._origin, str(transaction.gtid), transaction.ets),
-                encode_seen(transaction.seen),
-                json.dumps(rivals),
-                *(None if d is None else json.dumps(d) for d in shown),
-                images,
-            ),
+        return (
+            *(table.schema, table.table, key_text(table, change.image)[:512], change.slots[0]),
+            *(str(decision.kind), policy.policy, str(decision.winner)),
+            "open" if decision.winner is Winner.OPEN else "auto",
+            decision.reason[:255],
+            *(self._origin, str(transaction.gtid), transaction.ets, encode_seen(transaction.seen)),
+            json.dumps(rivals),
+            len(found.writes),
+            *(None if d is None else json.dumps(d) for d in (here, *remote)),
+            _remote_events(change),
         )
 
 
-def _order(write: Write) -> tuple[int, str]:
-    return write.ets, write.origin
+# ------------------------------------------------------------ rows and the server
 
 
-def _step(row: _Row) -> int:
+def _place(change: _NetRow) -> tuple[str, int]:
+    """Return what tells a row from others: rows that the server takes for one have one slot."""
+    return change.table.name, change.slots[0]
+
+
+def _turn(change: _NetRow) -> int:
     """Deletes first, then updates, then inserts: what is freed may be taken again."""
-    if row.after is None:
+    if change.after is None:
         return 0
-    return 1 if row.before is not None else 2
+    return 1 if change.before is not None else 2
+
+
+def _locked(lane: Lane, changes: list[_NetRow]) -> dict[tuple[str, int], _Row]:
+    """Lock the rows of all changes; a row that is not there has no lock but its place."""
+    first: dict[tuple[str, int], _NetRow] = {}
+    for change in changes:
+        first.setdefault(_place(change), change)
+    out = {}
+    for place, change in sorted(first.items(), key=lambda item: item[0]):
+        table = change.table.map
+        name = f"{quote(table.schema)}.{quote(table.table)}"
+        where = key_condition(table, change.image)
+        values = lane.row(f"SELECT * FROM {name} WHERE {where} FOR UPDATE")
+        out[place] = _Row(change.table, change.image, values, values is not None)
+    return out
+
+
+def _write(lane: Lane, rows: Iterable[_Row]) -> None:
+    """Write what has become of the rows: deletes, updates, inserts."""
+    found = [(kind, row.table.map, event) for row in rows for kind, event in row.events()]
+    order = (ev.DELETE_ROWS, ev.UPDATE_ROWS, ev.WRITE_ROWS)
+    found.sort(key=lambda item: order.index(item[0]))
+    lane.execute("SAVEPOINT settle")
+    if found:
+        lane.apply([piece for _, table, event in found for piece in (table.event, event)])
+
+
+def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) -> Decision:
+    """Add up the columns of ``policy`` in ``row``; take the others over if the change wins."""
+    table = change.table
+    assert change.before is not None
+    assert change.after is not None
+    old, new = _values(table, change.before), _values(table, change.after)
+    sums: dict[int, Number] = {}
+    for i, column in enumerate(table.map.columns):
+        if column.name in policy.deltas:
+            before, after, here = old[i], new[i], row.current(i)
+            if before is None or after is None or here is None:
+                return _open(decision.kind, f"{column.name} is NULL at one of the sites")
+            sums[i] = here + (number(column, after) - number(column, before))
+            try:
+                pack_number(column, sums[i])
+            except OverflowError as error:
+                return _open(decision.kind, str(error))
+    if decision.takes:
+        row.take(change.after)
+    row.sums |= sums
+    return decision
+
+
+def _open(kind: Kind | None, reason: str) -> Decision:
+    return Decision(Action.KEEP, kind, Winner.OPEN, reason)
+
+
+def _values(table: NetTable, image: bytes) -> Values:
+    walkers = column_walkers(table.map, range(len(table.map.columns)))
+    values: Values = walkers[image[: walkers.null_bytes]](image, 0)[1]
+    return values
 
 
 def _slots(table: NetTable, *images: bytes | None) -> tuple[int, ...]:
@@ -220,58 +361,9 @@ def _slots(table: NetTable, *images: bytes | None) -> tuple[int, ...]:
     return tuple(out)
 
 
-def _event(table: TableMap, row: _Row) -> tuple[bytes, bytes]:
-    """Return the remote change as events, for whoever settles it otherwise."""
-    images = [i for i in (row.before, row.after) if i is not None]
-    kinds = (ev.DELETE_ROWS if row.after is None else ev.WRITE_ROWS, ev.UPDATE_ROWS)
-    return table.event, ev.rows_event(table, kinds[len(images) - 1], images, True)
-
-
-def _event_of(row: _Row, decision: Decision, deltas: frozenset[str]) -> bytes | None:
-    """Return the event that makes a decision true here; None if nothing is to be done.
-
-    Rows are found by their primary key alone, whatever else is in the image before.
-
-    :raises OverflowError: a sum does not fit its column.
-    """
-    table = row.table.map
-    if decision.action is Action.WRITE:
-        assert row.after is not None
-        if row.local is None:
-            return ev.rows_event(table, ev.WRITE_ROWS, [row.after], True)
-        return ev.rows_event(table, ev.UPDATE_ROWS, [row.after, row.after], True)
-    if decision.action is Action.DELETE and row.local is not None:
-        return ev.rows_event(table, ev.DELETE_ROWS, [row.key], True)
-    if decision.action is Action.MERGE:
-        return ev.partial_update(table, row.key, _merged(row, decision.takes, deltas))
-    return None
-
-
-def _merged(row: _Row, takes: bool, deltas: frozenset[str]) -> dict[int, bytes | None]:
-    """Return the columns to write: those of ``deltas`` added up, the others if we take them."""
-    table = row.table.map
-    assert row.before is not None
-    assert row.after is not None
-    assert row.local is not None
-    old, new = (_values(table, image) for image in (row.before, row.after))
-    out: dict[int, bytes | None] = {}
-    for i, column in enumerate(table.columns):
-        if column.name in deltas:
-            before, after, here = old[i], new[i], row.local[column.name]
-            if before is None or after is None or here is None:
-                raise OverflowError(f"{column.name} is NULL at one of the sites")
-            change = number(column, after) - number(column, before)
-            out[i] = pack_number(column, here + change)
-        elif takes:
-            out[i] = new[i]
-    return out
-
-
-def _values(table: TableMap, image: bytes) -> tuple[bytes | None, ...]:
-    walkers = column_walkers(table, range(len(table.columns)))
-    values: tuple[bytes | None, ...] = walkers[image[: walkers.null_bytes]](image, 0)[1]
-    return values
-
-
-def _parked(kind: Kind, reason: str) -> Decision:
-    return Decision(Action.KEEP, kind, Winner.OPEN, reason)
+def _remote_events(change: _NetRow) -> bytes:
+    """Return the remote change as BINLOG takes it, for whoever settles it otherwise."""
+    table = change.table.map
+    images = [i for i in (change.before, change.after) if i is not None] or [change.image]
+    kinds = (ev.DELETE_ROWS if change.after is None else ev.WRITE_ROWS, ev.UPDATE_ROWS)
+    return table.event + ev.rows_event(table, kinds[len(images) - 1], images, True)

@@ -53,6 +53,8 @@ class WindowIndex:
     :param site: where we are; its own writes come from its binlog.
     :param origins: all sites of the configuration, this one included.
     :param slots_max: how many slots may be held.
+
+    ``held`` is how many there are, each counted as often as it was written.
     """
 
     def __init__(self, site: str, origins: Iterable[str], slots_max: int) -> None:
@@ -62,11 +64,7 @@ class WindowIndex:
         self._frontier: dict[str, Seen] = {name: {} for name in names if name != site}
         # Writes of a peer are kept only where a third site may be concurrent with them.
         self._origins = {name: _Origin() for name in names if name == site or len(names) > 2}
-        self._held = 0
-
-    def __len__(self) -> int:
-        """Return how many slots are held, each counted as often as it was written."""
-        return self._held
+        self.held = 0
 
     # ------------------------------------------------------------ in
 
@@ -79,8 +77,8 @@ class WindowIndex:
         for slot in touched:
             kept.writes.setdefault(slot, []).append(write)
         kept.order.append((write, touched))
-        self._held += len(touched)
-        while self._held > self._slots_max:
+        self.held += len(touched)
+        while self.held > self._slots_max:
             fullest = max(self._origins.values(), key=lambda o: len(o.order))
             fullest.forgotten.add(self._drop(fullest).gtid)
 
@@ -97,7 +95,7 @@ class WindowIndex:
 
     def _drop(self, kept: _Origin) -> Write:
         write, touched = kept.order.popleft()
-        self._held -= len(touched)
+        self.held -= len(touched)
         for slot in touched:
             chain = kept.writes[slot]
             del chain[0]  # writes leave in the order in which they came

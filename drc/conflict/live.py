@@ -28,9 +28,10 @@ class LiveIndex:
         self._frontier: dict[str, Seen] = {}
         self._index = WindowIndex(site, self._sites, slots_max)
 
-    def __len__(self) -> int:
+    @property
+    def slots(self) -> int:
         """Return how many slots are held."""
-        return len(self._index)
+        return self._index.held
 
     # ------------------------------------------------------------ the watcher's side
 

@@ -54,7 +54,10 @@ class Action(Enum):
 
 
 class Change(NamedTuple):
-    """A row of a transaction: whether it has images, and whether the row is here now."""
+    """A row of a transaction: whether it has images, and whether the row is here now.
+
+    With neither image it came and went in the transaction: what is left of it is a delete.
+    """
 
     before: bool
     after: bool
@@ -107,14 +110,14 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
 
 def _kind(change: Change, found: Rivals) -> Kind | None:
     rivalled = bool(found.writes) or found.blind
+    if not change.after:
+        if rivalled:
+            return Kind.DELETE_ORIGIN_DIFFERS if change.exists else Kind.DELETE_MISSING
+        return Kind.DELETE_MISSING if change.before and not change.exists else None
     if not change.before:
         if change.exists:
             return Kind.INSERT_EXISTS
         return Kind.UPDATE_DELETED if rivalled else None
-    if not change.after:
-        if not change.exists:
-            return Kind.DELETE_MISSING
-        return Kind.DELETE_ORIGIN_DIFFERS if rivalled else None
     if not change.exists:
         return Kind.UPDATE_DELETED if rivalled else Kind.UPDATE_MISSING
     return Kind.UPDATE_ORIGIN_DIFFERS if rivalled else None

@@ -125,9 +125,20 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self._visible(transaction.commit_us, applied)
 
-    def settled(self, kinds: dict[str, int]) -> None:
-        """Count the conflicts of a transaction by kind."""
+    def settled(
+        self,
+        transactions: Sequence[RawTransaction],
+        rows: int,
+        kinds: Counter[str],
+        applied: str,
+    ) -> None:
+        """Count transactions that were settled row by row, and their conflicts by kind."""
+        self.transactions += len(transactions)
+        self.rows_in += rows
+        self.rows_applied += rows
         self.conflicts.update(kinds)
+        if transactions:
+            self._visible(min(t.commit_us for t in transactions), applied)
 
     def _visible(self, commit_us: int, applied: str) -> None:
         now = time.time_ns() // 1000
@@ -228,5 +239,5 @@ class WatcherProgress(SessionProgress):
             "transactions": self.transactions,
             "replicated": self.replicated,
             "unwatched": self.unwatched,
-            "slots": len(self._index),
+            "slots": self._index.slots,
         }

@@ -84,6 +84,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         progress=StreamProgress("a", "b"),
         on_quiet=lambda _: None,
         settler=None,
+        rivalled_parts=set(),
         stop=stop,
     )
     log.append(transactions)
@@ -101,7 +102,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
 def test_all_parts_are_one_transaction() -> None:
     large = parts()
     applied = ["apply"] * sum(bool(part.events) for part in large[1:])
-    assert feed(large) == ["begin", *applied, "commit"]
+    assert feed(large) == ["begin", "apply", *applied, "commit"]
 
 
 def test_a_part_that_is_missing_stops_the_stream() -> None:

@@ -54,7 +54,8 @@ CREATE TABLE IF NOT EXISTS drc.conflict (
   seen MEDIUMTEXT CHARACTER SET ascii NOT NULL
     COMMENT 'what the origin had applied before it',
   rivals JSON NOT NULL
-    COMMENT 'concurrent writes, [{origin, gtid, ets}], the newest last; empty: none is known',
+    COMMENT 'newest concurrent writes, [{origin, gtid, ets}], the winner last; or none is known',
+  rival_count INT UNSIGNED NOT NULL,
   row_local JSON NULL
     COMMENT 'the row as it was here',
   row_before JSON NULL
