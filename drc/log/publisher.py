@@ -88,17 +88,17 @@ class _Session:
         opened.callback(self._topic.close)
         ends = self._topic.ends()
         last = self._topic.last_frame(ends)
-        source = SourceSite(config, site)
+        source = SourceSite(config, site, site)
         opened.callback(source.close)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         stream = f"publish-{site}"
         if last:
             self._covered, self._mark = last[1].complete, last[1].mark
             executed = source.resume(self._covered)
-            reader = source.read(self._log, executed, self._mark, target=site, stream=stream)
+            reader = source.read(self._log, executed, self._mark, stream=stream)
         else:
             self._covered, self._mark = source.start(), Mark()
-            reader = source.read_first(self._log, self._covered, target=site, stream=stream)
+            reader = source.read_first(self._log, self._covered, stream=stream)
         opened.callback(reader.close)
         self._format = reader.format_description(_FIRST_EVENT_S)
         kafka = config.kafka
