@@ -96,13 +96,15 @@ class Daemon:
             path.unlink()
 
     def rss_bytes_max(self) -> int:
-        """The largest peak of any process, as the kernel counts it."""
-        peaks = []
-        for process in self.processes():
-            text = Path(f"/proc/{process.pid}/status").read_text()
-            line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
-            peaks.append(int(line.split()[1]) * 1024)
-        return max(peaks)
+        """The largest peak of any process."""
+        return max(map(self.rss_peak, self.processes()))
+
+    @staticmethod
+    def rss_peak(process: psutil.Process) -> int:
+        """The most bytes that a process ever had resident, as the kernel counts it."""
+        text = Path(f"/proc/{process.pid}/status").read_text()
+        line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
 
     # ------------------------------------------------------------ truth, from the servers
 
