@@ -144,7 +144,8 @@ class Daemon:
 
     def longest_stall(self, until: Callable[[], bool]) -> float:
         """Return the longest time in which some stream committed nothing, until ``until``."""
-        seen, since, longest = self._batches(), [time.monotonic()] * 2, 0.0
+        seen, longest = self._batches(), 0.0
+        since = [time.monotonic()] * len(seen)
         deadline = time.monotonic() + _PATIENCE_S
         while not until() or time.monotonic() - min(since) > 1:
             assert time.monotonic() < deadline, self.tail()
