@@ -27,7 +27,7 @@ from kafka import KafkaProducer
 
 from drc.config import Config
 from drc.conflict.clock import Mark
-from drc.errors import PreflightError
+from drc.errors import DrcError, PreflightError
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
@@ -141,7 +141,11 @@ class _Session:
         due = time.monotonic() + idle_s
         waiting: list[RawTransaction] = []
         while not self._stop.is_set():
-            waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
+            try:
+                waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
+            except DrcError:
+                self._settle(0)  # if another publisher is at work, it is the error to name
+                raise
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
                 self._send(waiting)
                 waiting, due = [], time.monotonic() + idle_s
