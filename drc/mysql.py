@@ -22,7 +22,8 @@ from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
 from drc.tls import client_context
 
-CONNECT_TIMEOUT_S = 10  # beyond any sane round trip, below an operator's patience
+CONNECT_TIMEOUT_S = 10.0  # beyond any sane round trip, below an operator's patience
+PEER_TIMEOUT_S = 2.0  # for a site without which the work can begin
 
 if TYPE_CHECKING:  # generic in its stubs only
     Connection = pymysql.Connection[Any]
@@ -36,11 +37,15 @@ def connect(
     *,
     site_name: str = "",
     autocommit: bool = True,
+    connect_timeout: float = CONNECT_TIMEOUT_S,
+    read_timeout: float | None = None,
     **options: Any,
 ) -> Connection:
     """Open a connection to a site as one of its accounts.
 
-    :param options: more of ``pymysql.connect``'s, such as ``client_flag`` or ``read_timeout``.
+    :param connect_timeout: seconds for each step of the login; a frozen server takes none.
+    :param read_timeout: seconds for each answer after it; None waits for ever.
+    :param options: more of ``pymysql.connect``'s, such as ``client_flag``.
     :raises ConfigError: password, account or TLS setting refused.
     :raises TransientError: not reachable.
     """
@@ -51,16 +56,19 @@ def connect(
         "user": account.user,
         "password": password,
         "charset": "utf8mb4",
-        "connect_timeout": CONNECT_TIMEOUT_S,
+        "connect_timeout": connect_timeout,
+        "read_timeout": connect_timeout,
         "autocommit": autocommit,
         "program_name": "drc",
         **tls_options(site.tls, site_name),
         **options,
     }
     try:
-        return pymysql.connect(**settings)
+        conn = pymysql.connect(**settings)
     except (pymysql.MySQLError, ssl.SSLError) as error:
         raise _refused(error, site, account, site_name) from error
+    conn._read_timeout = read_timeout  # type: ignore[attr-defined]
+    return conn
 
 
 def tls_options(tls: Tls, site_name: str = "") -> dict[str, Any]:

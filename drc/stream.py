@@ -40,7 +40,8 @@ from drc.monitor.progress import StreamProgress
 from drc.selection import Selection
 from drc.sessions import Worker
 from drc.source.resume import start_set
-from drc.source.site import SourceSite, foreign_uuids
+from drc.source.servers import foreign_uuids
+from drc.source.site import SourceSite
 
 if TYPE_CHECKING:
     from drc.log.topic import Topic
@@ -167,19 +168,16 @@ class _Session:
         until: GtidSet | None,
     ) -> tuple[ledger.LedgerState, GtidSet, Link]:
         """Read the origin's binlog; return the ledger's state, what is decided, and the reader."""
-        source = SourceSite(self._config, self._origin)
+        source = SourceSite(self._config, self._origin, self._target)
         self._open.callback(source.close)
         if state is None:
             state = ledger.create(control, self._origin, source.start())
-        options: dict[str, Any] = {
-            "target": self._target,
-            "stream": f"{self._origin}->{self._target}",
-        }
+        name = f"{self._origin}->{self._target}"
         if state.seq < 0:
-            return state, state.applied, source.read_first(self._log, state.applied, **options)
+            return state, state.applied, source.read_first(self._log, state.applied, stream=name)
         point = self._memory.newest(state)
         executed = source.resume(point.decided)
-        reader = source.read(self._log, executed, point.mark, until=until, **options)
+        reader = source.read(self._log, executed, point.mark, stream=name, until=until)
         return state, executed, reader
 
     def _fetch(
@@ -205,8 +203,9 @@ class _Session:
         start = self._config.replicate.start
         if start == "now":
             return topic.covered()
-        named = start != "earliest"
-        foreign = foreign_uuids(self._config, self._origin) if named else set[bytes]()
+        foreign = set[bytes]()
+        if start != "earliest":
+            foreign = foreign_uuids(self._config, self._origin, at=self._target)
         return start_set(start, GtidSet(), foreign)
 
     def _build_feeder(

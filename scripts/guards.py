@@ -131,6 +131,13 @@ GUARDS = (
         f"{_UNIT}/test_conveyor.py",
     ),
     Guard(
+        "what was read before a log ended is committed",
+        "drc/apply/feeder.py",
+        "            if self._conveyor.drain():\n                raise",
+        "            raise",
+        f"{_UNIT}/test_feeder.py",
+    ),
+    Guard(
         "what was only skipped writes nothing to the ledger",
         "drc/apply/batch.py",
         "            return None  # recording",

@@ -104,7 +104,7 @@ class Feeder:
         """
         while not self._stop.is_set():
             if not self._pending:
-                self._admit(self._log.take(_POLL_S))
+                self._receive()
                 if not self._pending and self._conveyor.idle:
                     self._progress.passed(self._batcher.decided)
                     if point := self._batcher.point:
@@ -116,6 +116,18 @@ class Feeder:
             self._settle()
         while not self._conveyor.drain():
             self._settle()
+
+    def _receive(self) -> None:
+        """Take what has come; what ended the log is raised once all before it is committed.
+
+        Else a session that reads only what is missing would end before it was applied, and so
+        would every one after it.
+        """
+        try:
+            self._admit(self._log.take(_POLL_S))
+        except DrcError:
+            if self._conveyor.drain():
+                raise
 
     def _admit(self, transactions: list[RawTransaction]) -> None:
         if all(t.kind in _SIMPLE for t in transactions):

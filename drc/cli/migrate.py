@@ -9,7 +9,7 @@ import click
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
 from drc.config import Config
-from drc.state.migrate import Migration, migrate_site
+from drc.state.migrate import Migration, migrate_site, remember_servers
 from drc.state.store import Store
 
 
@@ -25,6 +25,7 @@ def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
     config = configuration.load(path)
     names = only or tuple(config.sites)
     done = [migrate_site(config.site(name), name) for name in names]
+    remember_servers(config, names)
     done.append(Store(config.state_url, config.state_password()).migrate())
     if config.log == "kafka":
         done += [_migrate_topic(config, name) for name in names]

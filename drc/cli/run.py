@@ -87,12 +87,13 @@ def _wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -
     """Wait until these sites can be served; return False when stopped before.
 
     Sites that are away do not hold up the others: they are waited for only while nothing can be
-    done without them.
+    done without them. With Kafka a site can do everything that is to do with its own server alone.
     """
+    wanted = 1 if config.log == "kafka" else 2
     backoff, said = 1.0, set[tuple[str, str]]()
     while not stop.is_set():
         found = require_ready(config, sites)
-        away = {f.site for f in found if f.kind == "reach"}
+        away = {f.site for f in found if f.kind == "reach" and f.setting != "Kafka"}
         for finding in found:
             if (finding.site, finding.found) not in said:
                 said.add((finding.site, finding.found))
@@ -104,7 +105,7 @@ def _wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -
                     wanted=finding.wanted,
                     hint=finding.fix,
                 )
-        if len(set(config.sites) - away) > 1 and set(sites) - away:
+        if len(set(config.sites) - away) >= wanted and set(sites) - away:
             return True
         log.warning("waiting for sites to come back", away=sorted(away), retry_s=backoff)
         stop.wait(backoff)

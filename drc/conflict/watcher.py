@@ -31,7 +31,7 @@ from drc.selection import Selection
 from drc.sessions import Worker
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
-from drc.source.site import foreign_uuids
+from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 from drc.transaction import Kind, RawTransaction
 
@@ -86,7 +86,7 @@ class _Session:
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
         self._executed, mark = clock_note(conn, site)
-        self._tagger = Tagger(foreign_uuids(config, site), mark)
+        self._tagger = Tagger(foreign_uuids(config, site, at=site), mark)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)

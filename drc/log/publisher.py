@@ -27,7 +27,7 @@ from kafka import KafkaProducer
 
 from drc.config import Config
 from drc.conflict.clock import Mark
-from drc.errors import PreflightError
+from drc.errors import DrcError, PreflightError
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
@@ -88,17 +88,17 @@ class _Session:
         opened.callback(self._topic.close)
         ends = self._topic.ends()
         last = self._topic.last_frame(ends)
-        source = SourceSite(config, site)
+        source = SourceSite(config, site, site)
         opened.callback(source.close)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         stream = f"publish-{site}"
         if last:
             self._covered, self._mark = last[1].complete, last[1].mark
             executed = source.resume(self._covered)
-            reader = source.read(self._log, executed, self._mark, target=site, stream=stream)
+            reader = source.read(self._log, executed, self._mark, stream=stream)
         else:
             self._covered, self._mark = source.start(), Mark()
-            reader = source.read_first(self._log, self._covered, target=site, stream=stream)
+            reader = source.read_first(self._log, self._covered, stream=stream)
         opened.callback(reader.close)
         self._format = reader.format_description(_FIRST_EVENT_S)
         kafka = config.kafka
@@ -141,7 +141,11 @@ class _Session:
         due = time.monotonic() + idle_s
         waiting: list[RawTransaction] = []
         while not self._stop.is_set():
-            waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
+            try:
+                waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
+            except DrcError:
+                self._settle(0)  # if another publisher is at work, it is the error to name
+                raise
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
                 self._send(waiting)
                 waiting, due = [], time.monotonic() + idle_s

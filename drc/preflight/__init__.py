@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.mysql import PEER_TIMEOUT_S
 from drc.preflight import accounts, kafka, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import gather
@@ -59,7 +60,9 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
     roles = ("applier", "source", "operator") if operator else ("applier", "source")
 
     def ask(name: str) -> SiteFacts:
-        return gather(config, name, roles if name in deep else ("source",))
+        if name in deep:
+            return gather(config, name, roles)
+        return gather(config, name, ("source",), PEER_TIMEOUT_S)
 
     with ThreadPoolExecutor(2 * len(config.sites)) as pool:
         asked = pool.map(ask, config.sites)

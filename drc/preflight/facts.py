@@ -120,6 +120,7 @@ class SiteFacts:
     clock_offset_us: int = 0  # the server's clock less ours
     schema_version: str = ""  # of schema drc
     ledger: dict[str, LedgerFacts] | None = None  # by origin; None: cannot be read
+    servers: dict[str, set[bytes]] = field(default_factory=dict)  # UUIDs of sites, as remembered
     tables: Tables = field(default_factory=dict)
     programs: frozenset[tuple[str, str]] = frozenset()  # (view, function, …; schema), if visible
     sees_tables: bool = True  # False: asked as an account that cannot see them all
@@ -135,6 +136,14 @@ class SiteFacts:
 
 
 Facts = dict[str, SiteFacts]
+
+
+def foreign_uuids(origin: str, facts: Facts) -> set[bytes]:
+    """Return the server UUIDs of all sites but the origin, those that are remembered included."""
+    out = {site.server_uuid for name, site in facts.items() if name != origin}
+    for site in facts.values():
+        out |= set[bytes]().union(*(u for name, u in site.servers.items() if name != origin))
+    return out
 
 
 def judge(good: bool, finding: Finding) -> Finding:

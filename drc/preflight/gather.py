@@ -22,6 +22,7 @@ from drc.preflight.facts import (
 )
 from drc.preflight.grants import Need, parse
 from drc.selection import Selection
+from drc.source.servers import remembered
 from drc.state.version import site_version
 
 _READ_TIMEOUT_S = 60  # information_schema of very many tables takes its time
@@ -63,10 +64,16 @@ JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (o
 """
 
 
-def gather(config: Config, name: str, roles: Iterable[str] = ROLES) -> SiteFacts:
+def gather(
+    config: Config,
+    name: str,
+    roles: Iterable[str] = ROLES,
+    connect_timeout: float = mysql.CONNECT_TIMEOUT_S,
+) -> SiteFacts:
     """Ask one site; whatever is refused is part of the answer.
 
     :param roles: the accounts to try; the first that gets in asks the questions.
+    :param connect_timeout: as of :func:`drc.mysql.connect`.
     """
     site = config.sites[name]
     accounts: dict[str, AccountFacts] = {}
@@ -74,7 +81,7 @@ def gather(config: Config, name: str, roles: Iterable[str] = ROLES) -> SiteFacts
         open_: dict[str, mysql.Connection] = {}
         for role in roles:
             if getattr(site, role):
-                facts, conn = _try(site, name, role)
+                facts, conn = _try(site, name, role, connect_timeout)
                 accounts[role] = facts
                 if conn:
                     open_[role] = stack.enter_context(contextlib.closing(conn))
@@ -90,10 +97,18 @@ def gather(config: Config, name: str, roles: Iterable[str] = ROLES) -> SiteFacts
             return SiteFacts({**accounts, role: broken}, reached=False)
 
 
-def _try(site: SiteConfig, name: str, role: str) -> tuple[AccountFacts, mysql.Connection | None]:
+def _try(
+    site: SiteConfig, name: str, role: str, connect_timeout: float
+) -> tuple[AccountFacts, mysql.Connection | None]:
     account = getattr(site, role)
     try:
-        conn = mysql.connect(site, account, site_name=name, read_timeout=_READ_TIMEOUT_S)
+        conn = mysql.connect(
+            site,
+            account,
+            site_name=name,
+            connect_timeout=connect_timeout,
+            read_timeout=_READ_TIMEOUT_S,
+        )
     except DrcError as error:
         return AccountFacts(account.user, error), None
     try:
@@ -129,6 +144,7 @@ def _ask(
         clock_offset_us=_clock_offset_us(conn),
         schema_version=site_version(conn),
         ledger=read_ledger(conn),
+        servers=_servers(conn),
         tables=tables,
         programs=frozenset().union(*(_programs(config, c) for c in open_.values())),
         sees_tables=role != "source" or _may_select(config, accounts[role]),
@@ -156,6 +172,13 @@ def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
     except DrcError:
         return None
     return {row[0]: LedgerFacts(GtidSet.parse(row[2]), int(row[1])) for row in rows}
+
+
+def _servers(conn: mysql.Connection) -> dict[str, set[bytes]]:
+    try:
+        return remembered(conn)
+    except DrcError:
+        return {}
 
 
 def read_tables(conn: mysql.Connection) -> Tables:

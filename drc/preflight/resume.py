@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.monitor.backlog import native
-from drc.preflight.facts import Facts, Finding, judge
+from drc.preflight.facts import Facts, Finding, foreign_uuids, judge
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -31,17 +31,13 @@ def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSe
     if start == "earliest":
         return GtidSet()
     given = GtidSet.parse(start)  # one set for all streams: leave out what began elsewhere
-    return given - given.of_uuids(_foreign(origin, facts))
-
-
-def _foreign(origin: str, facts: Facts) -> set[bytes]:
-    return {site.server_uuid for name, site in facts.items() if name != origin}
+    return given - given.of_uuids(foreign_uuids(origin, facts))
 
 
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
     site = facts[origin]
     applied = applied_of(config, origin, target, facts)
-    purged = native(site.gtid_purged, _foreign(origin, facts)) - applied
+    purged = native(site.gtid_purged, foreign_uuids(origin, facts)) - applied
     yield judge(
         not purged,
         Finding(

@@ -112,6 +112,7 @@ def check(config: Config, facts: Facts, head: str) -> Iterator[Finding]:
         yield from _variables(name, site)
         yield from _limits(name, site)
         yield from _ledger(name, site, head)
+        yield from _strangers(config, name, facts)
         yield from _dump_ids(config, name, reached)
 
 
@@ -194,6 +195,25 @@ def _ledger(name: str, site: SiteFacts, head: str) -> Iterator[Finding]:
             "drc migrate",
         ),
     )
+
+
+def _strangers(config: Config, name: str, facts: Facts) -> Iterator[Finding]:
+    """Yield a finding on sites that are away and were never seen here."""
+    site = facts[name]
+    if config.log == "kafka" and "applier" in site.accounts:
+        strangers = [n for n in config.sites if not (facts[n].reached or site.servers.get(n))]
+        yield judge(
+            not strangers,
+            Finding(
+                name,
+                "servers of other sites",
+                "seen once",
+                f"never seen: {', '.join(strangers)}" if strangers else "all seen",
+                "warn",
+                "what came from there is known by its server's UUID; nothing is published before",
+                "start the server there, or check host, port and firewall",
+            ),
+        )
 
 
 def _dump_ids(config: Config, name: str, reached: Facts) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from drc.config import Config
 from drc.monitor.backlog import backlog
-from drc.preflight.facts import Facts, Finding, Level, SiteFacts, TableFacts
+from drc.preflight.facts import Facts, Finding, Level, SiteFacts, TableFacts, foreign_uuids
 from drc.preflight.resume import applied_of
 
 Key = tuple[str, str]
@@ -97,7 +97,7 @@ def _drift_level(config: Config, one: str, other: str, facts: Facts) -> Level:
     for origin, target in ((one, other), (other, one)):
         if facts[target].ledger is None:
             continue
-        foreign = {s.server_uuid for name, s in facts.items() if name != origin}
+        foreign = foreign_uuids(origin, facts)
         applied = applied_of(config, origin, target, facts)
         if backlog(facts[origin].gtid_executed, applied, foreign):
             return "warn"

@@ -72,6 +72,17 @@ class KafkaCluster:
         """Return the brokers' addresses of a listener: PLAINTEXT, SSL or SASL_SSL."""
         return [f"{node.host}:{node.ports[listener]}" for node in self.nodes]
 
+    def client_settings(self, listener: str) -> list[str]:
+        """Return what the section ``[kafka]`` says of a listener: PLAINTEXT or SASL_SSL."""
+        if listener == "PLAINTEXT":
+            return ['tls = { mode = "disabled" }']
+        folder = self.folder / "tls"
+        file = json.dumps(str(kafka_tls.password_file(folder)))
+        return [
+            f"tls = {{ ca = {json.dumps(str(folder / 'ca.pem'))} }}",
+            f'account = {{ user = "{kafka_tls.USER}", password_file = {file} }}',
+        ]
+
     def up(self, spec: KafkaSpec, say: Callable[[str], None] = lambda _: None) -> None:
         """Start what does not run yet, and wait for all.
 

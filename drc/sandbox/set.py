@@ -198,11 +198,13 @@ class Sandbox:
         name: str = "sandbox",
         apply: dict[str, Any] | None = None,
         kafka: KafkaCluster | None = None,
+        listener: str = "PLAINTEXT",
     ) -> Path:
         """Write a ``drc`` configuration for these servers; return its path.
 
         :param apply: more keys of the section ``[apply]``.
         :param kafka: the cluster that carries changes; without it, the direct log.
+        :param listener: how to reach it: PLAINTEXT or SASL_SSL.
         """
         target = Path(path) if path else self.folder / "pair.toml"
         lines = [
@@ -226,8 +228,8 @@ class Sandbox:
                 lines.append(f'{role} = {{ user = "drc_{role}", password_file = {file} }}')
         if kafka:
             count = len(kafka.nodes)
-            lines += ["", "[kafka]", f"brokers = {json.dumps(kafka.bootstrap)}"]
+            lines += ["", "[kafka]", f"brokers = {json.dumps(kafka.addresses(listener))}"]
             lines += [f"replication_factor = {count}", f"min_insync_replicas = {min(2, count)}"]
-            lines.append('tls = { mode = "disabled" }')
+            lines += kafka.client_settings(listener)
         target.write_text("\n".join(lines) + "\n")
         return target

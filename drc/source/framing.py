@@ -515,7 +515,10 @@ def _ended(buf: bytes, at: int, end: int) -> None:
     if buf[at] == 0xFF:
         errno = u16(buf, at + 1)[0]
         text = bytes(buf[at + 9 : end]).decode("utf-8", "replace")
-        raise from_errno(errno, text, TransientError)
+        error = from_errno(errno, text, TransientError)
+        if "same server_uuid" in text:  # the server cut us off for it, see dump.py
+            error.hint = "another daemon reads this for the same site: let one run"
+        raise error
     if buf[at] == 0xFE and end - at < 9:
         raise TransientError("the source ended the stream", stage="read")
     raise InvariantError(f"dump packet starts with byte {buf[at]:#x}", stage="read")

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from drc import mysql
 from drc.config import Config
 from drc.conflict.clock import Mark
 from drc.conflict.note import clock_note
-from drc.gtid import GtidSet
+from drc.errors import PreflightError
+from drc.gtid import GtidSet, format_uuid
 from drc.log.queue import TransactionQueue
 from drc.source.reader import Reader
 from drc.source.resume import resume_set, start_set
+from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 
 
 class SourceSite:
     """A site's server that is about to be read: what it has, and which GTIDs are not its own.
 
-    :raises DrcError: it, or one of the other sites, is not reachable.
+    :param reader: the site that reads it, and remembers the others' servers; the site itself
+        publishes.
+    :raises DrcError: it or the reader is not reachable, or another site that was never seen.
     """
 
-    def __init__(self, config: Config, site: str) -> None:
-        self._config, self._site = config, site
+    def __init__(self, config: Config, site: str, reader: str) -> None:
+        self._config, self._site, self._reader = config, site, reader
         settings = config.sites[site]
         self._conn = mysql.connect(settings, settings.source, site_name=site)
         try:
             self._facts = mysql.server_facts(self._conn)
-            self._foreign = foreign_uuids(config, site)
+            self._foreign = foreign_uuids(config, site, at=reader)
+            self._refuse_stranger()
         except BaseException:
             self.close()
             raise
+
+    def _refuse_stranger(self) -> None:
+        """Refuse a server that another site has or had: its own writes would be taken for foreign.
+
+        :raises PreflightError: it is one.
+        """
+        if (uuid := self._facts.server_uuid) in self._foreign:
+            raise PreflightError(
+                f"server {format_uuid(uuid)} is remembered as one of another site",
+                site=self._site,
+                stage="read",
+                hint="check host and port; if it was moved between sites, delete it from"
+                f" drc.site_uuid at {self._reader}, once nothing from before is under way",
+            )
 
     def start(self) -> GtidSet:
         """Return what one who has never read this site takes for decided."""
@@ -58,7 +76,6 @@ class SourceSite:
         executed: GtidSet,
         mark: Mark,
         *,
-        target: str,
         stream: str,
         known: GtidSet | None = None,
         until: GtidSet | None = None,
@@ -66,7 +83,6 @@ class SourceSite:
         """Begin to read what is not in ``executed``; the reader takes over the connection.
 
         :param mark: where the site's clock stands after ``executed``.
-        :param target: the site that reads: a replica id is its own. The site itself publishes.
         :param known: see :class:`Reader`, and ``until``.
         """
         config = self._config
@@ -75,7 +91,7 @@ class SourceSite:
             log,
             Tagger(self._foreign, mark),
             executed=executed,
-            server_id=config.dump_server_id(self._site, target),
+            server_id=config.dump_server_id(self._site, self._reader),
             stream=stream,
             heartbeat_s=config.source.heartbeat_s,
             stream_bytes=config.apply.transaction_stream_bytes,
@@ -86,16 +102,3 @@ class SourceSite:
     def close(self) -> None:
         """Close the connection, if nobody has taken it over and closed it."""
         self._conn._force_close()  # type: ignore[attr-defined]
-
-
-def foreign_uuids(config: Config, origin: str) -> set[bytes]:
-    """Return the server UUIDs of all sites but the origin.
-
-    :raises TransientError: a site was not reachable.
-    """
-    out: set[bytes] = set()
-    for name, site in config.sites.items():
-        if name != origin:
-            with contextlib.closing(mysql.connect(site, site.source, site_name=name)) as conn:
-                out.add(mysql.server_facts(conn).server_uuid)
-    return out

@@ -6,7 +6,9 @@ The steps are Alembic's, in the top-level folder ``migrations``, which the wheel
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,8 +17,9 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 
 from drc import mysql
-from drc.config import Account, SiteConfig
+from drc.config import Account, Config, SiteConfig
 from drc.errors import ConfigError, DrcError, TransientError
+from drc.source.servers import ask_servers, remember, remembered
 from drc.state.version import folder
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
@@ -58,6 +61,21 @@ def migrate_site(site: SiteConfig, name: str) -> Migration:
         raise _explain(error, name) from error
     finally:
         engine.dispose()
+
+
+def remember_servers(config: Config, sites: Collection[str]) -> None:
+    """Write down at ``sites`` which server each site has; one that is away is left out.
+
+    A daemon completes it when it reaches the others.
+
+    :raises DrcError: one of ``sites`` went away after it was migrated.
+    """
+    seen = ask_servers(config, config.sites)
+    for name in sites:
+        site = config.sites[name]
+        assert site.operator
+        with contextlib.closing(mysql.connect(site, site.operator, site_name=name)) as conn:
+            remember(conn, seen, remembered(conn))
 
 
 def site_engine(site: SiteConfig, account: Account, name: str) -> sa.Engine:

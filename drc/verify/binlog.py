@@ -31,6 +31,7 @@ from drc.transaction import Kind, RawTransaction
 
 TAG = "drc"
 _ORIGIN, _GTIDS = 0, 3  # columns of drc.ledger; their order is a contract of its migration
+_NOTES = ("drc.clock", "drc.site_uuid")  # what daemons write for themselves
 _TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
 _HEARTBEAT_S = 1.0
 _PATIENCE_S = 60.0  # without one awaited transaction: the server is stuck, or its GTIDs are odd
@@ -140,7 +141,7 @@ class BinlogCount:
 
     def _sort(self, transaction: RawTransaction) -> None:
         gtid, kind = transaction.gtid, transaction.kind
-        noted = self._first is not None and self._first.name == "drc.clock"
+        noted = self._first is not None and self._first.name in _NOTES
         if gtid.tag == TAG or gtid.uuid in self._foreign or self._ledger_rows or noted:
             self.replicated.add(gtid)
             return

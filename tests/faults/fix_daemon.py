@@ -20,6 +20,7 @@ from drc import mysql
 from drc.cli import invoke as drc_command
 from drc.config import Config, load
 from drc.gtid import GtidSet
+from drc.log.topic import open_topic
 from drc.sandbox import Sandbox, fetch_tool
 from drc.sandbox.servers import SandboxSite
 from drc.verify import Audit, audit, compare
@@ -30,13 +31,14 @@ _POLL_S = 0.05
 
 
 class Daemon:
-    """``drc run --all`` over a pair."""
+    """``drc run --all``, or the daemon of one site alone."""
 
-    def __init__(self, box: Sandbox, config: Path) -> None:
+    def __init__(self, box: Sandbox, config: Path, site: str = "") -> None:
         self.box = box
         self.path = config
         self.config: Config = load(config)
-        self.log = config.parent / "daemon.log"
+        self.log = config.parent / f"daemon{site}.log"
+        self._which = ["--site", site] if site else ["--all"]
         self._process: subprocess.Popen[bytes] | None = None
 
     # ------------------------------------------------------------ life
@@ -44,7 +46,7 @@ class Daemon:
     def start(self) -> Daemon:
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(self.path)],
+                [sys.executable, "-m", "drc.cli", "run", *self._which, "-c", str(self.path)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -68,6 +70,11 @@ class Daemon:
         psutil.wait_procs(victims, timeout=10)
         self._process = None
 
+    def end(self) -> None:
+        """Kill it if it runs still: the end of a test, whatever became of it."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill9()
+
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
         if self._process is None:
@@ -89,13 +96,15 @@ class Daemon:
             path.unlink()
 
     def rss_bytes_max(self) -> int:
-        """The largest peak of any process, as the kernel counts it."""
-        peaks = []
-        for process in self.processes():
-            text = Path(f"/proc/{process.pid}/status").read_text()
-            line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
-            peaks.append(int(line.split()[1]) * 1024)
-        return max(peaks)
+        """The largest peak of any process."""
+        return max(map(self.rss_peak, self.processes()))
+
+    @staticmethod
+    def rss_peak(process: psutil.Process) -> int:
+        """The most bytes that a process ever had resident, as the kernel counts it."""
+        text = Path(f"/proc/{process.pid}/status").read_text()
+        line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
 
     # ------------------------------------------------------------ truth, from the servers
 
@@ -118,6 +127,16 @@ class Daemon:
         )
         return GtidSet.parse(rows[0][0]) if rows else GtidSet()
 
+    def await_published(self, site: str) -> None:
+        """Wait until the topic of a site covers all that its server has."""
+        deadline = time.monotonic() + _PATIENCE_S
+        with self.box.sites[site].connect("root") as conn:
+            wanted = mysql.server_facts(conn).gtid_executed
+        with contextlib.closing(open_topic(self.config, site)) as topic:
+            while not wanted <= topic.covered():
+                assert time.monotonic() < deadline, f"{wanted - topic.covered()}: {self.tail()}"
+                time.sleep(_POLL_S)
+
     def _batches(self) -> list[int]:
         """How many batches each site's ledger has seen from each origin."""
         query = "SELECT origin, MAX(seq) FROM drc.ledger GROUP BY origin ORDER BY origin"
@@ -125,7 +144,8 @@ class Daemon:
 
     def longest_stall(self, until: Callable[[], bool]) -> float:
         """Return the longest time in which some stream committed nothing, until ``until``."""
-        seen, since, longest = self._batches(), [time.monotonic()] * 2, 0.0
+        seen, longest = self._batches(), 0.0
+        since = [time.monotonic()] * len(seen)
         deadline = time.monotonic() + _PATIENCE_S
         while not until() or time.monotonic() - min(since) > 1:
             assert time.monotonic() < deadline, self.tail()
@@ -214,8 +234,27 @@ def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
 
     yield start
     for one in started:
-        if one._process is not None and one._process.poll() is None:
-            one.kill9()
+        one.end()
+
+
+StartDaemons = Callable[..., dict[str, Daemon]]
+
+
+@pytest.fixture
+def daemons(daemon: StartDaemon) -> Iterator[StartDaemons]:
+    """Start a daemon for each site, by itself, as one does with Kafka between them."""
+    started: list[Daemon] = []
+
+    def start(box: Sandbox, **options: object) -> dict[str, Daemon]:
+        together = daemon(box, **options)  # until every stream has begun
+        assert together.stop() == 0, together.tail()
+        out = {site: Daemon(box, together.path, site).start() for site in box.sites}
+        started.extend(out.values())
+        return out
+
+    yield start
+    for one in started:
+        one.end()
 
 
 # ------------------------------------------------------------ load

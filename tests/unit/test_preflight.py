@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from drc import config as configuration
@@ -14,7 +15,7 @@ from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
 from drc.log.topics import TopicFacts
-from drc.preflight import as_error, evaluate, kafka
+from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import (
     AccountFacts,
     ColumnFacts,
@@ -403,6 +404,22 @@ def test_purged_transactions_that_are_not_shipped_do_not_matter() -> None:
     purged = f"{A}:1-5:drc:1-9,{B}:1-3"
     facts = _positions(purged, f"{A}:1-5", f"{A}:1-10:drc:1-9,{B}:1-3")
     assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+def test_those_of_a_server_before_a_promotion_do_not_matter_either() -> None:
+    old = b"\xcc" * 16
+    facts = _positions(f"{A}:1-5,{format_uuid(old)}:1-3", f"{A}:1-5")
+    assert "purged" in _only(facts, "fail").found
+    facts["b"] = replace(facts["b"], servers={"b": {old}})
+    assert not _bad(evaluate(_config(), facts, HEAD))
+
+
+@pytest.mark.parametrize(("servers", "level"), [({}, "warn"), ({"b": {UUIDS["b"]}}, "ok")])
+def test_a_site_that_is_away_and_was_never_seen(servers: dict[str, set[bytes]], level: str) -> None:
+    facts = _facts(a={"servers": servers}, b={"reached": False})
+    config = msgspec.structs.replace(_config(), log="kafka")
+    found = [f for f in settings.check(config, facts, HEAD) if f.setting.startswith("servers of")]
+    assert [(f.site, f.level) for f in found] == [("a", level)]
 
 
 def test_a_new_stream_begins_where_it_is_told() -> None:

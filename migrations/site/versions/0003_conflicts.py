@@ -7,7 +7,7 @@ added at the end: the order of those before is a contract.
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 LEDGER = """
 ALTER TABLE drc.ledger

@@ -1,0 +1,114 @@
+"""Which servers each site has had, as a site remembers it in its own schema ``drc``. Edge.
+
+Replicated DDL carries the GTID of its origin, so who reads a binlog must know the server UUIDs of
+all other sites, also of those that are away.
+
+1. What was seen is never forgotten: a promoted server has another UUID, and binlogs still hold
+   that of the one before.
+2. Only what is new is written: a start leaves no trace in the binlog. What is written there is
+   not replicated, as it begins with schema ``drc``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from drc import mysql
+from drc.config import Config
+from drc.errors import DrcError, PreflightError, TransientError
+from drc.gtid import format_uuid, parse_uuid
+
+_NO_TABLE = (1049, 1146)
+
+
+def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
+    """Return the server UUIDs that all sites but the origin have or had.
+
+    Sites that can be reached are asked, and remembered at site ``at``.
+
+    :raises TransientError: one of them is away and was never seen at ``at``; or ``at`` is away.
+    :raises PreflightError: schema ``drc`` of ``at`` is not there, or older than this release.
+    """
+    others = [name for name in config.sites if name != origin]
+    settings = config.sites[at]
+    conn = mysql.connect(settings, settings.applier, site_name=at)
+    with contextlib.closing(conn):
+        known = remembered(conn)
+        seen = ask_servers(config, others)
+        with contextlib.suppress(TransientError):  # read-only for now: asked again next time
+            remember(conn, seen, known)
+    for name in others:
+        found = seen[name]
+        if isinstance(found, bytes):
+            known[name].add(found)
+        elif not known[name]:
+            found.hint += f"; {at} must have seen it once, for its server UUID"
+            raise found
+    return set[bytes]().union(*(known[name] for name in others))
+
+
+def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | DrcError]:
+    """Return each site's server UUID now, or why it cannot be had; waits a few seconds at most."""
+
+    def ask(name: str) -> bytes | DrcError:
+        settings = config.sites[name]
+        wait_s = mysql.PEER_TIMEOUT_S
+        try:
+            conn = mysql.connect(
+                settings,
+                settings.source,
+                site_name=name,
+                connect_timeout=wait_s,
+                read_timeout=wait_s,
+            )
+            with contextlib.closing(conn):
+                return mysql.server_facts(conn).server_uuid
+        except DrcError as error:
+            return error
+
+    with ThreadPoolExecutor(len(sites)) as pool:
+        return dict(zip(sites, pool.map(ask, sites), strict=True))
+
+
+def remembered(conn: mysql.Connection) -> defaultdict[str, set[bytes]]:
+    """Return the server UUIDs of each site that was ever seen.
+
+    :raises DrcError: classed by errno; PreflightError when there is no such table.
+    """
+    out: defaultdict[str, set[bytes]] = defaultdict(set)
+    try:
+        rows = mysql.ask(conn, "SELECT site, server_uuid FROM drc.site_uuid")
+    except DrcError as error:
+        if error.errno not in _NO_TABLE:
+            raise
+        raise PreflightError(
+            f"schema `drc` is not there or not up to date: {error.message}",
+            stage="read",
+            hint="run `drc migrate`",
+        ) from error
+    for site, uuid in rows:
+        out[site].add(parse_uuid(uuid))
+    return out
+
+
+def remember(
+    conn: mysql.Connection,
+    seen: Mapping[str, bytes | DrcError],
+    known: Mapping[str, Collection[bytes]],
+) -> None:
+    """Write down what is not ``known`` yet of what was ``seen``.
+
+    :raises DrcError: classed by errno.
+    """
+    for site, uuid in seen.items():
+        if isinstance(uuid, bytes) and uuid not in known.get(site, ()):
+            # Another stream of this daemon may have written the same meanwhile.
+            mysql.ask(
+                conn,
+                "INSERT INTO drc.site_uuid (site, server_uuid) VALUES (%s, %s)"
+                " ON DUPLICATE KEY UPDATE server_uuid = VALUES(server_uuid)",
+                (site, format_uuid(uuid)),
+            )
