@@ -8,6 +8,7 @@ SET SESSION sql_log_bin = 0;
 
 CREATE USER 'drc_source'@'%' IDENTIFIED BY '${DRC_SOURCE_PASSWORD:?}';
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'drc_source'@'%';
+GRANT SELECT ON drc.* TO 'drc_source'@'%';
 GRANT SELECT ON shop.* TO 'drc_source'@'%';
 
 CREATE USER 'drc_applier'@'%' IDENTIFIED BY '${DRC_APPLIER_PASSWORD:?}';

@@ -59,12 +59,13 @@ def build_app(web: WebConfig, pair: str, site: str, snapshot: Callable[[], Any])
 
 
 def _states(said: dict[str, Any] | None) -> dict[str, str]:
-    """Return the state of each stream and of the publisher; {} before there are any."""
+    """Return the state of each stream, publisher and watcher; {} before there are any."""
     if said is None:
         return {}
     states = {f"{s['origin']}->{s['target']}": str(s["state"]) for s in said["streams"]}
-    if said["publisher"]:
-        states["publisher"] = str(said["publisher"]["state"])
+    for other in ("publisher", "watcher"):
+        if said[other]:
+            states[other] = str(said[other]["state"])
     return states
 
 

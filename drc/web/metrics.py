@@ -32,9 +32,12 @@ _Said = Mapping[tuple[str, ...], Mapping[str, Any]]  # snapshots by the values o
 _US = 1e-6
 _LAGS = (("lag_us_p50", "0.5"), ("lag_us_p99", "0.99"))
 
-_SESSION_COUNTERS = (
+_RUN_COUNTERS = (
     _Number("sessions", "sessions", "How often it began anew."),
     _Number("transactions", "transactions", "Transactions that it finished."),
+)
+_SESSION_COUNTERS = (
+    *_RUN_COUNTERS,
     _Number("read_bytes", "read_bytes", "Bytes read since the session began."),
     _Number("skipped_tagged", "transactions_skipped", "Read, and not ours to ship: replicated."),
 )
@@ -49,16 +52,32 @@ _STREAM_COUNTERS = (
     _Number("batches", "batches", "Transactions at the target."),
     _Number("lock_failures", "lock_failures", "Batches rolled back by a deadlock or lock wait."),
     _Number("taken_apart", "batches_taken_apart", "Batches applied one by one after a failure."),
+    _Number("concurrent", "transactions_concurrent", "Settled row by row: others wrote meanwhile."),
 )
 _STREAM_GAUGES = (
     *_SESSION_GAUGES,
     _Number("queue_transactions", "queue_transactions", "Transactions read and not yet taken."),
+)
+_COUNTS = (
+    (
+        "frames",
+        "drc_stream_messages",
+        "fate",
+        "With Kafka: messages by fate, and transactions replayed, since the session began.",
+    ),
+    ("conflicts", "drc_stream_conflicts", "kind", "Rows that several sites had written at once."),
 )
 _PUBLISHER_COUNTERS = (*_SESSION_COUNTERS, _Number("frames", "frames", "Frames acknowledged."))
 _PUBLISHER_GAUGES = (
     *_SESSION_GAUGES,
     _Number("epoch", "epoch", "The publisher with the highest epoch is the one that counts."),
 )
+_WATCHER_COUNTERS = (
+    *_RUN_COUNTERS,
+    _Number("replicated", "transactions_replicated", "Watched, and not native here."),
+    _Number("unwatched", "transactions_unwatched", "Native, with keys that cannot be told."),
+)
+_WATCHER_GAUGES = (_Number("slots", "slots", "Keys written here that some peer has not seen."),)
 
 
 class SiteCollector:
@@ -87,14 +106,18 @@ class SiteCollector:
         places = ("pair", "origin", "target")
         yield from _sessions("drc_stream", places, streams, _STREAM_COUNTERS, _STREAM_GAUGES)
         yield _lag("drc_stream_lag_seconds", "The origin's commit until visible.", places, streams)
-        yield _fates(places, streams)
+        for key, name, label, text in _COUNTS:
+            yield _counts(name, text, (*places, label), streams, key)
+        place = ("pair", "site")
         if published := said["publisher"]:
             one: _Said = {(self._pair, self._site): published}
-            place = ("pair", "site")
             yield from _sessions(
                 "drc_publisher", place, one, _PUBLISHER_COUNTERS, _PUBLISHER_GAUGES
             )
             yield _lag("drc_publisher_lag_seconds", "Commit until acknowledged.", place, one)
+        if watched := said["watcher"]:
+            one = {(self._pair, self._site): watched}
+            yield from _sessions("drc_watcher", place, one, _WATCHER_COUNTERS, _WATCHER_GAUGES)
 
 
 def registry(collector: SiteCollector) -> CollectorRegistry:
@@ -137,10 +160,9 @@ def _lag(name: str, text: str, labels: tuple[str, ...], said: _Said) -> Metric:
     return family
 
 
-def _fates(labels: tuple[str, ...], streams: _Said) -> Metric:
-    text = "With Kafka: messages by fate, and transactions replayed, since the session began."
-    family = CounterMetricFamily("drc_stream_messages", text, labels=(*labels, "fate"))
+def _counts(name: str, text: str, labels: tuple[str, ...], streams: _Said, key: str) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
     for values, one in streams.items():
-        for fate, count in one["frames"].items():
-            family.add_metric((*values, fate), count)
+        for which, count in one[key].items():
+            family.add_metric((*values, which), count)
     return family

@@ -16,8 +16,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from drc.config import WebConfig
+from drc.conflict.live import LiveIndex
 from drc.errors import DataError
-from drc.monitor.progress import PublisherProgress, SessionProgress, StreamProgress
+from drc.monitor.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
 from drc.web.app import build_app
 from drc.web.metrics import STATES, SiteCollector, registry
 
@@ -35,8 +36,10 @@ def snapshot(**stream: Any) -> dict[str, Any]:
 
     streams = {**filled(StreamProgress("a", "b")), "state": "running", **stream}
     streams["frames"] = {"accepted": next(numbers), "torn": next(numbers)}
+    streams["conflicts"] = {"insert_exists": next(numbers), "update_missing": next(numbers)}
     publisher = {**filled(PublisherProgress("b")), "state": "running"}
-    return {"streams": [streams], "publisher": publisher}
+    watcher = {**filled(WatcherProgress("b", LiveIndex("b", ["a", "b"], 9))), "state": "running"}
+    return {"streams": [streams], "publisher": publisher, "watcher": watcher}
 
 
 def numbers(said: dict[str, Any]) -> Counter[float]:
@@ -56,7 +59,7 @@ def samples(said: dict[str, Any] | None) -> list[Any]:
 
 def test_every_number_of_a_snapshot_is_one_metric() -> None:
     said = snapshot()
-    wanted = numbers(said["streams"][0]) + numbers(said["publisher"])
+    wanted = numbers(said["streams"][0]) + numbers(said["publisher"]) + numbers(said["watcher"])
     found = Counter(round(s.value, 6) for s in samples(said))
     assert wanted == Counter({n: c for n, c in found.items() if n in wanted})
 
@@ -87,7 +90,7 @@ def test_errors_and_names_of_rows_stay_inside() -> None:
     error = DataError("row 'secret@example.com' is there", table="shop.users", gtid="u:7")
     progress = StreamProgress("a", "b")
     progress.stopped(error)
-    said = {"streams": [progress.snapshot()], "publisher": None}
+    said = {"streams": [progress.snapshot()], "publisher": None, "watcher": None}
     app = build_app(WebConfig(), "shop", "b", lambda: said)
     for path in ("/metrics", "/readyz", "/healthz"):
         _, body = ask(app, path)
@@ -156,7 +159,8 @@ def test_without_a_token_anybody_who_reaches_it_may_ask() -> None:
         (snapshot(), 200),
         (snapshot(state="connecting"), 503),
         ({**snapshot(), "publisher": {"state": "stopped"}}, 503),
-        ({**snapshot(), "publisher": None}, 200),
+        ({**snapshot(), "watcher": {"state": "connecting"}}, 503),
+        ({**snapshot(), "publisher": None, "watcher": None}, 200),
     ],
 )
 def test_ready_is_when_everything_runs(said: dict[str, Any] | None, status: int) -> None:
