@@ -152,11 +152,11 @@ def _sessions(
 
 
 def _lag(name: str, text: str, labels: tuple[str, ...], said: _Said) -> Metric:
-    text += " Of the last 4,096."
-    family = GaugeMetricFamily(name, text, labels=(*labels, "quantile"))
+    family = Metric(name, text + " Of the last 4,096.", "summary")  # no sum or count is kept
     for values, one in said.items():
         for key, quantile in _LAGS:
-            family.add_metric((*values, quantile), one[key] * _US)
+            place = dict(zip(labels, values, strict=True))
+            family.add_sample(name, {**place, "quantile": quantile}, one[key] * _US)
     return family
 
 
