@@ -28,7 +28,6 @@ from tests.integration.fix_containers import (
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]  # images may have to be pulled
 
-
 IMAGES = ["mysql:8.0", "mysql:8.4", "mysql:9"]
 
 
