@@ -41,6 +41,9 @@ lock: $(READY)          ## pin what pyproject.toml asks for
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 \
 	    --group dev pyproject.toml -o requirements.lock --custom-compile-command 'make lock'
+	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 \
+	    -c requirements.lock pyproject.toml -o conf/docker/requirements.lock \
+	    --custom-compile-command 'make lock'
 
 $(READY): requirements.lock
 	@$(PYTHON) -m venv $(VENV)

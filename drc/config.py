@@ -12,6 +12,7 @@ a password comes from. What this file does not know: servers, and what the setti
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import stat
@@ -31,11 +32,14 @@ _NAME = "^[a-z][a-z0-9_-]{0,31}$"  # goes into SQL text, file names and thread n
 Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+Listen = Annotated[str, msgspec.Meta(pattern=r"^$|^([^:/]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$")]
 MiB = 1 << 20
 
 # Replica ids we invent start here, far above what people give their servers. The server refuses
 # none of the 32-bit range; two clients with one id disconnect each other.
 _SERVER_ID_BASE = 0x40000000
+
+_TOKEN_CHARACTERS_MIN = 16  # of random text, more than anybody can try over a network
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,6 +87,7 @@ class SiteConfig(_Strict, frozen=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3306
     operator: Account | None = None
     brokers: tuple[str, ...] = ()
+    listen: Listen = ""
     tls: Tls = msgspec.field(default_factory=Tls)
     server_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFF00)] = 0
 
@@ -168,6 +173,33 @@ class KafkaConfig(_Strict, frozen=True):
             raise ValueError("delivery_timeout_s is below request_timeout_s")
 
 
+class WebConfig(_Strict, frozen=True):
+    """Where a daemon tells of itself over HTTP, and the token it asks for; off by default."""
+
+    listen: Listen = ""
+    token_env: str = ""
+    token_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token_env and self.token_file:
+            raise ValueError("token_env and token_file exclude each other")
+
+    def token(self) -> str:
+        """Read the token now; '' when none is asked for.
+
+        :raises ConfigError: as :meth:`Account.password`, or it is too short to be one.
+        """
+        if not (self.token_env or self.token_file):
+            return ""
+        token = read_secret(self.token_env, self.token_file, "the web token")
+        if len(token) < _TOKEN_CHARACTERS_MIN:
+            raise ConfigError(
+                f"the web token has fewer than {_TOKEN_CHARACTERS_MIN} characters",
+                hint="make one with `openssl rand -hex 24`",
+            )
+        return token
+
+
 class Config(_Strict, frozen=True):
     """Everything; ``sites`` is in the order of the file."""
 
@@ -182,6 +214,7 @@ class Config(_Strict, frozen=True):
     apply: ApplyConfig = msgspec.field(default_factory=ApplyConfig)
     conflicts: ConflictsConfig = msgspec.field(default_factory=ConflictsConfig)
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
+    web: WebConfig = msgspec.field(default_factory=WebConfig)
 
     def site(self, name: str) -> SiteConfig:
         """Return one site's settings.
@@ -197,6 +230,11 @@ class Config(_Strict, frozen=True):
     def brokers(self, site: str) -> tuple[str, ...]:
         """Return the Kafka cluster that holds what is native at ``site``."""
         return self.sites[site].brokers or self.kafka.brokers
+
+    def listen(self, site: str) -> tuple[str, int] | None:
+        """Return host and port that the daemon of ``site`` serves at; None: it does not."""
+        host, _, port = (self.sites[site].listen or self.web.listen).rpartition(":")
+        return (host.strip("[]"), int(port)) if host else None
 
     def topic(self, site: str) -> str:
         """Return the topic that holds what is native at ``site``."""
@@ -368,7 +406,7 @@ def _resolve_paths(raw: Any, folder: Path) -> None:
     if not isinstance(raw, dict):
         return
     for key, value in raw.items():
-        if key in ("password_file", "state_password_file", "ca", "cert", "key"):
+        if key in ("password_file", "state_password_file", "token_file", "ca", "cert", "key"):
             if isinstance(value, str) and value:
                 raw[key] = str(folder.absolute() / Path(value).expanduser())
         else:
@@ -395,6 +433,7 @@ def _refuse_contradictions(config: Config) -> None:
                 f"sites.{name}: no Kafka brokers for its stream",
                 hint='set kafka.brokers = ["host:9092"], or brokers for this site',
             )
+        _refuse_open_door(config, name)
     conflicts, names = config.conflicts, tuple(config.sites)
     whole = TablePolicy(policy=conflicts.policy, sites=conflicts.sites)
     refuse_divergent(whole, names, "conflicts")
@@ -405,6 +444,24 @@ def _refuse_contradictions(config: Config) -> None:
             "state_url: holds a password",
             hint="take it out and name it by state_password_env or state_password_file",
         )
+
+
+def _refuse_open_door(config: Config, name: str) -> None:
+    address = config.listen(name)
+    if not address or config.web.token_env or config.web.token_file:
+        return
+    if not _is_loopback(address[0]):
+        raise ConfigError(
+            f"sites.{name}: listens on {address[0]} without a token",
+            hint="set web.token_file or web.token_env, or listen on 127.0.0.1",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _with_state_url(config: Config, folder: Path) -> Config:

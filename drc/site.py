@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
@@ -28,15 +29,25 @@ _SNAPSHOT_S = 1.0
 _SWITCH_S = 0.0005
 
 
+Snapshot = dict[str, Any]  # JSON-ready; docs/operations/status-json.md
+
+
 class Store(Protocol):
     """Where snapshots go: hints for people, never asked for what is applied."""
 
-    def save_status(self, site: str, status: dict[str, Any]) -> None: ...
+    def save_status(self, site: str, status: Snapshot) -> None: ...
 
 
-def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> None:
+def run_site(
+    config: Config,
+    site: str,
+    stop: threading.Event,
+    store: Store,
+    show: Callable[[Callable[[], Snapshot]], None] = lambda _: None,
+) -> None:
     """Apply every peer's changes at ``site``, and publish its own, until stopped.
 
+    :param show: is given a function that anybody may call at any time for a fresh snapshot.
     :raises DrcError: the worst of what stopped something for good, once nothing is left.
     """
     sys.setswitchinterval(_SWITCH_S)
@@ -46,6 +57,7 @@ def run_site(config: Config, site: str, stop: threading.Event, store: Store) -> 
     ]
     publisher = _publisher(config, site, stop)
     errors: list[DrcError] = []
+    show(lambda: _snapshot(streams, publisher, watcher))
 
     def body(worker: Worker) -> None:
         try:
@@ -92,7 +104,7 @@ def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | 
 
 def _snapshot(
     streams: list[Stream], publisher: Publisher | None, watcher: Watcher | None
-) -> dict[str, Any]:
+) -> Snapshot:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "updated_us": time.time_ns() // 1000,

@@ -180,6 +180,27 @@ GUARDS = (
         f"{_PROPERTY}/test_gate.py",
     ),
     Guard(
+        "metrics are told to nobody without the token",
+        "drc/web/app.py",
+        "if not token or (right and",
+        "if not token or (True or",
+        f"{_UNIT}/test_web.py",
+    ),
+    Guard(
+        "without a token only this host may ask",
+        "drc/config.py",
+        "        _refuse_open_door(config, name)\n",
+        "",
+        f"{_UNIT}/test_config.py",
+    ),
+    Guard(
+        "a daemon is not ready while a stream does not run",
+        "drc/web/app.py",
+        'set(states.values()) == {"running"}',
+        '"running" in states.values()',
+        f"{_UNIT}/test_web.py",
+    ),
+    Guard(
         "two appliers cannot both write one ledger row",
         "drc/apply/ledger.py",
         " AND seq={seq - ROWS}",

@@ -44,11 +44,12 @@ def schema() -> None:
 
 
 def read_secrets(config: Config) -> None:
-    """Read every password once.
+    """Read every password, and the web token, once.
 
     :raises ConfigError: the first that cannot be read.
     """
     config.state_password()
+    config.web.token()
     for site in config.sites.values():
         for account in (site.source, site.applier, site.operator):
             if account:

@@ -10,10 +10,10 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
@@ -26,6 +26,9 @@ from drc.monitor import memory
 from drc.monitor.report import Reporter
 from drc.monitor.supervisor import TEMPORARY, Supervisor
 from drc.preflight import require_ready
+
+if TYPE_CHECKING:
+    from drc.site import Snapshot
 
 DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
 _SUPERVISED_DRAIN_S = DRAIN_S + 5
@@ -70,17 +73,30 @@ def _run_one(config: Config, site: str, stop: threading.Event, checked: bool) ->
     from drc.state.store import Store
 
     reporter = Reporter(Store(config.state_url, config.state_password()))
-    if not checked and not _wait_ready(config, (site,), stop):
-        return
-    with _only_daemon(config, site, stop), _crashes() as crashed:
-        if not stop.is_set():
-            log.info("daemon started")
-            run_site(config, site, stop, reporter)
-            log.info("daemon stopped")
+    with _web(config, site) as show:
+        if not checked and not _wait_ready(config, (site,), stop):
+            return
+        with _only_daemon(config, site, stop), _crashes() as crashed:
+            if not stop.is_set():
+                log.info("daemon started")
+                run_site(config, site, stop, reporter, show)
+                log.info("daemon stopped")
     if crashed:
         raise InvariantError(
             f"a thread ended by {crashed[0]!r}", site=site, hint="a bug: report it with the log"
         )
+
+
+@contextlib.contextmanager
+def _web(config: Config, site: str) -> Iterator[Callable[[Callable[[], Snapshot]], None]]:
+    """Serve metrics where that is configured; yield what is to be told of the snapshot."""
+    if not config.listen(site):
+        yield lambda _: None
+        return
+    from drc.web.serve import serving  # none of it is loaded where it is switched off
+
+    with serving(config, site) as show:
+        yield show
 
 
 def _wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -> bool:

@@ -199,12 +199,16 @@ class Sandbox:
         apply: dict[str, Any] | None = None,
         kafka: KafkaCluster | None = None,
         listener: str = "PLAINTEXT",
+        web: dict[str, Any] | None = None,
+        listen: dict[str, int] | None = None,
     ) -> Path:
         """Write a ``drc`` configuration for these servers; return its path.
 
         :param apply: more keys of the section ``[apply]``.
         :param kafka: the cluster that carries changes; without it, the direct log.
         :param listener: how to reach it: PLAINTEXT or SASL_SSL.
+        :param web: keys of the section ``[web]``.
+        :param listen: ports of the sites' daemons.
         """
         target = Path(path) if path else self.folder / "pair.toml"
         lines = [
@@ -219,10 +223,14 @@ class Sandbox:
             "[apply]",
             *(f"{key} = {json.dumps(value)}" for key, value in (apply or {}).items()),
         ]
+        if web:
+            lines += ["", "[web]", *(f"{key} = {json.dumps(value)}" for key, value in web.items())]
         for chosen in sites or list(self.sites):
             site = self.sites[chosen]
             lines += ["", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}"]
             lines.append(f'tls = {{ mode = "{tls}" }}')
+            if listen:
+                lines.append(f'listen = "127.0.0.1:{listen[chosen]}"')
             for role in ("source", "applier", "operator"):
                 file = json.dumps(str(site.password_file(f"drc_{role}")))
                 lines.append(f'{role} = {{ user = "drc_{role}", password_file = {file} }}')

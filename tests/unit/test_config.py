@@ -62,6 +62,7 @@ def test_example_loads_and_names_every_key() -> None:
         config.ApplyConfig,
         config.SourceConfig,
         config.KafkaConfig,
+        config.WebConfig,
     ):
         for field in msgspec.structs.fields(struct):
             assert field.name in text, f"{struct.__name__}.{field.name} is not in the example"
@@ -199,3 +200,32 @@ def test_schema_covers_the_file() -> None:
     assert set(tables["ApplyConfig"]["properties"]) == {
         f.name for f in msgspec.structs.fields(config.ApplyConfig)
     }
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9464", "[::]:9464", "10.1.2.3:9464", "drc.example:1"])
+def test_others_may_ask_with_a_token_only(listen: str) -> None:
+    error = _refused(lambda raw: raw.update(web={"listen": listen}))
+    assert "without a token" in str(error)
+    open_to_all = {"listen": "127.0.0.1:9464", "token_env": ""}
+    _refused(lambda raw: (raw.update(web=open_to_all), raw["sites"]["b"].update(listen=listen)))
+    loaded = _parse(lambda raw: raw.update(web={"listen": listen, "token_env": "DRC_TOKEN"}))
+    assert loaded.listen("a") == loaded.listen("b")
+
+
+def test_where_a_daemon_listens() -> None:
+    assert _parse().listen("a") is None
+    loaded = _parse(
+        lambda raw: (
+            raw.update(web={"listen": "localhost:9464"}),
+            raw["sites"]["b"].update(listen="[::1]:9465"),
+        )
+    )
+    assert (loaded.listen("a"), loaded.listen("b")) == (("localhost", 9464), ("::1", 9465))
+    _refused(lambda raw: raw.update(web={"listen": "9464"}))
+    _refused(lambda raw: raw.update(web={"token_env": "X", "token_file": "y"}))
+
+
+def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRC_TOKEN", "short")
+    with pytest.raises(ConfigError, match="fewer than 16"):
+        config.WebConfig(token_env="DRC_TOKEN").token()

@@ -1,0 +1,106 @@
+"""Serve a daemon's web application from a thread of its own. Edge.
+
+1. Replication never waits for it and never ends by it: a port that is taken is tried again.
+2. The thread is a daemon's: it holds up no exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+
+from drc.config import Config
+from drc.web.app import build_app
+
+_RETRY_S = 2.0  # a port that is taken: mostly by the daemon before, which drains for up to 30 s
+_CLIENTS_MAX = 32  # more at once are no scrapers
+_KEEP_ALIVE_S = 30
+_END_S = 3.0  # then what is being answered is left
+
+log = structlog.get_logger("drc.web")
+
+Snapshot = Callable[[], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def serving(config: Config, site: str) -> Iterator[Callable[[Snapshot], None]]:
+    """Serve until the block ends; yield a function that takes what tells snapshots.
+
+    :raises ConfigError: the token cannot be read.
+    """
+    config.web.token()
+    server = _Server(config, site)
+    server.start()
+    try:
+        yield server.show
+    finally:
+        server.close()
+
+
+class _Server(threading.Thread):
+    def __init__(self, config: Config, site: str) -> None:
+        super().__init__(name="web", daemon=True)
+        address = config.listen(site)
+        assert address, "who does not listen is not served"
+        self._address = address
+        self._snapshot: Snapshot | None = None
+        self._closed = threading.Event()
+        app = build_app(config.web, config.name, site, self._ask)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_CLIENTS_MAX,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def _ask(self) -> dict[str, Any] | None:
+        return self._snapshot() if self._snapshot else None
+
+    def close(self) -> None:
+        self._closed.set()
+        self._server.should_exit = True
+        self.join(_END_S)
+
+    def run(self) -> None:
+        if listening := self._bind():
+            with listening:
+                self._server.run(sockets=[listening])
+
+    def _bind(self) -> socket.socket | None:
+        host, port = self._address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        said = False
+        while not self._closed.is_set():
+            try:
+                listening = socket.create_server((host, port), family=family)
+            except OSError as error:
+                if not said:
+                    hint = "free it, or give this site a port of its own: sites.NAME.listen"
+                    log.warning(
+                        "metrics wait for their port", port=port, error=str(error), hint=hint
+                    )
+                    said = True
+                self._closed.wait(_RETRY_S)
+                continue
+            log.info("metrics served", host=host, port=port)
+            return listening
+        return None
