@@ -23,6 +23,8 @@ _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so a
 _RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
 _TRANSACTION_MS = 900_000  # the most that brokers allow by default
 _FETCH_BYTES = 4 << 20
+_BATCH_BYTES = 256 << 10  # of small messages
+ROW_BYTES_MAX = 16 << 20  # of one row as a message of its own
 # What the record and its batch add to a message.
 ENVELOPE_BYTES = 1024
 
@@ -88,6 +90,8 @@ def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
             transactional_id=name,
             transaction_timeout_ms=_TRANSACTION_MS,
             linger_ms=5,
+            batch_size=_BATCH_BYTES,
+            max_request_size=ROW_BYTES_MAX,
             compression_type=None if kafka.compression == "none" else kafka.compression,
             retry_backoff_ms=10,  # a transaction begins so long after the last one's end
             max_block_ms=_BLOCK_MS,
