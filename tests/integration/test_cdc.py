@@ -16,12 +16,20 @@ from typing import Any, NamedTuple
 import pytest
 from kafka import TopicPartition
 
+from drc.cdc.envelope import Envelopes
 from drc.cdc.position import PositionTopic
 from drc.cdc.publisher import _ROUND_MESSAGES, JsonPublisher
+from drc.config import Config
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet
+from drc.log.frames import FrameEncoder, Stamp
 from drc.log.kafka import open_consumer
+from drc.log.reader import TopicReader
+from drc.log.topics import create_topic
+from drc.sandbox.kafka import KafkaCluster
 from tests.integration.fix_topic import Published
+from tests.integration.test_kafka_sandbox import config_of, exchange
+from tests.property.test_gate import FORMAT, HISTORY
 
 pytestmark = pytest.mark.servers
 
@@ -43,8 +51,12 @@ class Seen(NamedTuple):
 
 def messages(published: Published, table: str, isolation: str = "read_committed") -> list[Seen]:
     """Return all that is in the topic of a table now."""
-    config, out = published.config, list[Seen]()
-    place = TopicPartition(f"{config.topic('a')}.{published.schema}.{table}", 0)
+    topic = f"{published.config.topic('a')}.{published.schema}.{table}"
+    return read(published.config, topic, isolation)
+
+
+def read(config: Config, topic: str, isolation: str) -> list[Seen]:
+    place, out = TopicPartition(topic, 0), list[Seen]()
     with contextlib.closing(open_consumer(config, "a", isolation)) as consumer:
         consumer.assign([place])
         consumer.seek(place, 0)
@@ -59,9 +71,15 @@ def messages(published: Published, table: str, isolation: str = "read_committed"
 class Feed:
     """``drc cdc`` in this process."""
 
-    def __init__(self, published: Published, chosen: Callable[[str, str], bool]) -> None:
+    def __init__(self, published: Published, start: str = "earliest") -> None:
         self._published, self._stop = published, threading.Event()
-        self.worker = JsonPublisher(published.config, "a", "earliest", chosen, self._stop)
+        self.worker = JsonPublisher(
+            published.config,
+            "a",
+            start,
+            lambda schema, _: schema == published.schema,
+            self._stop,
+        )
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -98,7 +116,7 @@ def feed(published: Published) -> Iterator[Callable[[], Feed]]:
     feeds: list[Feed] = []
 
     def start() -> Feed:
-        feeds.append(Feed(published, lambda schema, _: schema == published.schema))
+        feeds.append(Feed(published))
         return feeds[-1]
 
     yield start
@@ -229,6 +247,52 @@ def test_a_second_process_takes_over(published: Published, feed: Callable[[], Fe
     assert "let one process run" in first.error.hint
     second.wait()
     assert [m.key["id"] for m in messages(published, "t")] == [1, 2]
+
+
+def test_now_is_the_time_of_the_first_start(published: Published) -> None:
+    for key in range(3):
+        feed = Feed(published, "now")
+        feed.wait()
+        feed.stop()
+        published.run(f"INSERT INTO {published.schema}.t VALUES ({key}, 'a')")
+        with TopicReader(published.config, "a", published.known) as reader:
+            published.read(reader)  # it is in the topic, and nobody publishes it as JSON
+    feed = Feed(published, "now")
+    feed.wait()
+    feed.stop()
+    assert [m.key["id"] for m in messages(published, "t")] == [0, 1, 2]
+
+
+def test_a_torn_large_transaction_is_rolled_back(kafka: KafkaCluster) -> None:
+    """Frames of a publisher that died inside a transaction, then those of the next one."""
+    config = config_of(kafka, "torn")
+    create_topic(config, "a")
+    large = next(i for i, t in enumerate(HISTORY) if not t.whole)
+    frames = []
+    for epoch, start, stop in ((1, 0, large + 1), (2, large, len(HISTORY))):
+        covered = GtidSet.of(t.gtid for t in HISTORY[:start])
+        for seq, transaction in enumerate(HISTORY[start:stop]):
+            covered.add(transaction.gtid)
+            frames += FrameEncoder("torn/a", 1 << 20).encode(
+                Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction]
+            )
+    exchange(config, *frames)
+    stop = threading.Event()
+    worker = JsonPublisher(config, "a", "earliest", lambda *_: True, stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    deadline = time.monotonic() + _PATIENCE_S
+    wanted, positions = GtidSet.of(t.gtid for t in HISTORY), PositionTopic(config, "a")
+    while not wanted <= (positions.read() or GtidSet()):
+        assert time.monotonic() < deadline, worker.progress.reason
+    stop.set()
+    thread.join()
+    assert worker.progress.sessions == 1
+    topic = f"{config.topic('a')}.shop.users"
+    envelopes = Envelopes(config.topic("a"), lambda *_: True, lambda: 0)
+    keys = [json.loads(m.key or b"") for t in HISTORY for m in envelopes.messages(t)]
+    assert [m.key for m in read(config, topic, "read_committed")] == keys
+    assert len(read(config, topic, "read_uncommitted")) > len(keys)
 
 
 def test_killed_again_and_again(published: Published) -> None:

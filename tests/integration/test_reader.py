@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from drc import cli
+from drc.gtid import GtidSet
+from drc.log.frames import FrameEncoder, Stamp
 from drc.log.reader import HoleError, TopicReader
+from drc.log.topics import create_topic
+from drc.sandbox.kafka import KafkaCluster
 from tests.integration.fix_topic import Published
+from tests.integration.test_kafka_sandbox import config_of, exchange
+from tests.property.test_gate import FORMAT, HISTORY
 
 pytestmark = pytest.mark.servers
 
@@ -106,6 +112,22 @@ def test_a_hole_is_told_and_not_passed_over(
     said = capsys.readouterr().err
     assert "does not hold" in said
     assert "start from a GTID set" in said.replace("\n", " ")
+
+
+def test_a_transaction_of_which_the_beginning_is_gone_is_not_shown(kafka: KafkaCluster) -> None:
+    config = config_of(kafka, "headless")
+    create_topic(config, "a")
+    first = next(i for i, t in enumerate(HISTORY) if t.part)
+    after = next(i for i in range(first, len(HISTORY)) if HISTORY[i].part == 0)
+    covered, frames = GtidSet.of(t.gtid for t in HISTORY[:first]), list[bytes]()
+    for seq, transaction in enumerate(HISTORY[first:]):
+        covered.add(transaction.gtid)
+        stamp = Stamp(1, b"session.", seq)
+        frames += FrameEncoder("headless/a", 1 << 20).encode(stamp, FORMAT, covered, [transaction])
+    exchange(config, *frames)
+    with TopicReader(config, "a", "earliest") as reader:
+        seen = [t for _ in frames for t in reader.read()]
+    assert [t.gtid for t in seen] == [t.gtid for t in HISTORY[after:]]
 
 
 def test_the_example_of_the_documentation(
