@@ -302,9 +302,14 @@ def test_now_is_the_time_of_the_first_start(published: Published) -> None:
     assert [m.key["id"] for m in messages(published, "t")] == [0, 1, 2]
 
 
-def test_a_torn_large_transaction_is_rolled_back(kafka: KafkaCluster) -> None:
+@pytest.mark.parametrize("round_messages", [1, _ROUND_MESSAGES])
+def test_a_torn_large_transaction_is_rolled_back(
+    kafka: KafkaCluster, round_messages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Frames of a publisher that died inside a transaction, then those of the next one."""
-    config = config_of(kafka, "torn")
+    monkeypatch.setattr("drc.cdc.publisher._ROUND_MESSAGES", round_messages)
+    name = f"torn{round_messages}"
+    config = config_of(kafka, name)
     create_topic(config, "a")
     large = next(i for i, t in enumerate(HISTORY) if not t.whole)
     frames = []
@@ -312,7 +317,7 @@ def test_a_torn_large_transaction_is_rolled_back(kafka: KafkaCluster) -> None:
         covered = GtidSet.of(t.gtid for t in HISTORY[:start])
         for seq, transaction in enumerate(HISTORY[start:stop]):
             covered.add(transaction.gtid)
-            frames += FrameEncoder("torn/a", 1 << 20).encode(
+            frames += FrameEncoder(f"{name}/a", 1 << 20).encode(
                 Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction]
             )
     exchange(config, *frames)
