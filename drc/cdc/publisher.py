@@ -120,8 +120,8 @@ class _Session:
             if len(self._sent) >= _ROUND_MESSAGES:
                 break
             wait_s = 0.0
-        if not self._inside and (self._sent or time.monotonic() >= self._due):
-            self._commit()
+        if self._sent or time.monotonic() >= self._due:
+            self._commit()  # nothing yet, inside a large transaction: the position has not moved
 
     def _take(self, transaction: RawTransaction) -> None:
         if transaction.part == 0 and self._inside:  # its publisher died: it begins again

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 
-from drc import config
+from drc import cli, config
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.log.kafka import open_admin
 from drc.log.publisher import Publisher
 from drc.log.reader import TopicReader
 from drc.log.topic import open_topic
-from drc.log.topics import create_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.transaction import RawTransaction
@@ -65,7 +64,8 @@ def published(
         apply={"transaction_stream_bytes": 20_000},
     )
     out = Published(pair, path, schema)
-    create_topic(out.config, "a")
+    assert cli.invoke(["migrate", "-c", str(path)]) == 0
+    out.known = out.executed()
     stop = threading.Event()
     thread = threading.Thread(target=Publisher(out.config, "a", stop).run)
     thread.start()

@@ -20,6 +20,7 @@ from drc.cdc.envelope import Envelopes
 from drc.cdc.position import PositionTopic
 from drc.cdc.publisher import _ROUND_MESSAGES, JsonPublisher
 from drc.config import Config
+from drc.conflict.clock import Mark
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet
 from drc.log.frames import FrameEncoder, Stamp
@@ -318,7 +319,7 @@ def test_a_torn_large_transaction_is_rolled_back(
         for seq, transaction in enumerate(HISTORY[start:stop]):
             covered.add(transaction.gtid)
             frames += FrameEncoder(f"{name}/a", 1 << 20).encode(
-                Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction]
+                Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction], Mark()
             )
     exchange(config, *frames)
     stop = threading.Event()

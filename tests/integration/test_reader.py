@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from drc import cli
+from drc.conflict.clock import Mark
 from drc.gtid import GtidSet
 from drc.log.frames import FrameEncoder, Stamp
 from drc.log.reader import HoleError, TopicReader
@@ -123,7 +124,9 @@ def test_a_transaction_of_which_the_beginning_is_gone_is_not_shown(kafka: KafkaC
     for seq, transaction in enumerate(HISTORY[first:]):
         covered.add(transaction.gtid)
         stamp = Stamp(1, b"session.", seq)
-        frames += FrameEncoder("headless/a", 1 << 20).encode(stamp, FORMAT, covered, [transaction])
+        frames += FrameEncoder("headless/a", 1 << 20).encode(
+            stamp, FORMAT, covered, [transaction], Mark()
+        )
     exchange(config, *frames)
     with TopicReader(config, "a", "earliest") as reader:
         seen = [t for _ in frames for t in reader.read()]
