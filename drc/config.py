@@ -236,6 +236,17 @@ class Config(_Strict, frozen=True):
         host, _, port = (self.sites[site].listen or self.web.listen).rpartition(":")
         return (host.strip("[]"), int(port)) if host else None
 
+    def require_brokers(self, site: str) -> None:
+        """Check that ``site`` has a Kafka cluster, whatever ``log`` says.
+
+        :raises ConfigError: it has none.
+        """
+        if not self.brokers(site):
+            raise ConfigError(
+                f"sites.{site}: no Kafka brokers for its stream",
+                hint='set kafka.brokers = ["host:9092"], or brokers for this site',
+            )
+
     def topic(self, site: str) -> str:
         """Return the topic that holds what is native at ``site``."""
         return f"{self.kafka.topic_prefix}.{self.name}.{site}"
@@ -428,11 +439,8 @@ def _refuse_contradictions(config: Config) -> None:
                 hint="each site is a server of its own",
             )
         seen[address] = name
-        if config.log == "kafka" and not config.brokers(name):
-            raise ConfigError(
-                f"sites.{name}: no Kafka brokers for its stream",
-                hint='set kafka.brokers = ["host:9092"], or brokers for this site',
-            )
+        if config.log == "kafka":
+            config.require_brokers(name)
         _refuse_open_door(config, name)
     conflicts, names = config.conflicts, tuple(config.sites)
     whole = TablePolicy(policy=conflicts.policy, sites=conflicts.sites)

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-pytest_plugins = ["tests.integration.fix_servers", "tests.faults.fix_daemon"]
+pytest_plugins = [
+    "tests.integration.fix_servers",
+    "tests.integration.fix_topic",
+    "tests.faults.fix_daemon",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,8 @@ _COMMANDS = {
     "check": "Whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
     "config": "Check a configuration, print its JSON schema.",
-    "tail": "Watch a site's binlog, rows decoded.",
+    "tail": "Watch a site's binlog or topic, rows decoded.",
+    "cdc": "Publish a site's row changes to Kafka as JSON, in Debezium's form.",
     "sandbox": "Real MySQL servers on this machine, for trials and tests.",
     "demo": "Two sites under two-sided traffic, compared at the end.",
 }

@@ -1,4 +1,4 @@
-"""``drc tail``: a site's binlog for people to read, rows decoded."""
+"""``drc tail``: a site's binlog or topic for people to read, rows decoded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ _KEY_STYLES = {"insert": "green", "update": "yellow", "delete": "red"}
 @click.command()
 @config_option
 @json_option
-@click.option("--site", required=True, help="Whose binlog.")
+@click.option("--site", required=True, help="Whose transactions.")
 @click.option(
     "--from",
-    "start",
+    "log",
+    type=click.Choice(["binlog", "kafka"]),
+    default="binlog",
+    show_default=True,
+    help="Which log: the server's, or the site's topic, which needs no MySQL.",
+)
+@click.option(
+    "--start",
     default="now",
     show_default=True,
     metavar="now|earliest|GTID_SET",
@@ -32,19 +39,26 @@ _KEY_STYLES = {"insert": "green", "update": "yellow", "delete": "red"}
 @click.option("--tables", default="", help="A glob such as 'shop.*'; all but drc's by default.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after this many transactions.")
 def command(
-    path: Path, as_json: bool, site: str, start: str, tables: str, limit: int | None
+    path: Path,
+    as_json: bool,
+    site: str,
+    log: str,
+    start: str,
+    tables: str,
+    limit: int | None,
 ) -> None:
-    """Watch a site's binlog, rows decoded, until Ctrl-C. With --json a line for each transaction.
+    """Watch a site's log, rows decoded, until Ctrl-C. With --json a line for each transaction.
 
     Values are shown by mysql-replication's decoder: some, such as zero dates, come out differently
-    from what the table holds. Nothing is applied from here.
+    from what the table holds. Nothing is applied from here. A topic has what is native at its
+    site: of transactions that came by replication it holds the GTID.
     """
     from drc.monitor.tail import follow
 
     config = configuration.load(path)
     out = console()
     try:
-        for document in itertools.islice(follow(config, site, start, tables), limit):
+        for document in itertools.islice(follow(config, site, start, tables, log), limit):
             if as_json:
                 click.echo(json.dumps(document, ensure_ascii=False))
             else:

@@ -16,12 +16,15 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
 
 from drc.config import Config
-from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.errors import ConfigError, DataError, DrcError, PreflightError, TransientError
 from drc.tls import client_context
 
 _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
 _RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
+_TRANSACTION_MS = 900_000  # the most that brokers allow by default
 _FETCH_BYTES = 4 << 20
+_BATCH_BYTES = 256 << 10  # of small messages
+ROW_BYTES_MAX = 16 << 20  # of one row as a message of its own
 # What the record and its batch add to a message.
 ENVELOPE_BYTES = 1024
 
@@ -72,15 +75,48 @@ def open_producer(config: Config, site: str) -> KafkaProducer:
         raise translate(error) from error
 
 
-def open_consumer(config: Config, site: str) -> KafkaConsumer:
+def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
+    """Connect a producer that writes in transactions, beside the topic of ``site``.
+
+    What a predecessor of this name left open is rolled back, and it can write no more.
+
+    :raises DrcError: as :func:`translate`.
+    """
+    kafka = config.kafka
+    producer = None
+    try:
+        producer = KafkaProducer(
+            **_common(config, site),
+            transactional_id=name,
+            transaction_timeout_ms=_TRANSACTION_MS,
+            linger_ms=5,
+            batch_size=_BATCH_BYTES,
+            max_request_size=ROW_BYTES_MAX,
+            compression_type=None if kafka.compression == "none" else kafka.compression,
+            retry_backoff_ms=10,  # a transaction begins so long after the last one's end
+            max_block_ms=_BLOCK_MS,
+            delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
+            request_timeout_ms=int(kafka.request_timeout_s * 1000),
+        )
+        producer.init_transactions()
+    except Exception as error:
+        if producer is not None:
+            abandon(producer)
+        raise translate(error) from error
+    return producer
+
+
+def open_consumer(config: Config, site: str, isolation: str = "read_uncommitted") -> KafkaConsumer:
     """Connect a consumer to where the topic of ``site`` is; it commits nothing.
 
+    :param isolation: Kafka's isolation level, for topics that are written in transactions.
     :raises DrcError: as :func:`translate`.
     """
     try:
         return KafkaConsumer(
             **_common(config, site),
             group_id=None,
+            isolation_level=isolation,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,
@@ -146,6 +182,11 @@ _REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
         ConfigError,
         "check [kafka.account] and [kafka.tls]",
     ),
+    *(
+        (kind, PreflightError, "let one process run; this one has stopped")
+        for kind in (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+    ),
+    (kafka_errors.InvalidTopicError, DataError, "leave this table out, or rename it"),
     (kafka_errors.AuthorizationError, PreflightError, "grant this client READ, WRITE and DESCRIBE"),
     (
         kafka_errors.UnknownTopicOrPartitionError,

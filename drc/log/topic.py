@@ -101,6 +101,19 @@ class Topic:
             return last[1].complete
         raise self.empty()
 
+    def oldest(self) -> GtidSet:
+        """Return what one must have to read on from the oldest frame that is whole.
+
+        :raises TransientError: there is no frame yet.
+        """
+        ends, assembler = self.ends(), Assembler(Counter())
+        for at in range(*ends):
+            with contextlib.suppress(FrameError):
+                whole = assembler.take(decode_chunk(self.between(at, at + 1)[0]))
+                if whole is not None:
+                    return _before(decode_frame(whole))
+        raise self.empty()
+
     def empty(self) -> TransientError:
         """Return what it means that there is no frame."""
         return TransientError(
@@ -171,6 +184,11 @@ class Topic:
                 pass
             at -= step
         return None
+
+
+def _before(frame: Frame) -> GtidSet:
+    """Return what lies before a frame; a large transaction that it goes on with lies before it."""
+    return frame.before | GtidSet.of(t.gtid for t in frame.transactions if t.part)
 
 
 def open_topic(config: Config, site: str) -> Topic:

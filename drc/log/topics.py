@@ -36,15 +36,33 @@ def create_topic(config: Config, site: str) -> bool:
     :raises DrcError: Kafka is away or refuses.
     """
     kafka = config.kafka
+    return create(
+        config,
+        site,
+        config.topic(site),
+        {
+            "retention.bytes": "-1",
+            "max.message.bytes": str(kafka.message_bytes_max + ENVELOPE_BYTES),
+        },
+    )
+
+
+def create(config: Config, site: str, name: str, more: dict[str, str]) -> bool:
+    """Create a topic of one partition beside that of ``site``, replicated as configured.
+
+    :param more: settings of this topic.
+    :returns: False if it is there already; it is left as it is.
+    :raises DrcError: Kafka is away or refuses.
+    """
+    kafka = config.kafka
     settings = {
         "cleanup.policy": "delete",
         "retention.ms": str(kafka.retention_hours * 3_600_000),
-        "retention.bytes": "-1",
         "min.insync.replicas": str(kafka.min_insync_replicas),
-        "max.message.bytes": str(kafka.message_bytes_max + ENVELOPE_BYTES),
+        **more,
     }
     wanted = {
-        config.topic(site): {
+        name: {
             "num_partitions": 1,
             "replication_factor": kafka.replication_factor,
             "configs": settings,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymysql.protocol import MysqlPacket
 from pymysqlreplication.packet import BinLogPacketWrapper
@@ -42,8 +42,25 @@ _KINDS = {
     ev.DELETE_ROWS_V1: "delete",
     ev.PARTIAL_UPDATE_ROWS: "partial update",
 }
+_UPDATES = (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
 _HEX_BYTES_MAX = 512  # of what cannot be decoded; it is there to be recognised, not restored
 Change = dict[str, Any]
+Row = dict[str, Any]  # column → Python value
+
+
+class RowChange(NamedTuple):
+    """One row as mysql-replication decodes it.
+
+    ``event`` is the rows event, ``number`` the row's place in it; ``before`` is None for an insert,
+    ``after`` for a delete. One that is not ``decoded`` stands for all rows of its event.
+    """
+
+    table: TableMap
+    event: bytes
+    number: int = 0
+    before: Row | None = None
+    after: Row | None = None
+    decoded: bool = True
 
 
 class _NoConnection:
@@ -55,74 +72,30 @@ class _NoConnection:
         return "mysql"
 
 
-class Decoder:
-    """Turn the transactions of one stream, in order, into documents.
+class RowDecoder:
+    """Decode the rows of one stream's transactions, in order."""
 
-    :param tables: a glob on ``schema.table``; without one, all but schema ``drc``.
-    """
-
-    def __init__(self, tables: str = "") -> None:
-        self._glob = tables
+    def __init__(self) -> None:
         self._library: dict[int, Any] = {}
         self._maps: dict[int, TableMap] = {}
         self._broken: set[int] = set()  # table ids that the library cannot read
 
-    def document(self, transaction: RawTransaction) -> dict[str, Any] | None:
-        """Return a transaction as JSON-ready values, None when it touches no chosen table."""
+    def changes(self, transaction: RawTransaction) -> Iterator[RowChange]:
+        """Yield a transaction's row changes; table maps live as long as its parts."""
         if transaction.part == 0:
             self._library.clear()
             self._maps.clear()
             self._broken.clear()
-        out: dict[str, Any] = {
-            "gtid": str(transaction.gtid),
-            "commit_us": transaction.commit_us,
-            "kind": transaction.kind.value,
-            "bytes": transaction.size,
-        }
-        if not transaction.whole:
-            out |= {"part": transaction.part, "last": transaction.last}
-        if transaction.kind is Kind.DDL:
-            query = ev.parse_query(transaction.data, *self._span(transaction, 0))
-            out |= {"schema": query.schema, "sql": query.sql.decode("utf-8", "replace")}
-            return None if self._glob and not fnmatchcase(query.schema, self._schema()) else out
-        out["replicated"] = transaction.gtid.tag == TAG
-        changes = [c for c in self._changes(transaction, out) if self._chosen(c["table"])]
-        out["changes"] = changes
-        return out if changes or not (self._glob or transaction.events) else None
-
-    def image(self, table: TableMap, image: bytes) -> dict[str, Any]:
-        """Return a full row image as JSON-ready values by column."""
-        self._learn(table.event)
-        (change,) = self._rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
-        row: dict[str, Any] = change.get("row", change)
-        return row
-
-    def _schema(self) -> str:
-        return self._glob.partition(".")[0]
-
-    def _chosen(self, name: str) -> bool:
-        if self._glob:
-            return fnmatchcase(name, self._glob)
-        return not name.startswith("drc.")
-
-    @staticmethod
-    def _span(transaction: RawTransaction, number: int) -> tuple[int, int]:
-        at = transaction.events[number]
-        size = int(ev.u32(transaction.data, at + 9)[0])
-        return at, at + size - transaction.checksum
-
-    def _changes(self, transaction: RawTransaction, out: dict[str, Any]) -> Iterator[Change]:
         for number in range(len(transaction.events)):
-            at, end = self._span(transaction, number)
+            at, end = span(transaction, number)
             event = bytes(transaction.data[at:end])
             if event[4] == ev.TABLE_MAP:
-                name = self._learn(event)
-                if number == 0 and transaction.part == 0 and name.startswith("drc."):
-                    out["replicated"] = True
+                self.learn(event)
             elif event[4] in _KINDS:
-                yield from self._rows(event)
+                yield from self.rows(event)
 
-    def _learn(self, event: bytes) -> str:
+    def learn(self, event: bytes) -> None:
+        """Take in a table map event, without its checksum."""
         table = ev.parse_table_map(event[ev.HEADER_BYTES :])
         self._maps[table.table_id] = table
         self._broken.discard(table.table_id)
@@ -130,23 +103,23 @@ class Decoder:
             self._wrap(event)
         except Exception:  # the library raises whatever its parsing runs into
             self._broken.add(table.table_id)
-        return table.name
 
-    def _rows(self, event: bytes) -> Iterator[Change]:
-        table_id, at = ev.rows_header(event, 0)
+    def rows(self, event: bytes) -> Iterator[RowChange]:
+        """Yield the row changes of an event, without its checksum, whose table map is known."""
+        table_id, _ = ev.rows_header(event, 0)
         table = self._maps[table_id]
-        head: Change = {"table": table.name, "change": _KINDS[event[4]]}
-        rows: list[Change] | None = None
+        rows: list[dict[str, Any]] | None = None
         if table_id not in self._broken and event[4] != ev.PARTIAL_UPDATE_ROWS:
-            with suppress(Exception):  # as above: then the bytes are shown
-                rows = [_row(r) for r in self._wrap(event).rows]
+            with suppress(Exception):  # as above
+                rows = self._wrap(event).rows
         if rows is None:
-            with suppress(DrcError, IndexError, ValueError):
-                rows = _raw_rows(table, event, at)
-        if rows is None:
-            rows = [{"hex": event[at : at + _HEX_BYTES_MAX].hex()}]
-        for row in rows:
-            yield {**head, **row}
+            yield RowChange(table, event, decoded=False)
+            return
+        inserts = _KINDS[event[4]] == "insert"
+        for number, row in enumerate(rows):
+            before = row.get("before_values") or (None if inserts else row["values"])
+            after = row.get("after_values") or (row["values"] if inserts else None)
+            yield RowChange(table, event, number, before, after)
 
     def _wrap(self, event: bytes) -> Any:
         # As a driver gives it: an OK byte, and a checksum, without which the library would take the
@@ -173,31 +146,125 @@ class Decoder:
         return wrapper.event
 
 
-def _row(row: dict[str, Any]) -> Change:
-    if "values" in row:
-        return {"row": _columns(row["values"])}
-    return {"before": _columns(row["before_values"]), "after": _columns(row["after_values"])}
+def span(transaction: RawTransaction, number: int) -> tuple[int, int]:
+    """Return where an event begins and ends, its checksum left out."""
+    at = transaction.events[number]
+    size = int(ev.u32(transaction.data, at + 9)[0])
+    return at, at + size - transaction.checksum
+
+
+class Decoder:
+    """Turn the transactions of one stream, in order, into documents.
+
+    :param tables: a glob on ``schema.table``; without one, all but schema ``drc``.
+    """
+
+    def __init__(self, tables: str = "") -> None:
+        self._glob = tables
+        self._rows = RowDecoder()
+
+    def document(self, transaction: RawTransaction) -> dict[str, Any] | None:
+        """Return a transaction as JSON-ready values, None when it touches no chosen table."""
+        out: dict[str, Any] = {
+            "gtid": str(transaction.gtid),
+            "commit_us": transaction.commit_us,
+            "kind": transaction.kind.value,
+            "bytes": transaction.size,
+        }
+        if not transaction.whole:
+            out |= {"part": transaction.part, "last": transaction.last}
+        if transaction.kind is Kind.DDL:
+            query = ev.parse_query(transaction.data, *span(transaction, 0))
+            out |= {"schema": query.schema, "sql": query.sql.decode("utf-8", "replace")}
+            return None if self._glob and not fnmatchcase(query.schema, self._schema()) else out
+        out["replicated"] = transaction.gtid.tag == TAG or _bookkeeping(transaction)
+        changes = [
+            shown
+            for change in self._rows.changes(transaction)
+            if self._chosen(change.table.name)
+            for shown in _shown(change)
+        ]
+        out["changes"] = changes
+        return out if changes or not (self._glob or transaction.events) else None
+
+    def image(self, table: TableMap, image: bytes) -> dict[str, Any]:
+        """Return a full row image as JSON-ready values by column."""
+        self._rows.learn(table.event)
+        (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
+        (shown,) = _shown(change)
+        row: dict[str, Any] = shown.get("row", shown)
+        return row
+
+    def _schema(self) -> str:
+        return self._glob.partition(".")[0]
+
+    def _chosen(self, name: str) -> bool:
+        if self._glob:
+            return fnmatchcase(name, self._glob)
+        return not name.startswith("drc.")
+
+
+def _bookkeeping(transaction: RawTransaction) -> bool:
+    """Return True if the first thing changed is our ledger: its mark without tags."""
+    if transaction.part or not transaction.events:
+        return False
+    at, end = span(transaction, 0)
+    event = bytes(transaction.data[at:end])
+    return event[4] == ev.TABLE_MAP and (
+        ev.parse_table_map(event[ev.HEADER_BYTES :]).schema == "drc"
+    )
+
+
+def _shown(change: RowChange) -> Iterator[Change]:
+    """Yield a change as it is shown; for an event that cannot be decoded, its rows' bytes."""
+    table, event = change.table, change.event
+    head: Change = {"table": table.name, "change": _KINDS[event[4]]}
+    if change.decoded:
+        yield head | _values(change)
+        return
+    _, at = ev.rows_header(event, 0)
+    rows: list[Change] = [{"hex": event[at : at + _HEX_BYTES_MAX].hex()}]
+    with suppress(DrcError, IndexError, ValueError):
+        rows = _raw_rows(table, event)
+    for row in rows:
+        yield head | row
+
+
+def _values(change: RowChange) -> Change:
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return {"row": _columns(before or after or {})}
+    return {"before": _columns(before), "after": _columns(after)}
 
 
 def _columns(values: dict[str, Any]) -> dict[str, Any]:
     return {name: readable(value) for name, value in values.items()}
 
 
-def _raw_rows(table: TableMap, event: bytes, at: int) -> list[Change]:
+def images_at(table: TableMap, event: bytes) -> int:
+    """Return where the row images of an event begin.
+
+    :raises ValueError: they are not full: columns are missing, or JSON documents are partial.
+    """
+    _, at = ev.rows_header(event, 0)
+    columns, at = ev.lenenc(event, at)
+    if event[4] == ev.PARTIAL_UPDATE_ROWS or columns != len(table.columns):
+        raise ValueError("not full images")
+    size = len(table.full_bitmap)
+    for _ in range(1 + (event[4] in _UPDATES)):
+        if event[at : at + size] not in table.full_bitmaps:
+            raise ValueError("not full images")
+        at += size
+    return at
+
+
+def _raw_rows(table: TableMap, event: bytes) -> list[Change]:
     """Cut rows with our own walkers; every value is its bytes in the image.
 
     :raises ValueError: when the images are not full.
     """
-    columns, at = ev.lenenc(event, at)
-    update = event[4] in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
-    if event[4] == ev.PARTIAL_UPDATE_ROWS or columns != len(table.columns):
-        raise ValueError("not full images")
-    size = len(table.full_bitmap)
-    for _ in range(1 + update):
-        if event[at : at + size] not in table.full_bitmaps:
-            raise ValueError("not full images")
-        at += size
-    walkers = column_walkers(table, range(columns))
+    at, size = images_at(table, event), len(table.full_bitmap)
+    walkers = column_walkers(table, range(len(table.columns)))
     images: list[dict[str, str | None]] = []
     while at < len(event):
         at, values = walkers[event[at : at + size]](event, at)
@@ -207,7 +274,7 @@ def _raw_rows(table: TableMap, event: bytes, at: int) -> list[Change]:
                 for column, value in zip(table.columns, values, strict=True)
             }
         )
-    if update:
+    if event[4] in _UPDATES:
         pairs = zip(images[::2], images[1::2], strict=True)
         return [{"before": a, "after": b, "raw": True} for a, b in pairs]
     return [{"row": image, "raw": True} for image in images]

@@ -1,4 +1,4 @@
-"""Follow one site's binlog for people to read. Edge; it writes nothing and moves no position."""
+"""Follow one site's log for people to read. Edge; it writes nothing and moves no position."""
 
 from __future__ import annotations
 
@@ -16,19 +16,35 @@ from drc.source.framing import Framer
 from drc.transaction import RawTransaction
 
 
-def follow(config: Config, site: str, start: str, tables: str) -> Iterator[dict[str, Any]]:
-    """Yield transactions of a site's binlog as documents, for ever.
+def follow(
+    config: Config, site: str, start: str, tables: str, log: str = "binlog"
+) -> Iterator[dict[str, Any]]:
+    """Yield transactions of a site as documents, for ever.
 
     :param start: ``now``, ``earliest``, or the GTID set that is already known.
     :param tables: as :class:`drc.monitor.rows.Decoder` takes it.
-    :raises DrcError: the site, its account or its binlog refuse.
+    :param log: ``binlog`` or ``kafka``: the site's binlog, or its topic.
+    :raises DrcError: the site, its account or its binlog refuse; Kafka does, or has a hole.
     """
+    decoder = Decoder(tables)
+    if log == "kafka":
+        from drc.log.reader import follow_topic  # not loaded where Kafka is not used
+
+        transactions = follow_topic(config, site, start)
+    else:
+        transactions = _follow_binlog(config, site, start)
+    for transaction in transactions:
+        if document := decoder.document(transaction):
+            yield document
+
+
+def _follow_binlog(config: Config, site: str, start: str) -> Iterator[RawTransaction]:
     settings = config.site(site)
     batch: list[RawTransaction] = []
     with contextlib.ExitStack() as stack:
         conn = mysql.connect(settings, settings.source, site_name=site)
         stack.callback(conn._force_close)  # type: ignore[attr-defined]
-        decoder, framer = Decoder(tables), Framer(batch.extend)
+        framer = Framer(batch.extend, config.apply.transaction_stream_bytes)
         sock = start_dump(
             conn,
             _known(mysql.server_facts(conn), start),
@@ -38,9 +54,7 @@ def follow(config: Config, site: str, start: str, tables: str) -> Iterator[dict[
         )
         for data in reads(sock):
             framer.feed(data)
-            for transaction in batch:
-                if document := decoder.document(transaction):
-                    yield document
+            yield from batch
             batch.clear()
 
 

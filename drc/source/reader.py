@@ -42,7 +42,7 @@ class Reader(Link):
         self._conn = conn
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
-        self._known = known
+        self._known = known and known.copy()  # a publisher's own set grows
         self._until = until
         self._seen = executed.copy() if until is not None else GtidSet()
         self._sock = start_dump(

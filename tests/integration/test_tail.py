@@ -48,7 +48,7 @@ def test_tail(
         ):
             cursor.execute(statement)
     config = pair.write_config(tmp_path / "pair.toml")
-    shown = _tail(config, capsys, "--from", known, "--tables", f"{schema}.*", "--limit", "7")
+    shown = _tail(config, capsys, "--start", known, "--tables", f"{schema}.*", "--limit", "7")
     insert, update, delete, vector, moved, _, partial = (d["changes"][0] for d in shown)
 
     row = {
@@ -71,9 +71,9 @@ def test_tail(
     assert partial["change"] == "partial update"
     assert partial["hex"]
 
-    only = _tail(config, capsys, "--from", known, "--tables", f"{schema}.v", "--limit", "2")
+    only = _tail(config, capsys, "--start", known, "--tables", f"{schema}.v", "--limit", "2")
     assert [d["gtid"] for d in only] == [shown[3]["gtid"], shown[4]["gtid"]]
-    ddl = _tail(config, capsys, "--from", "earliest", "--limit", "1")[0]
+    ddl = _tail(config, capsys, "--start", "earliest", "--limit", "1")[0]
     assert ddl["kind"] == "ddl"
     site.query(f"DROP DATABASE {schema}")
 

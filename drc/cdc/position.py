@@ -1,0 +1,74 @@
+"""How far a site's JSON messages go: one compacted topic, written with them. Edge.
+
+A position is written in the Kafka transaction of the messages it stands for, so the two are never
+apart. It is a GTID set and no offset: the topic of frames may be deleted and made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from kafka import KafkaProducer, TopicPartition
+
+from drc.config import Config
+from drc.errors import TransientError
+from drc.gtid import GtidSet
+from drc.log.kafka import open_consumer, translate
+from drc.log.topics import create
+
+_READ_S = 10.0
+_POLL_MS = 500
+_TAIL_MESSAGES = 64  # at first; what was rolled back may stand behind the last good one
+_SETTINGS = {"cleanup.policy": "compact", "segment.bytes": str(1 << 20)}
+
+
+class PositionTopic:
+    """The topic of ``site``'s position, created where it is missing.
+
+    :raises DrcError: Kafka is away or refuses.
+    """
+
+    def __init__(self, config: Config, site: str) -> None:
+        self._config, self._site = config, site
+        self.name = f"{config.topic(site)}.position"
+        create(config, site, self.name, _SETTINGS)
+
+    def write(self, producer: KafkaProducer, position: GtidSet) -> Any:
+        """Send a position in the transaction that is open; return its future."""
+        value = json.dumps({"gtid_set": str(position)}).encode()
+        return producer.send(self.name, value, key=self._site.encode(), partition=0)
+
+    def read(self) -> GtidSet | None:
+        """Return the last position that was committed, None if there was none.
+
+        :raises DrcError: Kafka is away or refuses.
+        """
+        consumer = open_consumer(self._config, self._site, "read_committed")
+        try:
+            value = self._last(consumer)
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            consumer.close(autocommit=False)
+        return GtidSet.parse(json.loads(value)["gtid_set"]) if value else None
+
+    def _last(self, consumer: Any) -> bytes | None:
+        place, found = TopicPartition(self.name, 0), None
+        consumer.assign([place])
+        begin = consumer.beginning_offsets([place])[place]
+        end, count = consumer.end_offsets([place])[place], _TAIL_MESSAGES
+        deadline = time.monotonic() + _READ_S
+        while found is None:
+            start = max(begin, end - count)
+            consumer.seek(place, start)
+            while consumer.position(place) < end:
+                if time.monotonic() > deadline:
+                    raise TransientError(f"no answer from {self.name}", stage="log")
+                for records in consumer.poll(_POLL_MS).values():
+                    found = records[-1].value
+            if start == begin:
+                break
+            count *= 4
+        return found

@@ -1,0 +1,205 @@
+"""Publish a site's row changes as JSON: its topic of frames → envelopes → topics of tables. A loop.
+
+A session is: end whatever a predecessor had under way, read the last position, go on from there.
+
+1. Messages and position are written in one Kafka transaction: after any crash, a reader with
+   ``isolation.level=read_committed`` has each message once. Others may see one round again.
+2. A transaction of MySQL is never split over two of Kafka.
+3. Of two processes for one site the later one writes; the broker refuses the other, which stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from kafka import errors as kafka_errors
+
+from drc.apply.xa import PreparedTransactions
+from drc.cdc.envelope import Envelopes, Message
+from drc.cdc.position import PositionTopic
+from drc.config import Config
+from drc.errors import DataError, TransientError
+from drc.gtid import GtidSet
+from drc.log.kafka import ROW_BYTES_MAX, abandon, open_transactions, translate
+from drc.log.reader import TopicReader
+from drc.log.topics import create
+from drc.monitor.progress import SessionProgress
+from drc.sessions import Worker
+from drc.transaction import RawTransaction
+
+_POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+_ROUND_MESSAGES = 1000  # or one MySQL transaction; what an uncommitted reader may see twice
+_IDLE_S = 10.0  # until a position without messages is written, so that retention does not pass it
+_XA_BYTES_MAX = 64 << 20
+_UNSENT_BYTES_MAX = 8 << 20  # the library knows no bound
+_SETTINGS = {"max.message.bytes": str(ROW_BYTES_MAX)}
+
+log = structlog.get_logger("drc.cdc")
+
+
+class JsonPublisher(Worker):
+    """Publish the row changes of ``site`` until told to stop.
+
+    :param start: where to begin the first time; see :class:`drc.log.reader.TopicReader`.
+    :param chosen: whether a table, by schema and name, is published.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        start: str,
+        chosen: Callable[[str, str], bool],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(
+            f"cdc-{site}", site, stop, SessionProgress(), config.source.reconnect_backoff_max_s
+        )
+        self._config, self._start, self._chosen = config, start, chosen
+
+    def _session(self) -> None:
+        with contextlib.ExitStack() as opened:
+            try:
+                session = _Session(self._config, self._site, self._start, self._chosen, opened)
+                while not self._stop.is_set():
+                    session.round()
+                    self.progress.steps += 1
+            except TransientError as error:
+                log.warning(error.message, **error.fields())
+                raise
+
+
+class _Session:
+    """One run from the last position on; everything it opens is closed by ``opened``."""
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        start: str,
+        chosen: Callable[[str, str], bool],
+        opened: contextlib.ExitStack,
+    ) -> None:
+        self._config, self._site = config, site
+        self._positions = PositionTopic(config, site)
+        prefix = config.topic(site)
+        # Before the position is read: nobody can move it any more.
+        self._producer = open_transactions(config, site, f"{prefix}.cdc")
+        opened.callback(abandon, self._producer)
+        position = self._positions.read()
+        self._reader = TopicReader(config, site, start if position is None else position)
+        opened.callback(self._reader.close)
+        self._envelopes = Envelopes(prefix, chosen, lambda: time.time_ns() // 1000)
+        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._topics: set[str] = set()
+        self._sent: list[Any] = []
+        self._sent_bytes = 0
+        self._open = False
+        self._inside = False  # parts of a large transaction are sent, and others will come
+        self._position = self._reader.position.copy()
+        self._written: GtidSet | None = position
+        self._due = 0.0
+        self._commit()  # before anything comes: `now` must mean the same after a restart
+        log.info("publishing row changes", topics=f"{prefix}.*", position=str(self._position))
+
+    def round(self) -> None:
+        """Read for a while and commit what came, unless it is inside a large transaction.
+
+        :raises DrcError: Kafka is away or refuses, another process has taken over, the topic has
+            a hole, a row cannot be published.
+        """
+        wait_s = _POLL_S
+        while transactions := self._reader.read(wait_s):
+            for transaction in transactions:
+                self._take(transaction)
+            if len(self._sent) >= _ROUND_MESSAGES:
+                break
+            wait_s = 0.0
+        if self._sent or time.monotonic() >= self._due:
+            self._commit()  # nothing yet, inside a large transaction: the position has not moved
+
+    def _take(self, transaction: RawTransaction) -> None:
+        if transaction.part == 0 and self._inside:  # its publisher died: it begins again
+            self._abort()
+        if transaction.part == 0 and not transaction.last:
+            self._commit()  # what is before it must stay if it begins again
+        admitted = self._prepared.admit(transaction)
+        if admitted is None:
+            return  # prepared: not in the position before its outcome, so that it is read again
+        for message in self._envelopes.messages(admitted):
+            self._send(message)
+        self._inside = not admitted.last
+        if admitted.last:
+            for gtid in (admitted.gtid, *admitted.also):
+                self._position.add(gtid)
+
+    # ------------------------------------------------------------ Kafka
+
+    def _send(self, message: Message) -> None:
+        if message.topic not in self._topics:
+            create(self._config, self._site, message.topic, _SETTINGS)
+            self._topics.add(message.topic)
+        partition = 0 if message.key is None else None
+        try:
+            self._begin()
+            self._sent.append(
+                self._producer.send(
+                    message.topic,
+                    message.value,
+                    key=message.key,
+                    headers=message.headers,
+                    partition=partition,
+                )
+            )
+        except kafka_errors.MessageSizeTooLargeError as error:
+            raise DataError(
+                f"a row is too large for the topic {message.topic}: {error}",
+                stage="publish",
+                hint="leave the table out with --exclude",
+            ) from error
+        except Exception as error:
+            raise translate(error) from error
+        self._sent_bytes += len(message.value or b"")
+        if self._sent_bytes > _UNSENT_BYTES_MAX:
+            self._settle()
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._producer.begin_transaction()
+            self._open = True
+
+    def _settle(self) -> None:
+        """Wait until the brokers have all that was sent."""
+        for future in self._sent:
+            try:
+                future.get(self._config.kafka.delivery_timeout_s)
+            except Exception as error:
+                raise translate(error) from error
+        self._sent_bytes = 0
+
+    def _commit(self) -> None:
+        self._due = time.monotonic() + _IDLE_S
+        if self._position == self._written:
+            return
+        try:
+            self._begin()
+            self._sent.append(self._positions.write(self._producer, self._position))
+            self._settle()
+            self._producer.commit_transaction()
+        except Exception as error:
+            raise translate(error) from error
+        self._written = self._position.copy()
+        self._sent, self._open = [], False
+
+    def _abort(self) -> None:
+        self._settle()
+        try:
+            self._producer.abort_transaction()
+        except Exception as error:
+            raise translate(error) from error
+        self._sent, self._open, self._inside = [], False, False
