@@ -105,12 +105,8 @@ class Feeder:
         while not self._stop.is_set():
             if not self._pending:
                 self._receive()
-                if not self._pending and self._conveyor.idle:
-                    self._progress.passed(self._batcher.decided)
-                    if point := self._batcher.point:
-                        self._on_quiet(point)
-                    if len(self._batcher.passed) > _PASSED_MAX:
-                        self._batcher.recorded(GtidSet.parse(self._conveyor.applied))
+                if not self._pending:
+                    self._quiet()
             elif self._conveyor.wait_room(_POLL_S):
                 self._step()
             self._settle()
@@ -157,6 +153,18 @@ class Feeder:
                 self._free = max(0, self._free - batch.native)
                 if not self._conveyor.put(batch):
                     self._requeue([batch])
+            else:
+                self._quiet()  # a site that only receives is never silent
+
+    def _quiet(self) -> None:
+        """Tell what is decided, if nothing is under way: what was skipped counts, too."""
+        if not self._conveyor.idle:
+            return
+        self._progress.passed(self._batcher.decided)
+        if point := self._batcher.point:
+            self._on_quiet(point)
+        if len(self._batcher.passed) > _PASSED_MAX:
+            self._batcher.recorded(GtidSet.parse(self._conveyor.applied))
 
     def _exclusive(self, work: Callable[[], None]) -> None:
         if self._conveyor.drain():
