@@ -37,7 +37,12 @@ from drc.verify.compare import compare  # noqa: E402
 _QUICK = 10_000
 _LAG_S, _LAG_QUICK_S = 15.0, 5.0
 _MIXED_PART = 5  # of the transactions: they are five times as large
-CASES = ("default", "uniform", *NULLABLE, "lag")
+_LOCAL_RATE = 300  # a second, of the target's own users, in the case "busy"
+_CONDITIONS: dict[str, dict[str, Any]] = {
+    "undetected": {"detect": False},
+    "busy": {"local_rate": _LOCAL_RATE},
+}
+CASES = ("default", "undetected", "busy", "uniform", *NULLABLE, "lag")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,14 +81,17 @@ def _measure(
     sysbench = Sysbench(servers.s, servers.config_path.parent)
     mixed = {case: Mixed(servers.s, case) for case in NULLABLE if case in cases}
     _prepare(servers, sysbench, list(mixed.values()), say)
+    if "busy" in cases:
+        servers.prepare_local()
     loads: dict[str, Callable[[], None]] = {
-        "default": lambda: sysbench.run(transactions, ""),
+        **dict.fromkeys(("default", *_CONDITIONS), lambda: sysbench.run(transactions, "")),
         "uniform": lambda: sysbench.run(transactions, "uniform"),
         **{case: partial(table.run, transactions // _MIXED_PART) for case, table in mixed.items()},
     }
     for case, load in loads.items():
         if case in cases:
-            report.backlogs.append(backlog.measure(servers, case, load, say))
+            conditions = _CONDITIONS.get(case, {})
+            report.backlogs.append(backlog.measure(servers, case, load, say, **conditions))
     if "lag" in cases:
         for name, measure in (("native", lag.native), ("drc", lag.ours)):
             say(f"lag at {lag.RATE:,} trx/s: {name}, {seconds:g} s")

@@ -102,6 +102,7 @@ def _site(site: SiteStatus, said: dict[str, Any], now_us: int) -> dict[str, Any]
             "cpu_us": said.get("cpu_us"),
             "rss_bytes_max": said.get("rss_bytes_max"),
             "publisher": said.get("publisher"),
+            "watcher": said.get("watcher"),
         },
     }
 

@@ -3,7 +3,8 @@
 1. Both start from equal tables, stopped, and apply the same binlog of the same source.
 2. Native is timed from ``START REPLICA`` until its ``gtid_executed`` has all; ``drc`` until the
    target's ledger has all, from two beginnings: the process's, and its first connection.
-3. With Kafka the source's daemon publishes first and is stopped; then the frames are in the topic.
+3. A case may switch conflict detection off, or let the target's own users write meanwhile.
+4. With Kafka the source's daemon publishes first and is stopped; then the frames are in the topic.
 """
 
 from __future__ import annotations
@@ -69,11 +70,18 @@ class Backlog:
 
 
 def measure(
-    servers: Servers, case: str, load: Callable[[], None], say: Callable[[str], None]
+    servers: Servers,
+    case: str,
+    load: Callable[[], None],
+    say: Callable[[str], None],
+    *,
+    detect: bool = True,
+    local_rate: int = 0,
 ) -> Backlog:
     """Write a backlog with ``load`` and let each apply it.
 
     :param say: is told what is going on.
+    :param local_rate: transactions a second that the target's own users write meanwhile.
     :raises RuntimeError: one of the two broke.
     """
     say(f"{case}: writing the backlog")
@@ -86,9 +94,9 @@ def measure(
         say(f"{case}: publishing {transactions:,} transactions")
         figures |= _publish(servers)(transactions)
     say(f"{case}: the native replica applies {transactions:,} transactions")
-    figures |= _native(servers)(transactions)
+    figures |= _native(servers, local_rate)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    figures |= _drc(servers)(transactions)
+    figures |= _drc(servers, detect, local_rate)(transactions)
     return Backlog(case, transactions, **figures)
 
 
@@ -108,10 +116,10 @@ def _publish(servers: Servers) -> _Figures:
     }
 
 
-def _native(servers: Servers) -> _Figures:
+def _native(servers: Servers, local_rate: int) -> _Figures:
     assert servers.s.pid
     assert servers.r.pid
-    with servers.alone(servers.r):
+    with servers.alone(servers.r), servers.written(servers.r, local_rate):
         meter = Meter(source=servers.s.pid, target=servers.r.pid)
         servers.start_replica()
         servers.wait_replica()
@@ -125,12 +133,12 @@ def _native(servers: Servers) -> _Figures:
     }
 
 
-def _drc(servers: Servers) -> _Figures:
+def _drc(servers: Servers, detect: bool, local_rate: int) -> _Figures:
     assert servers.s.pid
     assert servers.t.pid
-    with servers.alone(servers.t):
+    with servers.alone(servers.t), servers.written(servers.t, local_rate):
         meter = Meter(source=servers.s.pid, target=servers.t.pid)
-        with Daemon(servers) as daemon:
+        with Daemon(servers, detect=detect) as daemon:
             daemon.wait_applied()
             ended = time.monotonic()
             usage = meter.read(daemon=(daemon.pid, 0.0))

@@ -33,14 +33,17 @@ _STOP_S = 60.0
 class Daemon:
     """A running daemon; a context manager that ends it."""
 
-    def __init__(self, servers: Servers, site: str = "t") -> None:
+    def __init__(self, servers: Servers, site: str = "t", *, detect: bool = True) -> None:
         self._servers = servers
         self._site = site
         self._said: deque[str] = deque(maxlen=30)
         self._started = threading.Event()
         self.started_at = self.startup_cpu_s = 0.0
         self.process = subprocess.Popen(
-            child_command("run", "--site", site, "-c", str(servers.config_path)),
+            child_command(
+                *("run", "--site", site, "-c"),
+                str(servers.config_path if detect else servers.undetected_path),
+            ),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

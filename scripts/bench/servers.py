@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.meter import cpu_s
+from bench.workload import Sysbench, finish
 from drc import config as configuration
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox, SandboxSite, SiteSpec
@@ -29,7 +30,9 @@ _CATCH_UP_S = 1800
 _QUIET_SHARE = 0.03  # of one core
 _QUIET_MAX_S = 60.0
 _QUIET_STEP_S = 0.5
-SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "drc")
+LOCAL = "local"  # written at the targets themselves, by their own users
+_LOCAL_ROWS = 10_000
+SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "drc", LOCAL)
 
 
 class Servers:
@@ -51,6 +54,9 @@ class Servers:
             sites=["s", "t"], tls="disabled", name="bench", kafka=self._box.kafka
         )
         self.config = configuration.load(self.config_path)
+        self.undetected_path = self.config_path.with_name("undetected.toml")
+        text = self.config_path.read_text() + "\n[conflicts]\ndetect = false\n"
+        self.undetected_path.write_text(text)
         self.kafka = kafka
         for name in ("s", "t"):
             migrate_site(self.config.site(name), name)
@@ -129,6 +135,30 @@ class Servers:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    def prepare_local(self) -> None:
+        """Give each target tables that only its own users write."""
+        for site in (self.r, self.t):
+            site.query(f"CREATE DATABASE {LOCAL}")
+            self._local(site).prepare()
+
+    def _local(self, site: SandboxSite) -> Sysbench:
+        return Sysbench(site, self.config_path.parent, LOCAL, _LOCAL_ROWS)
+
+    @contextlib.contextmanager
+    def written(self, site: SandboxSite, rate: int) -> Iterator[None]:
+        """Let the users of a target write so many transactions a second."""
+        if not rate:
+            yield
+            return
+        load = self._local(site).at_rate(rate)
+        try:
+            yield
+            if load.poll() is not None:
+                finish(load)
+        finally:
+            load.terminate()
+            load.communicate()
 
     def _settle(self) -> None:
         """Wait until no server works any more, or long enough."""

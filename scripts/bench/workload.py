@@ -29,26 +29,29 @@ Value = Callable[[random.Random], str]
 
 
 class Sysbench:
-    """``oltp_write_only`` at the source.
+    """``oltp_write_only`` at one site.
 
     :param folder: where its options go, in a file only we can read: they hold a password.
     """
 
-    def __init__(self, site: SandboxSite, folder: Path) -> None:
+    def __init__(
+        self, site: SandboxSite, folder: Path, schema: str = "sbtest", rows: int = ROWS
+    ) -> None:
         self._command = [*fetch_tool("sysbench"), "oltp_write_only"]
-        self._options = folder / "sysbench.cnf"
+        self._rows = rows
+        self._options = folder / f"sysbench.{site.name}.{schema}.cnf"
         with open(
             os.open(self._options, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
         ) as file:
             file.write(
                 f"mysql-socket={site.socket}\nmysql-user=app\nmysql-password="
-                f"{site.password('app')}\nmysql-db=sbtest\n"
+                f"{site.password('app')}\nmysql-db={schema}\n"
             )
 
     def start(self, verb: str, *options: str) -> subprocess.Popen[str]:
         """Start it in the background."""
         # A script's own options are read from the command line alone.
-        size = (f"--tables={TABLES}", f"--table-size={ROWS}")
+        size = (f"--tables={TABLES}", f"--table-size={self._rows}")
         return subprocess.Popen(
             [*self._command, f"--config-file={self._options}", *size, *options, verb],
             stdout=subprocess.PIPE,
