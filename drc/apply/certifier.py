@@ -63,13 +63,14 @@ class Causal:
         """See :class:`Certifier`. A key that cannot be told is not certified, but trusted."""
         self.barrier(lane)
         transactions = batch.transactions
-        if batch.slots is None or self._index.clean(
-            self._origin, transactions[0].seen, batch.slots
-        ):
+        slots = batch.slots
+        if slots is None:
             return len(transactions)
-        for number, transaction in enumerate(transactions):
-            if self.rivalled(transaction):
-                return number
+        if not self._index.clean(self._origin, transactions[0].seen, slots):
+            for number, transaction in enumerate(transactions):
+                if self.rivalled(transaction):
+                    return number
+        self._index.certified(self._origin, batch.applied, slots)
         return len(transactions)
 
     def barrier(self, lane: Lane) -> None:

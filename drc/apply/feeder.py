@@ -32,7 +32,7 @@ from drc.transaction import Kind, RawTransaction
 
 _LOCK_ERRNOS = frozenset({1205, 1213, 3572})
 _ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
-_LOCKED_S = 0.05
+_LOCKED_S = 0.025
 _SETTLE_MAX = 50  # transactions at once: each row takes a round trip while all locks are held
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
@@ -274,13 +274,18 @@ class Feeder:
             self._rivalled = chosen[0].gtid
             if error.errno in _LOCK_ERRNOS:
                 self._progress.lock_failures += 1
-                self._stop.wait(_LOCKED_S)
+                self._retries += 1
+                if self._retries > _RETRIES_MAX:
+                    error.gtid = error.gtid or gtids
+                    raise
+                self._stop.wait(min(_LOCKED_S * 2**self._retries, 1.0))
             elif error.errno == DUPLICATE_KEY and len(native) > 1:
                 self._settle_max = 1
             else:
                 error.gtid = error.gtid or gtids
                 raise
             return
+        self._retries = 0
         self._conveyor.committed(seq, applied)
         self._progress.settled(native, settled.rows, settled.kinds, applied)
         # Where there was one conflict the next transactions have some, too.

@@ -56,6 +56,12 @@ def render(status: dict[str, Any]) -> Group:
         for name, site in status["sites"].items()
         if site["daemon"]["publisher"] and site["daemon"]["fresh"]
     ]
+    rows += [
+        _watcher(name, said)
+        for name, site in status["sites"].items()
+        if (said := site["daemon"]["watcher"]) and site["daemon"]["fresh"]
+        if said["state"] != "running"
+    ]
     columns = ("stream", "state", "behind>", "lag p50>", "lag p99>", "applied>", "why")
     parts: list[Table | Text] = [table(columns, rows)]
     for name, site in status["sites"].items():
@@ -91,6 +97,11 @@ def _publisher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
         f"{said['transactions']:,}",
         said["reason"],
     )
+
+
+def _watcher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
+    state = Text(said["state"], style=_STATE_STYLES.get(said["state"], "dim"))
+    return (f"{site} → its own index", state, "", "", "", "", said["reason"])
 
 
 def _ms(us: int | None) -> str:

@@ -3,19 +3,45 @@
 1. The position moves after the index, never before (I3): who has waited for a position finds
    every write before it in the index.
 2. While the index is not complete there is no position, and nobody gets through.
+3. What was certified is looked at again when its commit comes by in the binlog: a write of one of
+   its keys between certificate and commit is a *late conflict*. With 1 there is none; a count
+   above zero says that the server does not order its binlog as its locks.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
 from drc.conflict.index import Rivals, WindowIndex
 from drc.gtid import Gtid, GtidSet
 from drc.source.framing import Position
 
-Writes = Sequence[tuple[Gtid, int, frozenset[int]]]  # GTID, ets, slots
+
+class Native(NamedTuple):
+    """A native transaction of the site, as its binlog has it."""
+
+    gtid: Gtid
+    ets: int
+    slots: frozenset[int]
+
+
+class Met(NamedTuple):
+    """A replicated transaction of the site's binlog, known by its ledger row."""
+
+    origin: str
+    applied: str
+
+
+class _Expected(NamedTuple):
+    """A certified batch whose commit has not come by yet, and how many writes had by then."""
+
+    met: Met
+    slots: frozenset[int]
+    writes: int
 
 
 class LiveIndex:
@@ -27,6 +53,10 @@ class LiveIndex:
         self._position: Position | None = None
         self._frontier: dict[str, Seen] = {}
         self._index = WindowIndex(site, self._sites, slots_max)
+        self._writes = 0
+        self._recent: deque[tuple[int, frozenset[int]]] = deque()  # since the oldest expected
+        self._expected: deque[_Expected] = deque()
+        self.late_conflicts = 0
 
     @property
     def slots(self) -> int:
@@ -39,17 +69,43 @@ class LiveIndex:
         """Forget everything written; what peers have seen stays true."""
         with self._changed:
             self._position = None
+            self._expected.clear()
+            self._recent.clear()
             self._index = WindowIndex(self._site, self._sites, self._slots_max)
             for peer, seen in self._frontier.items():
                 self._index.advance(peer, seen)
 
-    def record(self, writes: Writes, end: Position | None) -> None:
-        """Add native writes, then move on to ``end``; None while the index is incomplete."""
+    def record(self, passed: Iterable[Native | Met], end: Position | None) -> None:
+        """Take what the binlog had, then move on to ``end``; None while the index is incomplete."""
         with self._changed:
-            for gtid, ets, slots in writes:
-                self._index.record(self._site, gtid, ets, slots)
+            for one in passed:
+                if isinstance(one, Met):
+                    self._validate(one)
+                    continue
+                self._index.record(self._site, one.gtid, one.ets, one.slots)
+                self._writes += 1
+                if self._expected:
+                    self._recent.append((self._writes, one.slots))
             self._position = end
             self._changed.notify_all()
+
+    def _validate(self, met: Met) -> None:
+        """Count writes between a certificate and its commit."""
+        expected = next((e for e in self._expected if e.met == met), None)
+        if expected is None:
+            return
+        self.late_conflicts += sum(
+            number > expected.writes and not expected.slots.isdisjoint(slots)
+            for number, slots in self._recent
+        )
+        # Batches of an origin commit in order: what it certified before has been rolled back.
+        ended = self._expected.index(expected)
+        self._expected = deque(
+            e for n, e in enumerate(self._expected) if n > ended or e.met.origin != met.origin
+        )
+        oldest = min((e.writes for e in self._expected), default=self._writes)
+        while self._recent and self._recent[0][0] <= oldest:
+            self._recent.popleft()
 
     def known_to_all(self) -> GtidSet | None:
         """Return what of this site every peer has seen; None before all have said."""
@@ -89,6 +145,11 @@ class LiveIndex:
         """See :meth:`WindowIndex.rivals`."""
         with self._changed:
             return self._index.rivals(origin, seen, slots)
+
+    def certified(self, origin: str, applied: str, slots: frozenset[int]) -> None:
+        """Expect the commit of a batch that was certified."""
+        with self._changed:
+            self._expected.append(_Expected(Met(origin, applied), slots, self._writes))
 
     def advance(self, peer: str, seen: Seen) -> None:
         """See :meth:`WindowIndex.advance`."""

@@ -23,9 +23,9 @@ from drc.apply.rows import touched_slots
 from drc.apply.xa import PreparedTransactions
 from drc.config import Config
 from drc.conflict.clock import Mark
-from drc.conflict.live import LiveIndex
+from drc.conflict.live import LiveIndex, Met, Native
 from drc.conflict.note import clock_note, write_note
-from drc.gtid import Gtid, GtidSet
+from drc.gtid import GtidSet
 from drc.monitor.progress import WatcherProgress
 from drc.selection import Selection
 from drc.sessions import Worker
@@ -90,9 +90,10 @@ class _Session:
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
         self._prepared = PreparedTransactions(_XA_BYTES_MAX)
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
-        self._writes: list[tuple[Gtid, int, frozenset[int]]] = []
+        self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete
         self._native = GtidSet()
+        self._moved = False  # anything but notes came since the last note
         self._candidates: deque[_Candidate] = deque()
         index.restart()
         self._sock = start_dump(
@@ -117,8 +118,8 @@ class _Session:
             complete = not self._missing or self._missing <= self._executed
             if complete:
                 self._missing = GtidSet()
-            self._index.record(self._writes, self._framer.position if complete else None)
-            self._writes = []
+            self._index.record(self._passed, self._framer.position if complete else None)
+            self._passed = []
             if time.monotonic() >= due:
                 self._note()
                 due = time.monotonic() + _NOTE_S
@@ -131,34 +132,40 @@ class _Session:
                 self._executed.add(transaction.gtid)
             if transaction.kind is Kind.SKIPPED:
                 self._progress.replicated += 1
+                if transaction.learned:
+                    self._moved = True
+                    self._passed.append(Met(*transaction.learned))
             elif transaction.kind is Kind.DDL:
+                self._moved = True
                 self._native.add(transaction.gtid)
                 self._tables.forget()
             elif admitted := self._prepared.admit(transaction):
                 self._watch(admitted)
 
     def _watch(self, transaction: RawTransaction) -> None:
+        self._moved = True
         self._native.add(transaction.gtid)
         self._progress.transactions += 1
         slots = touched_slots(transaction, self._tables)
         if slots is None:
             self._progress.unwatched += 1
         elif slots:
-            self._writes.append((transaction.gtid, transaction.ets, slots))
+            self._passed.append(Native(transaction.gtid, transaction.ets, slots))
 
     # ------------------------------------------------------------ notes
 
     def _note(self) -> None:
-        """Note the newest clock before which all peers know everything."""
-        if not self._native:
+        """Note the newest clock before which all peers know everything that was written here."""
+        if not self._moved:
             return
         if not self._prepared.held and len(self._candidates) < _CANDIDATES_MAX:
             clock = self._tagger.clock.mark
             self._candidates.append(_Candidate(self._executed.copy(), clock, self._native.copy()))
-        known = self._index.known_to_all()
+        known = self._index.known_to_all() or GtidSet()
         best: _Candidate | None = None
-        while known is not None and self._candidates and self._candidates[0].native <= known:
+        while self._candidates and self._candidates[0].native <= known:
             best = self._candidates.popleft()
         if best:
             self._native = self._native - best.native
+            self._moved = bool(self._candidates)
             write_note(self._control, best.executed, best.mark)

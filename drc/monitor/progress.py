@@ -240,4 +240,5 @@ class WatcherProgress(SessionProgress):
             "replicated": self.replicated,
             "unwatched": self.unwatched,
             "slots": self._index.slots,
+            "late_conflicts": self._index.late_conflicts,
         }

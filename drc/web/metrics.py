@@ -76,6 +76,7 @@ _WATCHER_COUNTERS = (
     *_RUN_COUNTERS,
     _Number("replicated", "transactions_replicated", "Watched, and not native here."),
     _Number("unwatched", "transactions_unwatched", "Native, with keys that cannot be told."),
+    _Number("late_conflicts", "late_conflicts", "Writes between a certificate and its commit."),
 )
 _WATCHER_GAUGES = (_Number("slots", "slots", "Keys written here that some peer has not seen."),)
 

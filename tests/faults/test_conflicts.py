@@ -14,6 +14,7 @@ import pytest
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
+from drc.state.store import Store
 from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
 
 HOT_KEYS = 16
@@ -161,5 +162,7 @@ def test_hot_rows_written_at_both_sites_converge(
     assert a.conflicts
     assert a.rivals <= b.conflicts
     assert b.rivals <= a.conflicts
+    for site in Store(running.config.state_url).statuses().values():
+        assert site["watcher"]["late_conflicts"] == 0
     both = a.winners.keys() & b.winners.keys()
     assert {p: a.winners[p] for p in both} == {p: b.winners[p] for p in both}
