@@ -80,6 +80,14 @@ class NetTable:
         self.rows: dict[bytes, list[bytes | None]] = {}
         self.passing: dict[bytes, bytes] = {}
 
+    def keyed(self) -> Iterator[bytes]:
+        """Yield images with all keys of the rows: one for each row, if it has one key only."""
+        for before, after in self.rows.values():
+            if before is not None and (after is None or self.unique is not None):
+                yield before
+            if after is not None:
+                yield after
+
     def know(self, unique_keys: Sequence[Key]) -> None:
         """Learn the secondary unique keys; an empty one is over an expression: any column."""
         columns = {ordinal for key in unique_keys for ordinal, _ in key}
@@ -199,12 +207,11 @@ class NetRows:
         for table in self._used.values():
             size, walkers = table.null_bytes, table.slots
             assert walkers is not None
-            for image in chain(table.passing.values(), *table.rows.values()):
-                if image is not None:
-                    found = walkers[image[:size]](image, 0)[1]
-                    if found is None:
-                        return None
-                    out.update(found)
+            for image in chain(table.passing.values(), table.keyed()):
+                found = walkers[image[:size]](image, 0)[1]
+                if found is None:
+                    return None
+                out.update(found)
         return frozenset(out)
 
     def rows(self) -> Iterator[tuple[NetTable, bytes | None, bytes | None, bytes]]:
