@@ -292,6 +292,7 @@ class Feeder:
         if settled.kinds and self._pending:
             self._rivalled = self._pending[0].gtid
         self._settle_max = min(_SETTLE_MAX, self._settle_max * 2)
+        self._quiet()
 
     def _next_settled(self) -> list[RawTransaction]:
         """Take the next transactions to settle, up to the first that must go alone."""

@@ -1,0 +1,73 @@
+"""The certificate: locks, then the binlog's end, then the index."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from drc import events as ev
+from drc.apply.batch import Batch, Batcher
+from drc.apply.certifier import LOCK_WAIT_TIMEOUT, Causal
+from drc.apply.netting import Tables
+from drc.apply.rows import touched_slots
+from drc.conflict.live import LiveIndex, Native
+from drc.errors import TransientError
+from drc.gtid import Gtid, GtidSet
+from drc.source.framing import Framer, Position
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import RawTransaction
+
+HERE = b"\xaa" * 16
+TABLE = FakeTable(7, "shop", "users")
+END = Position("binlog.000002", 100)
+
+
+class EndLane:
+    """A lane whose server's binlog ends at one place."""
+
+    def end_position(self) -> Position:
+        return END
+
+
+def batch(tables: Tables) -> Batch:
+    """Three transactions of one row each, with keys 1, 2 and 3."""
+    log, transactions = FakeBinlog(), list[RawTransaction]()
+    for key in (1, 2, 3):
+        log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(key, b"x")])])
+    Framer(transactions.extend).feed(bytes(log.data))
+    found = Batcher(tables, GtidSet(), bytes_max=1 << 20, slots=True).take(deque(transactions), 9)
+    assert found is not None
+    return found
+
+
+def certified(written: int | None, reached: Position | None = END) -> int:
+    """Certify the batch where one of its keys was written here."""
+    tables = Tables(lambda *_: True, lambda _: [])
+    one = batch(tables)
+    index = LiveIndex("a", ["a", "b"], 1000)
+    slots = frozenset[int]()
+    if written is not None:
+        slots = touched_slots(one.transactions[written], tables) or slots
+    index.record([Native(Gtid(HERE, 1), 1, slots)], reached)
+    lane: object = EndLane()
+    return Causal(index, "b", tables).certify(one, lane)  # type: ignore[arg-type]
+
+
+def test_a_batch_without_rivals_is_certified_whole() -> None:
+    assert certified(None) == 3
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_those_before_the_first_rival_are_free(written: int) -> None:
+    assert certified(written) == written
+
+
+@pytest.mark.parametrize("reached", [None, Position("binlog.000001", 900), END._replace(offset=99)])
+def test_an_index_that_does_not_get_there_is_a_lock_that_is_not_got(
+    reached: Position | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drc.apply.certifier._BARRIER_S", 0.01)
+    with pytest.raises(TransientError, match="read too slowly") as caught:
+        certified(None, reached)
+    assert caught.value.errno == LOCK_WAIT_TIMEOUT
