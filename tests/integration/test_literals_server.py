@@ -226,6 +226,7 @@ def test_a_key_finds_what_the_server_takes_for_it(
 ) -> None:
     before = executed(site)
     key = f"v({prefix})" if prefix else "v"
+    cursor.execute("DROP TABLE IF EXISTS same")
     cursor.execute(f"CREATE TABLE same (v {kind}, PRIMARY KEY ({key}))")
     cursor.execute("INSERT INTO same VALUES (%s)", (one,))
     table, images = _read(site, before)["same"]
@@ -233,7 +234,6 @@ def test_a_key_finds_what_the_server_takes_for_it(
     cursor.execute("DELETE FROM same")
     cursor.execute("INSERT INTO same VALUES (%s)", (two,))
     assert cursor.execute(f"SELECT v FROM same WHERE {key_condition(table, images[0])}") == same
-    cursor.execute("DROP TABLE same")
 
 
 def test_a_row_set_to_itself_does_not_change(cursor: Any, tables: Tables) -> None:

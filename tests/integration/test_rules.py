@@ -297,10 +297,10 @@ def test_the_binlog_has_the_order_of_locks(run: tuple[list[Step], Notes]) -> Non
     steps, notes = run
     complaints, _ = follow(steps, notes.order)
     assert not complaints
-    kinds = {kind: sum(step.kind is kind for step in steps) for kind in Kind}
-    print(kinds, sum(len(step.rows) for step in steps), "rows")
-    assert sum(len(step.rows) for step in steps) > _TRANSACTIONS * 0.9
-    assert all(kinds[kind] for kind in (Kind.XA_PREPARE, Kind.XA_COMMIT, Kind.XA_ROLLBACK))
+    rows = sum(len(step.rows) for step in steps)
+    print(f"\n{rows} row changes in {len(steps)} transactions")
+    assert rows > _TRANSACTIONS
+    assert {Kind.XA_PREPARE, Kind.XA_COMMIT, Kind.XA_ROLLBACK} < {step.kind for step in steps}
 
 
 def test_the_end_position_under_a_lock_covers_who_had_it(run: tuple[list[Step], Notes]) -> None:
@@ -311,7 +311,9 @@ def test_the_end_position_under_a_lock_covers_who_had_it(run: tuple[list[Step], 
     assert not missed
     stale = sum(sight.stale < step.end for sight, step in sights)
     unseen = sum(step.gtid not in GtidSet.parse(sight.gtids) for sight, step in sights)
-    print(len(sights), "sights;", stale, "stale before the lock;", unseen, "not in gtid_executed")
+    print(
+        f"\n{len(sights)} sights; gtid_executed missed {unseen}, a position before the lock {stale}"
+    )
     assert stale > 0  # had it been read before the lock, this test would have failed
     assert len(sights) > _TRANSACTIONS * 0.2
     assert len({step.end.file for step in steps}) > 2
