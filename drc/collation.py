@@ -86,6 +86,32 @@ COLLATIONS: dict[int, Collation] = {
     **_rows("gbk", True, "gbk", (28, "gbk_chinese_ci")),
 }
 
+# The ids of every collation by character set, whether we can follow it or not.
+_IDS = """
+armscii8 32 64 | ascii 11 65 | big5 1 84 | binary 63 | cp850 4 80 | cp852 40 81 | cp866 36 68
+cp932 95 96 | cp1250 26 34 44 66 99 | cp1251 14 23 50-52 | cp1256 57 67 | cp1257 29 58 59
+dec8 3 69 | eucjpms 97 98 | euckr 19 85 | gb2312 24 86 | gb18030 248-250 | gbk 28 87
+geostd8 92 93 | greek 25 70 | hebrew 16 71 | hp8 6 72 | keybcs2 37 73 | koi8r 7 74 | koi8u 22 75
+latin1 5 8 15 31 47-49 94 | latin2 2 9 21 27 77 | latin5 30 78 | latin7 20 41 42 79
+macce 38 43 | macroman 39 53 | sjis 13 88 | swe7 10 82 | tis620 18 89 | ucs2 35 90 128-151 159
+ujis 12 91 | utf16 54 55 101-124 | utf16le 56 62 | utf32 60 61 160-183
+utf8mb3 33 76 83 192-215 223
+utf8mb4 45 46 224-247 255-271 273-275 277-294 296-298 300 303-323
+"""
+
+
+def _character_sets() -> dict[int, str]:
+    out = {}
+    for row in re.split(r"[|\n]", _IDS.strip()):
+        charset, *spans = row.split()
+        for span in spans:
+            first, _, last = span.partition("-")
+            out.update(dict.fromkeys(range(int(first), int(last or first) + 1), charset))
+    return out
+
+
+CHARACTER_SETS = _character_sets()
+
 # Bytes that these collations give one weight, as Latin-1 text; the first stands for the others.
 _ASCII_CASE = " ".join(chr(c) + chr(c + 32) for c in range(65, 91))
 _BYTE_GROUPS = {

@@ -20,6 +20,7 @@ import pymysql
 from drc.config import Account, SiteConfig, Tls
 from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
+from drc.literals import quote as quote  # it is pure, and asked for here
 from drc.tls import client_context
 
 CONNECT_TIMEOUT_S = 10.0  # beyond any sane round trip, below an operator's patience
@@ -132,11 +133,6 @@ def translate(
     out = from_errno(errno, text, default) if errno else TransientError(text)
     out.site, out.stage = site, stage
     return out
-
-
-def quote(identifier: str) -> str:
-    """Return an identifier quoted for SQL text, whatever it holds."""
-    return "`" + identifier.replace("`", "``") + "`"
 
 
 # ------------------------------------------------------------ questions

@@ -22,7 +22,7 @@ from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor
 
-from drc import mysql
+from drc import literals, mysql
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer
 from drc.mysql import translate
@@ -48,9 +48,9 @@ class Lane:
         self._status = mysql.binlog_status_sql(self._conn)
         fde = b2a_base64(without_checksum(format_description), newline=False)
         for sql in (
-            "SET SESSION transaction_isolation='READ-COMMITTED', sql_mode='',"
-            f" time_zone='+00:00', innodb_lock_wait_timeout={lock_wait_s},"
-            " foreign_key_checks=0, autocommit=1",
+            literals.SESSION,
+            "SET SESSION transaction_isolation='READ-COMMITTED', foreign_key_checks=0,"
+            f" innodb_lock_wait_timeout={lock_wait_s}, autocommit=1",
             f"BINLOG '{fde.decode()}'",
             "SET gtid_next='AUTOMATIC:drc'" if tag else "SET gtid_next='AUTOMATIC'",
         ):

@@ -30,7 +30,7 @@ from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
 from drc.images import column_walkers
-from drc.literals import key_condition, number, pack_number
+from drc.literals import OutOfRangeError, key_condition, number, pack_number, shift
 from drc.mysql import quote
 from drc.transaction import RawTransaction
 
@@ -322,11 +322,10 @@ def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) 
             before, after, here = old[i], new[i], row.current(i)
             if before is None or after is None or here is None:
                 return _open(decision.kind, f"{column.name} is NULL at one of the sites")
-            sums[i] = here + (number(column, after) - number(column, before))
             try:
-                pack_number(column, sums[i])
-            except OverflowError as error:
-                return _open(decision.kind, str(error))
+                sums[i] = shift(column, here, before, after)
+            except OutOfRangeError as error:
+                return _open(decision.kind, error.message)
     if decision.takes:
         row.take(change.after)
     row.sums |= sums

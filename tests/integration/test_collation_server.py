@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drc.collation import COLLATIONS, canonical_text
+from drc.collation import CHARACTER_SETS, COLLATIONS, canonical_text
 from drc.collation_folds import ALPHABET, NOT_EXACT, PICTOGRAPHS
 from drc.sandbox import Sandbox
 
@@ -94,6 +94,7 @@ def test_the_table_is_the_servers(version: str, request: pytest.FixtureRequest) 
     assert {i: (r.name, r.charset, r.pads) for i, r in COLLATIONS.items()} == {
         i: server.get(i) for i in COLLATIONS
     }
+    assert {i: charset for i, (_, charset, _) in server.items()} == CHARACTER_SETS
 
 
 BYTEWISE = [i for i, r in COLLATIONS.items() if r.rule in ("bytes", "ascii") or "latin1" in r.rule]

@@ -13,12 +13,9 @@ import pytest
 
 from drc import events as ev
 from drc.gtid import GtidSet
-from drc.images import column_walkers
 from drc.sandbox import Sandbox
 from drc.slots import canonicalizer, compile_slots, unknown
-from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
-from drc.transaction import RawTransaction
+from tests.integration.binlog import changes, executed, transactions
 
 pytestmark = pytest.mark.servers
 
@@ -122,51 +119,24 @@ def site(pair: Sandbox) -> Any:
 @pytest.fixture(scope="module")
 def logged(site: Any) -> Iterable[dict[str, tuple[ev.TableMap, list[bytes]]]]:
     """Fill one table of each type; return its table map and row images from the binlog."""
+    before = executed(site)
     with contextlib.closing(site.connect()) as conn, conn.cursor() as cursor:
-        cursor.execute("SELECT @@global.gtid_executed")
-        before = GtidSet.parse(cursor.fetchone()[0])
         cursor.execute("SET sql_mode = '', NAMES utf8mb4")
         cursor.execute("CREATE DATABASE slots")
-        rows = 0
         for number, (kind, _, values, _) in enumerate(TYPES):
             cursor.execute(f"CREATE TABLE slots.t{number} (id INT PRIMARY KEY, v {kind})")
             tuples = ",".join(f"({i},{value})" for i, value in enumerate(values))
             cursor.execute(f"INSERT INTO slots.t{number} VALUES {tuples}")
-            rows += len(values)
-    yield _read(site.connect("drc_source"), before, rows)
+    yield _read(site, before)
     site.query("DROP DATABASE slots")
 
 
-def _read(conn: Any, before: GtidSet, rows: int) -> dict[str, tuple[ev.TableMap, list[bytes]]]:
+def _read(site: Any, before: GtidSet) -> dict[str, tuple[ev.TableMap, list[bytes]]]:
     out: dict[str, tuple[ev.TableMap, list[bytes]]] = {}
-    transactions: list[RawTransaction] = []
-    framer = Framer(transactions.extend)
-    sock = start_dump(conn, before, server_id=4000, stream="slots", heartbeat_s=1)
-    for data in reads(sock):
-        framer.feed(data)
-        for transaction in transactions:
-            _collect(transaction, out)
-        transactions.clear()
-        if sum(len(images) for _, images in out.values()) >= rows:
-            break
-    conn._force_close()
+    for transaction, _ in transactions(site, before):
+        for table, _, image in changes(transaction):
+            out.setdefault(table.table, (table, []))[1].append(image)
     return out
-
-
-def _collect(transaction: RawTransaction, out: dict[str, tuple[ev.TableMap, list[bytes]]]) -> None:
-    data = transaction.data
-    for at in transaction.events:
-        end = at + ev.u32(data, at + 9)[0] - transaction.checksum
-        if data[at + 4] == ev.TABLE_MAP:
-            table = ev.parse_table_map(data[at + ev.HEADER_BYTES : end])
-        elif data[at + 4] == ev.WRITE_ROWS and table.schema == "slots":
-            walkers = column_walkers(table, ())
-            row = ev.rows_header(data, at)[1] + 1 + len(table.full_bitmap)
-            images = out.setdefault(table.table, (table, []))[1]
-            while row < end:
-                stop = walkers[data[row : row + walkers.null_bytes]](data, row)[0]
-                images.append(data[row:stop])
-                row = stop
 
 
 def _equal_pairs(cursor: Any, number: int, prefix: int, count: int) -> set[tuple[int, int]]:
