@@ -29,6 +29,7 @@ from drc.apply.feeder import Feeder
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.settle import Settler
+from drc.apply.solo import Solo
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
@@ -56,13 +57,13 @@ class _Memory:
 
     ``gap`` is what the log lacks, ``torn`` is the gate's. ``point`` is what was decided when
     nothing was left to apply: what is skipped leaves no trace in the ledger by itself.
-    ``rivalled_parts`` are large transactions to settle row by row.
+    ``rivalled`` are large transactions to settle row by row.
     """
 
     gap: GtidSet | None = None
     point: Point | None = None
     torn: Torn = field(default_factory=set)
-    rivalled_parts: set[Gtid] = field(default_factory=set)
+    rivalled: set[Gtid] = field(default_factory=set)
 
     def newest(self, state: ledger.LedgerState) -> Point:
         """Return from where on to read: the ledger's state, or what was passed after it."""
@@ -251,20 +252,27 @@ class _Session:
             net_rows=apply.net_rows,
             slots=parallel > 1 or index is not None,
         )
+        solo = Solo(
+            conveyor,
+            tables,
+            self._batcher,
+            origin=self._origin,
+            ddl_mode=self._config.replicate.ddl,
+            open_lane=self._lane,
+            selects=self._selection.schema,
+            settler=settler,
+            rivalled=self._memory.rivalled,
+            progress=progress,
+        )
         return Feeder(
             self._log,
             conveyor,
             tables,
             self._batcher,
             limit,
-            origin=self._origin,
-            ddl_mode=self._config.replicate.ddl,
-            open_lane=self._lane,
-            selects=self._selection.schema,
+            solo,
             progress=progress,
             on_quiet=self._quiet,
-            settler=settler,
-            rivalled_parts=self._memory.rivalled_parts,
             stop=self._stop,
         )
 

@@ -295,7 +295,8 @@ def _locked(lane: Lane, changes: list[_NetRow]) -> dict[tuple[str, int], _Row]:
         table = change.table.map
         name = f"{quote(table.schema)}.{quote(table.table)}"
         where = key_condition(table, change.image)
-        values = lane.row(f"SELECT * FROM {name} WHERE {where} FOR UPDATE")
+        columns = ", ".join(quote(column.name) for column in table.columns)  # invisible ones, too
+        values = lane.row(f"SELECT {columns} FROM {name} WHERE {where} FOR UPDATE")
         out[place] = _Row(change.table, change.image, values, values is not None)
     return out
 

@@ -13,6 +13,7 @@ from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
 from drc.apply.ledger import LedgerState
 from drc.apply.netting import Tables
+from drc.apply.solo import Solo
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import GtidSet
 from drc.log.queue import TransactionQueue
@@ -93,20 +94,29 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         lambda _: None,
         log.wake,
     )
-    feeder = Feeder(
-        log,
+    batcher = Batcher(tables, GtidSet(), bytes_max=1 << 20)
+    progress = StreamProgress("a", "b")
+    solo = Solo(
         conveyor,
         tables,
-        Batcher(tables, GtidSet(), bytes_max=1 << 20),
-        BatchLimit(100, 50),
+        batcher,
         origin="a",
         ddl_mode="replay",
         open_lane=lambda: lane,  # type: ignore[arg-type, return-value]
         selects=lambda _: True,
-        progress=StreamProgress("a", "b"),
-        on_quiet=lambda _: None,
         settler=None,
-        rivalled_parts=set(),
+        rivalled=set(),
+        progress=progress,
+    )
+    feeder = Feeder(
+        log,
+        conveyor,
+        tables,
+        batcher,
+        BatchLimit(100, 50),
+        solo,
+        progress=progress,
+        on_quiet=lambda _: None,
         stop=stop,
     )
     log.append(transactions)
