@@ -1,4 +1,7 @@
-"""The rows of one transaction, as images and as keys. Pure."""
+"""The rows of one transaction, as images and as keys. Pure.
+
+The bytes of a very large event are a bytearray, which nothing here copies or hashes as a whole.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def row_images(
         while first < end:
             row = []
             for _ in range(images):
-                stop, _ = table.keys[data[first : first + table.null_bytes]](data, first)
+                stop, _ = table.keys[bytes(data[first : first + table.null_bytes])](data, first)
                 row.append(bytes(data[first:stop]))
                 first = stop
             yield table, kind, row
@@ -52,7 +55,7 @@ def touched_slots(transaction: RawTransaction, tables: Tables) -> frozenset[int]
         walkers, nulls = table.slots, table.null_bytes
         assert walkers is not None
         while at < end:
-            at, found = walkers[data[at : at + nulls]](data, at)
+            at, found = walkers[bytes(data[at : at + nulls])](data, at)
             if found is None:
                 return None
             out.update(found)

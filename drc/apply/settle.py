@@ -165,6 +165,7 @@ class Settler:
 
     def _net_rows(self, transaction: RawTransaction) -> list[_NetRow]:
         net = NetRows(self._tables)
+        transaction.data = bytes(transaction.data)  # of a very large event it is a bytearray
         try:
             if not net.add(transaction):
                 raise DataError(
