@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.simulation.model import REAL
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import run
+from tests.simulation.world import REAL
 
 _CHUNK = 500
 _SHOWN = 20

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from tests.simulation.model import Native, Pair, Row, World, name_of
+from tests.simulation.model import Native, Pair, Row, name_of
+from tests.simulation.world import World
 
 
 def broken_promises(world: World) -> list[str]:
@@ -47,12 +48,12 @@ def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
     if row and world.policy.columns:
         total = _count(world.initial.get(key))
         total += sum(_count(e.after) - _count(e.before) for _, e in edits)
-        if row.count != total:
-            yield f"row {key} counts {row.count}, all increments are {total}"
+        if row.counter != total:
+            yield f"row {key} counts {row.counter}, all increments are {total}"
 
 
 def _count(row: Row | None) -> int:
-    return row.count if row else 0
+    return row.counter if row else 0
 
 
 def _pairs(world: World) -> Iterator[str]:

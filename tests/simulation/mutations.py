@@ -12,16 +12,9 @@ from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Change, Decision, resolve
 from drc.gtid import Gtid, GtidSet
-from tests.simulation.model import (
-    Edit,
-    Learned,
-    Native,
-    Parts,
-    Row,
-    Site,
-    Stream,
-    Taken,
-)
+from tests.simulation.model import Edit, Learned, Native, Row, Taken
+from tests.simulation.site import Site, Stream, slots_of
+from tests.simulation.world import Parts
 
 # ------------------------------------------------------------ I1, I2, I6: the clock
 
@@ -119,12 +112,13 @@ class NoTombstones(Site):
 
     def watch(self, end: int) -> None:
         whole = self.binlog
-        self.binlog = [
-            e._replace(edits=tuple(x for x in e.edits if x.after)) if type(e) is Native else e
-            for e in whole
-        ]
+        self.binlog = [_without_deletes(e) if isinstance(e, Native) else e for e in whole]
         super().watch(end)
         self.binlog = whole
+
+
+def _without_deletes(native: Native) -> Native:
+    return native._replace(slots=slots_of(tuple(e for e in native.edits if e.after)))
 
 
 # ------------------------------------------------------------ I5, I9, I10: streams and binlogs
@@ -185,7 +179,7 @@ class Swallow(Site):
 
     def write(self, edits: tuple[Edit, ...], now_us: int) -> None:
         super().write(edits, now_us)
-        if len(self.binlog) > 1 and type(self.binlog[-2]) is Learned:
+        if len(self.binlog) > 1 and isinstance(self.binlog[-2], Learned):
             self.binlog.pop()
 
 
@@ -209,8 +203,8 @@ class Promoted(Site):
         for at in range(len(self.binlog) - 1):
             one, two = self.binlog[at : at + 2]
             if (
-                type(one) is Learned
-                and type(two) is Native
+                isinstance(one, Learned)
+                and isinstance(two, Native)
                 and not one.slots & two.slots
                 and at + 1 not in places
             ):

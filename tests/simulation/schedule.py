@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 from drc.conflict.policy import TablePolicy
 from tests.simulation.judge import broken_promises
-from tests.simulation.model import NAMES, REAL, UNIQUE_SLOTS, Edit, Parts, Row, Site, World
+from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
+from tests.simulation.site import Site
+from tests.simulation.world import REAL, Parts, World
 
 Trace = Callable[[str], None]
 
 LWW = TablePolicy()
 PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
-COUNTED = TablePolicy(columns={"count": "delta"})
+COUNTED = TablePolicy(columns={"counter": "delta"})
 STEPS_MAX = 12
 
 
@@ -109,9 +111,9 @@ class Schedule:
         if before is not None and self._chance() < self._deletes:
             return None
         self._values += 1
-        count = (before.count if before else 0) + int(self._chance() * 5) - 2
+        counter = (before.counter if before else 0) + int(self._chance() * 5) - 2
         unique = int(self._chance() * 3) if self._unique else None
-        return Row(self._values, count, unique)
+        return Row(self._values, counter, unique)
 
 
 def edit(key: int, before: Row | None, after: Row | None) -> Edit:
