@@ -221,6 +221,28 @@ class Promoted(Site):
         return [stream.at, *(end for end, _ in stream.places)]
 
 
+class Impatient(Site):
+    """Three sites: what was seen of a third one is not waited for."""
+
+    def is_ready(self, taken: Taken) -> bool:
+        return True
+
+
+class OwnOnly(WindowIndex):
+    """Three sites: what comes from peers is not in the index."""
+
+    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+        if origin == self._site:
+            super().record(origin, gtid, ets, slots)
+
+
+class Amnesia(Site):
+    """Three sites: after a restart the index has the own writes only."""
+
+    def remember(self, stream: Stream) -> None:
+        pass
+
+
 # ------------------------------------------------------------ I7, I11, I12: applying
 
 
@@ -300,13 +322,13 @@ MUTATIONS: dict[str, Parts] = {
         kind.__name__: Parts(clock=kind)
         for kind in (RawClock, StandingClock, DeafClock, BlindClock, ForgetfulClock)
     },
-    **{kind.__name__: Parts(index=kind) for kind in (AnyPeer, ShortMemory, Careless)},
+    **{kind.__name__: Parts(index=kind) for kind in (AnyPeer, ShortMemory, Careless, OwnOnly)},
     **{
         kind.__name__: Parts(site=kind)
         for kind in (
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
-            *(Evict, FirstImage, OutOfOrder),
+            *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
         )
     },
     **{

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
-from drc.conflict.policy import TablePolicy
+from drc.conflict.policy import ColumnPolicy, TablePolicy
 from tests.simulation.judge import broken_promises
 from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
 from tests.simulation.site import Site
@@ -13,27 +14,54 @@ from tests.simulation.world import REAL, Parts, World
 
 Trace = Callable[[str], None]
 
-LWW = TablePolicy()
-PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
-COUNTED = TablePolicy(columns={"counter": "delta"})
 STEPS_MAX = 12
 
 
-def run(seed: int, parts: Parts = REAL, trace: Trace | None = None) -> list[str]:
-    """Run one schedule; return the promises that it broke."""
+class Setting(NamedTuple):
+    """What a schedule is about.
+
+    :param bounded: whether the index holds but a few slots.
+    """
+
+    sites: int = 2
+    policy: TablePolicy = TablePolicy()
+    unique: bool = False
+    bounded: bool = False
+
+
+_COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
+_PREFERRED = ("b", "a")
+SETTINGS = (
+    *(Setting(2), Setting(2), Setting(2, bounded=True), Setting(2, unique=True)),
+    *(Setting(3), Setting(3), Setting(3, bounded=True), Setting(3, unique=True)),
+    Setting(2, TablePolicy(columns=_COUNTER)),
+    Setting(3, TablePolicy(columns=_COUNTER)),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+)
+
+
+def run(
+    seed: int, parts: Parts = REAL, trace: Trace | None = None, setting: Setting | None = None
+) -> list[str]:
+    """Run one schedule; return the promises that it broke.
+
+    :param setting: by default one after the other, by seed.
+    """
     rng = random.Random(seed)
-    kind = seed % 10
-    keys = rng.randint(1, 3)
+    setting = setting or SETTINGS[seed % len(SETTINGS)]
+    values = [k if setting.unique else None for k in range(rng.randint(1, 3))]
+    initial = {k: Row(0, 0, value) for k, value in enumerate(values) if rng.random() < 0.6}
     world = World(
-        NAMES[: 3 if kind in (1, 3, 5, 7) else 2],
-        {8: PREFERRED, 6: COUNTED, 7: COUNTED}.get(kind, LWW),
+        NAMES[: setting.sites],
+        setting.policy,
         parts,
-        causal=kind != 5,
-        slots_max=rng.randint(1, 6) if kind == 4 else 1 << 20,
-        initial={k: Row(0, 0, k if kind == 9 else None) for k in range(keys) if rng.random() < 0.6},
+        slots_max=rng.randint(1, 6) if setting.bounded else 1 << 20,
+        initial=initial,
         trace=trace,
     )
-    Schedule(world, rng, keys, unique=kind == 9, counts=kind in (6, 7)).run()
+    deletes = 0.05 if setting.policy.columns else 0.35
+    Schedule(world, rng, len(values), setting.unique, deletes).run()
     world.drain()
     return broken_promises(world)
 
@@ -42,7 +70,7 @@ class Schedule:
     """What happens, by chance; each schedule has its own inclinations."""
 
     def __init__(
-        self, world: World, rng: random.Random, keys: int, *, unique: bool, counts: bool
+        self, world: World, rng: random.Random, keys: int, unique: bool, deletes: float
     ) -> None:
         self._world = world
         self._chance = rng.random
@@ -50,7 +78,7 @@ class Schedule:
         self._keys = keys
         self._unique = unique
         self._values = 0
-        self._deletes = 0.05 if counts else 0.35
+        self._deletes = deletes  # how many of the writes to a row
         self._now_us = 40
         for site in world.sites.values():
             site.offset_us = int(rng.random() * 60) - 30
@@ -101,7 +129,7 @@ class Schedule:
         if self._unique and len(after) == 2 and self._chance() < 0.5:
             _exchange(site, after)
         edits = [edit(key, site.rows.get(key), row) for key, row in after.items()]
-        edits = [e for e in edits if e.before or e.after]
+        edits = [e for e in edits if e.before or e.after or self._chance() < 0.2]
         if edits and not _breaks_unique(site, after):
             site.write(tuple(edits), self._now_us)
             if self._world.trace:

@@ -28,10 +28,7 @@ REAL = Parts()
 
 
 class World:
-    """All sites, one schedule.
-
-    :param causal: whether a transaction waits for what it has seen of third sites.
-    """
+    """All sites, one schedule."""
 
     def __init__(
         self,
@@ -39,13 +36,12 @@ class World:
         policy: TablePolicy,
         parts: Parts = REAL,
         *,
-        causal: bool = True,
         slots_max: int = 1 << 20,
         initial: dict[int, Row] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.names, self.policy, self.parts = names, policy, parts
-        self.causal, self.slots_max, self.trace = causal, slots_max, trace
+        self.slots_max, self.trace = slots_max, trace
         self.initial = initial or {}
         self.natives: list[Native] = []
         self.ets: dict[Gtid, int] = {}
