@@ -123,11 +123,15 @@ def test_a_counter_that_was_deleted_or_inserted_is_left_open() -> None:
 # ------------------------------------------------------------ policies
 
 
-def test_a_preference_among_three_sites_is_refused() -> None:
-    refuse_divergent(PREFERRED, ("a", "b"), "conflicts")
-    refuse_divergent(LWW, ("a", "b", "c"), "conflicts")
+@pytest.mark.parametrize("policy", [PREFERRED, COUNTED])
+def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
+    refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):
-        refuse_divergent(PREFERRED, ("a", "b", "c"), "conflicts")
+        refuse_divergent(policy, ("a", "b", "c"), "conflicts")
+
+
+def test_the_last_writer_makes_any_number_of_sites_agree() -> None:
+    refuse_divergent(LWW, ("a", "b", "c"), "conflicts")
 
 
 def test_a_preference_names_both_sites() -> None:
