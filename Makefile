@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-kafka test check lint types unit bench proof guards lock clean
+.PHONY: demo demo-kafka test check lint types unit sim bench proof guards lock clean
 
 demo: $(READY)          ## two sites, live two-sided traffic, and the proof that both are equal
 	@$(BIN)/python -m drc.cli demo
@@ -26,7 +26,10 @@ types: $(READY)
 	@$(BIN)/mypy
 
 unit: $(READY)
-	@$(BIN)/python -m pytest -q tests/unit tests/property
+	@$(BIN)/python -m pytest -q tests/unit tests/property tests/simulation
+
+sim: $(READY)           ## a million schedules of concurrent writes, crashes, stepping clocks; N=…
+	@$(BIN)/python scripts/sim.py -n $(or $(N),1000000)
 
 bench: $(READY)         ## against MySQL's own replica in the same run; prints the ratios
 	@$(BIN)/python scripts/bench.py

@@ -6,7 +6,8 @@
    to B, C comes after A, B is newer than C: each of the three beats another). So
    ``site_priority`` needs exactly two sites, and is refused with more.
 3. ``delta`` of a column adds what both sides added. That agrees as long as the row is updated;
-   where one side deleted or inserted it, the conflict is left open for a person.
+   where one side deleted or inserted it, the conflict is left open for a person. Among three
+   sites an increment that came by way of another site could count twice, so it needs two, too.
 """
 
 from __future__ import annotations
@@ -59,14 +60,13 @@ def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) ->
 
     :raises ConfigError: with what to take instead.
     """
-    if policy.policy != "site_priority":
-        return
-    if len(sites) > 2:
+    if len(sites) > 2 and (policy.policy == "site_priority" or policy.deltas):
+        what = "delta" if policy.deltas else "site_priority"
         raise ConfigError(
-            f"{where}: site_priority does not make {len(sites)} sites agree",
-            hint="take last_writer_wins; docs/conflicts.md has the counterexample",
+            f"{where}: {what} does not make {len(sites)} sites agree",
+            hint="take last_writer_wins; docs/invariants.md tells why",
         )
-    if set(policy.sites) != set(sites):
+    if policy.policy == "site_priority" and set(policy.sites) != set(sites):
         raise ConfigError(
             f"{where}.sites: {', '.join(policy.sites)} are not the sites of this pair",
             hint=f"name each once, the preferred one first: {', '.join(sites)}",

@@ -1,0 +1,83 @@
+"""What is promised when all is delivered:
+
+1. All sites hold the same rows, but for keys that one of them has logged as open.
+2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, and a counter
+   the sum of all increments.
+3. Each site has met each pair of concurrent writes, and no other; none contradicts another.
+4. A transaction has one ``ets``, whoever reads it.
+5. Nothing is unexplained: no row is missing, or there already, without a concurrent writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from tests.simulation.model import Native, Pair, Row, name_of
+from tests.simulation.world import World
+
+
+def broken_promises(world: World) -> list[str]:
+    """Return what does not hold at the end of a schedule."""
+    return [*world.wrong, *_rows(world), *_pairs(world)]
+
+
+def _rows(world: World) -> Iterator[str]:
+    sites = list(world.sites.values())
+    opened = set().union(*(s.open for s in sites))
+    exact = not any(s.blind for s in sites)
+    for key in {edit.key for native in world.natives for edit in native.edits} - opened:
+        rows = [s.rows.get(key) for s in sites]
+        if any(row != rows[0] for row in rows):
+            yield f"row {key} differs: {rows}"
+        elif exact and world.policy.policy == "last_writer_wins":
+            yield from _newest(world, key, rows[0])
+        if exact and any(key in s.unexplained for s in sites):
+            yield f"row {key}: unexplained"
+
+
+def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
+    edits = [(n.gtid, e) for n in world.natives for e in n.edits if e.key == key]
+    known = [(world.ets[gtid], gtid.uuid, e.after) for gtid, e in edits if gtid in world.ets]
+    after = max(known, key=lambda w: w[:2])[2] if known else None
+    if (after and after.value) != (row and row.value):
+        yield f"row {key} is {row}, its newest writer left {after}"
+    if row and world.policy.columns:
+        total = _count(world.initial.get(key))
+        total += sum(_count(e.after) - _count(e.before) for _, e in edits)
+        if row.counter != total:
+            yield f"row {key} counts {row.counter}, all increments are {total}"
+
+
+def _count(row: Row | None) -> int:
+    return row.counter if row else 0
+
+
+def _pairs(world: World) -> Iterator[str]:
+    sites = world.sites.values()
+    if any(s.blind for s in sites):
+        return
+    wanted = concurrent(world.natives)
+    for site in sites:
+        if site.met != wanted:
+            missed, false = sorted(wanted - site.met), sorted(site.met - wanted)
+            yield f"{site.name}: conflicts missed {missed}, false {false}"
+    beaten = set().union(*(s.beaten for s in sites))
+    if any((key, loser, winner) in beaten for key, winner, loser in beaten):
+        yield "two sites disagree about a winner"
+
+
+def concurrent(natives: list[Native]) -> set[Pair]:
+    """Return the pairs of concurrent writes to one row, from the truth of the model."""
+    by_key: dict[int, list[Native]] = {}
+    for native in natives:
+        for edit in native.edits:
+            by_key.setdefault(edit.key, []).append(native)
+    return {
+        (key, min(one.gtid, two.gtid), max(one.gtid, two.gtid))
+        for key, writers in by_key.items()
+        for one, two in combinations(writers, 2)
+        if one.gtid.uuid != two.gtid.uuid
+        and one.gtid.gno > two.saw[name_of(one.gtid)]
+        and two.gtid.gno > one.saw[name_of(two.gtid)]
+    }

@@ -1,0 +1,338 @@
+"""What the schedules do when an invariant is broken: each mutation breaks one, in one place.
+
+A simulation that lets one of them pass would prove nothing about the real classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drc.conflict.clock import Clock, Mark, Seen
+from drc.conflict.index import Rivals, WindowIndex
+from drc.conflict.policy import TablePolicy
+from drc.conflict.resolver import Change, Decision, resolve
+from drc.gtid import Gtid, GtidSet
+from tests.simulation.model import Edit, Learned, Native, Row, Taken
+from tests.simulation.site import Site, Stream, slots_of
+from tests.simulation.world import Parts
+
+# ------------------------------------------------------------ I1, I2, I6: the clock
+
+
+class RawClock(Clock):
+    """I1: commit timestamps as they are."""
+
+    def native(self, commit_us: int) -> int:
+        self.ets = commit_us
+        return commit_us
+
+
+class StandingClock(Clock):
+    """I1: not less than before, but perhaps equal."""
+
+    def native(self, commit_us: int) -> int:
+        self.ets = max(self.ets, commit_us)
+        return self.ets
+
+
+class DeafClock(Clock):
+    """I2: replicated transactions do not move it."""
+
+    def replicated(self, origin: str, applied: GtidSet, ets: int) -> None:
+        super().replicated(origin, applied, 0)
+
+
+class BlindClock(Clock):
+    """I9: what a replicated transaction brought is not learned."""
+
+    def replicated(self, origin: str, applied: GtidSet, ets: int) -> None:
+        self.ets = max(self.ets, ets)
+
+
+class ForgetfulClock(Clock):
+    """I6: after a restart it begins at zero."""
+
+    def __init__(self, mark: Mark) -> None:
+        super().__init__(Mark(0, mark.seen))
+
+
+# ------------------------------------------------------------ I3, I4: the index
+
+
+class NoBarrier(Site):
+    """I3: the index is asked as it is."""
+
+    def barrier(self) -> None:
+        pass
+
+
+class ShortBarrier(Site):
+    """I3: the barrier is ``gtid_executed``, which does not have the newest commit yet."""
+
+    def barrier(self) -> None:
+        self.watch(len(self.binlog) - 1)
+
+
+class AnyPeer(WindowIndex):
+    """I4: an entry leaves when one peer has seen it."""
+
+    def advance(self, peer: str, seen: Seen) -> None:
+        for name in self._frontier:
+            super().advance(name, seen)
+
+
+class ShortMemory(WindowIndex):
+    """I4: an entry leaves by age, and nobody remembers that it did."""
+
+    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+        super().record(origin, gtid, ets, slots)
+        for kept in self._origins.values():
+            while len(kept.order) > 1:
+                self._drop(kept)
+
+
+class Careless(WindowIndex):
+    """I4: what had to be forgotten is not named."""
+
+    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+        super().record(origin, gtid, ets, slots)
+        for kept in self._origins.values():
+            kept.forgotten = GtidSet()
+
+
+class HastyNote(Site):
+    """I4: after a restart the index begins where it ended."""
+
+    def known(self, natives: int) -> bool:
+        return True
+
+
+class NoTombstones(Site):
+    """I4: a deleted row is not in the index."""
+
+    def watch(self, end: int) -> None:
+        whole = self.binlog
+        self.binlog = [_without_deletes(e) if isinstance(e, Native) else e for e in whole]
+        super().watch(end)
+        self.binlog = whole
+
+
+def _without_deletes(native: Native) -> Native:
+    return native._replace(slots=slots_of(tuple(e for e in native.edits if e.after)))
+
+
+# ------------------------------------------------------------ I5, I9, I10: streams and binlogs
+
+
+class Twice(Site):
+    """I5: what is delivered again is applied again."""
+
+    def is_new(self, stream: Stream, taken: Taken) -> bool:
+        return True
+
+
+class LateLedger(Site):
+    """I5: the ledger is written after the rows, and a crash comes between."""
+
+    def commit(self, stream: Stream, batch: list[Taken]) -> None:
+        before = stream.applied.copy(), stream.end, stream.mark
+        crash, self.commits_left = self.commits_left == 1, -1
+        super().commit(stream, batch)
+        if crash:
+            stream.applied, stream.end, stream.mark = before
+            self.binlog.pop()
+            self.start()
+            batch.clear()
+
+
+class SilentLoser(Site):
+    """I5: a transaction that lost leaves no ledger row in the binlog."""
+
+    def settle(self, origin: str, taken: Taken) -> None:
+        before = dict(self.rows)
+        super().settle(origin, taken)
+        self.lost = before == self.rows
+
+    lost = False
+
+    def commit(self, stream: Stream, batch: list[Taken]) -> None:
+        super().commit(stream, batch)
+        if self.lost:
+            self.binlog.pop()
+        self.lost = False
+
+
+class Echo(Site):
+    """I9: replicated transactions are shipped again."""
+
+    def commit(self, stream: Stream, batch: list[Taken]) -> None:
+        super().commit(stream, batch)
+        for taken in batch:
+            if len(self.binlog) < 20:
+                self.gno += 1
+                gtid = Gtid(self.name.encode() * 16, self.gno)
+                self.binlog.append(taken.native._replace(gtid=gtid))
+
+
+class Swallow(Site):
+    """I9: a native transaction right after a replicated one is taken for replicated."""
+
+    def write(self, edits: tuple[Edit, ...], now_us: int) -> None:
+        super().write(edits, now_us)
+        if len(self.binlog) > 1 and isinstance(self.binlog[-2], Learned):
+            self.binlog.pop()
+
+
+class Unlogged(Site):
+    """I8: some writes are not in the binlog."""
+
+    def write(self, edits: tuple[Edit, ...], now_us: int) -> None:
+        super().write(edits, now_us)
+        if self.gno % 3 == 0:
+            self.binlog.pop()
+
+
+class Promoted(Site):
+    """I10: a replica that did not keep the commit order takes over after a crash."""
+
+    def start(self) -> None:
+        super().start()
+        if not self.gno:
+            return
+        places = {p for s in self.world.sites.values() for p in self._places(s)}
+        for at in range(len(self.binlog) - 1):
+            one, two = self.binlog[at : at + 2]
+            if (
+                isinstance(one, Learned)
+                and isinstance(two, Native)
+                and not one.slots & two.slots
+                and at + 1 not in places
+            ):
+                self.binlog[at : at + 2] = two, one
+                return
+
+    def write_note(self) -> None:
+        self.start()
+
+    def _places(self, other: Site) -> Iterable[int]:
+        if other is self:
+            return [self.note[0]]
+        stream = other.streams[self.name]
+        return [stream.at, *(end for end, _ in stream.places)]
+
+
+class Impatient(Site):
+    """Three sites: what was seen of a third one is not waited for."""
+
+    def is_ready(self, taken: Taken) -> bool:
+        return True
+
+
+class OwnOnly(WindowIndex):
+    """Three sites: what comes from peers is not in the index."""
+
+    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+        if origin == self._site:
+            super().record(origin, gtid, ets, slots)
+
+
+class Amnesia(Site):
+    """Three sites: after a restart the index has the own writes only."""
+
+    def remember(self, stream: Stream) -> None:
+        pass
+
+
+# ------------------------------------------------------------ I7, I11, I12: applying
+
+
+class Evict(Site):
+    """I7: a row that has the unique value makes room."""
+
+    def collides(self, key: int, row: Row) -> bool:
+        if super().collides(key, row):
+            self.rows = {k: r for k, r in self.rows.items() if k == key or r.unique != row.unique}
+        return False
+
+
+class OneLook(Site):
+    """I3: a batch is judged by what its newest transaction had seen."""
+
+    def certify(self, origin: str, batch: list[Taken]) -> int:
+        newest = batch[-1].seen
+        return super().certify(origin, [t._replace(seen=newest) for t in batch])
+
+
+class FirstImage(Site):
+    """I11: the net row of a key is its first after image."""
+
+    def write_net(self, batch: list[Taken]) -> bool:
+        first: dict[int, Row | None] = {}
+        for taken in batch:
+            for edit in taken.native.edits:
+                first.setdefault(edit.key, edit.after)
+        done = super().write_net(batch)
+        if done:
+            for key, row in first.items():
+                self.put(key, row)
+        return done
+
+
+class OutOfOrder(Site):
+    """I12: the newest of a batch commits first, and the ledger counts what is before it."""
+
+    def commit(self, stream: Stream, batch: list[Taken]) -> None:
+        if len(batch) > 1 and self.commits_left == 1:
+            for edit in batch[0].native.edits:  # not executed yet when the crash comes
+                self.put(edit.key, edit.before)
+        super().commit(stream, batch)
+
+
+# ------------------------------------------------------------ resolver
+
+
+def local_on_ties(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """Without the site the order is not total."""
+    return resolve(change, found, ets, site if policy.sites else "", policy)
+
+
+def remote_wins(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """PostgreSQL's default: what comes last stays."""
+    return resolve(change, found, 1 << 62, site, policy)
+
+
+def first_rival(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """Only one rival is looked at."""
+    return resolve(change, found._replace(writes=found.writes[:1]), ets, site, policy)
+
+
+def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
+    """What the index forgot is taken for nothing."""
+    return resolve(change, found._replace(blind=False), ets, site, policy)
+
+
+MUTATIONS: dict[str, Parts] = {
+    **{
+        kind.__name__: Parts(clock=kind)
+        for kind in (RawClock, StandingClock, DeafClock, BlindClock, ForgetfulClock)
+    },
+    **{kind.__name__: Parts(index=kind) for kind in (AnyPeer, ShortMemory, Careless, OwnOnly)},
+    **{
+        kind.__name__: Parts(site=kind)
+        for kind in (
+            *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
+            *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
+            *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
+        )
+    },
+    **{
+        decide.__name__: Parts(resolve=decide)
+        for decide in (local_on_ties, remote_wins, first_rival, guess)
+    },
+}

@@ -1,0 +1,165 @@
+"""From a seed to a schedule: the world it happens in, and what happens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from drc.conflict.policy import ColumnPolicy, TablePolicy
+from tests.simulation.judge import broken_promises
+from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
+from tests.simulation.site import Site
+from tests.simulation.world import REAL, Parts, World
+
+Trace = Callable[[str], None]
+
+STEPS_MAX = 12
+
+
+class Setting(NamedTuple):
+    """What a schedule is about.
+
+    :param bounded: whether the index holds but a few slots.
+    """
+
+    sites: int = 2
+    policy: TablePolicy = TablePolicy()
+    unique: bool = False
+    bounded: bool = False
+
+
+_COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
+_PREFERRED = ("b", "a")
+SETTINGS = (
+    *(Setting(2), Setting(2), Setting(2, bounded=True), Setting(2, unique=True)),
+    *(Setting(3), Setting(3), Setting(3, bounded=True), Setting(3, unique=True)),
+    Setting(2, TablePolicy(columns=_COUNTER)),
+    Setting(3, TablePolicy(columns=_COUNTER)),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+)
+
+
+def run(
+    seed: int, parts: Parts = REAL, trace: Trace | None = None, setting: Setting | None = None
+) -> list[str]:
+    """Run one schedule; return the promises that it broke.
+
+    :param setting: by default one after the other, by seed.
+    """
+    rng = random.Random(seed)
+    setting = setting or SETTINGS[seed % len(SETTINGS)]
+    values = [k if setting.unique else None for k in range(rng.randint(1, 3))]
+    initial = {k: Row(0, 0, value) for k, value in enumerate(values) if rng.random() < 0.6}
+    world = World(
+        NAMES[: setting.sites],
+        setting.policy,
+        parts,
+        slots_max=rng.randint(1, 6) if setting.bounded else 1 << 20,
+        initial=initial,
+        trace=trace,
+    )
+    deletes = 0.05 if setting.policy.columns else 0.35
+    Schedule(world, rng, len(values), setting.unique, deletes).run()
+    world.drain()
+    return broken_promises(world)
+
+
+class Schedule:
+    """What happens, by chance; each schedule has its own inclinations."""
+
+    def __init__(
+        self, world: World, rng: random.Random, keys: int, unique: bool, deletes: float
+    ) -> None:
+        self._world = world
+        self._chance = rng.random
+        self._pick = rng.choice
+        self._keys = keys
+        self._unique = unique
+        self._values = 0
+        self._deletes = deletes  # how many of the writes to a row
+        self._now_us = 40
+        for site in world.sites.values():
+            site.offset_us = int(rng.random() * 60) - 30
+        self._steps = rng.randint(2, STEPS_MAX)
+
+    def run(self) -> None:
+        sites = list(self._world.sites.values())
+        trace = self._world.trace
+        for _ in range(self._steps):
+            self._now_us += int(self._chance() * 4)
+            site = self._pick(sites)
+            what = self._chance()
+            if what < 0.45:
+                self._write(site)
+            elif what < 0.75:
+                origin, count = self._pick(list(site.streams)), 1 + int(self._chance() * 3)
+                site.commits_left = 1 if self._chance() < 0.1 else -1
+                if trace:
+                    trace(f"{site.name}: {count} of {origin}, crash {site.commits_left > 0}")
+                site.deliver(origin, count)
+                site.commits_left = -1
+            elif what < 0.85:
+                site.watch(min(len(site.binlog), site.watched + 1 + int(self._chance() * 2)))
+            else:
+                self._trouble(site)
+
+    def _trouble(self, site: Site) -> None:
+        trace, what = self._world.trace, self._pick(("crash", "note", "step", "again"))
+        if trace:
+            trace(f"{site.name}: {what}")
+        if what == "crash":
+            if self._chance() < 0.5:
+                site.write_note()
+            site.start()
+        elif what == "note":
+            site.write_note()
+        elif what == "step":
+            site.offset_us = int(self._chance() * 60) - 30
+        else:
+            stream = site.streams[self._pick(list(site.streams))]
+            stream.restart(*self._pick(stream.places))
+
+    def _write(self, site: Site) -> None:
+        after: dict[int, Row | None] = {}
+        for _ in range(1 if self._chance() < 0.6 else 2):
+            key = int(self._chance() * self._keys)
+            after[key] = self._after(site.rows.get(key))
+        if self._unique and len(after) == 2 and self._chance() < 0.5:
+            _exchange(site, after)
+        edits = [edit(key, site.rows.get(key), row) for key, row in after.items()]
+        edits = [e for e in edits if e.before or e.after or self._chance() < 0.2]
+        if edits and not _breaks_unique(site, after):
+            site.write(tuple(edits), self._now_us)
+            if self._world.trace:
+                self._world.trace(f"{site.name}: writes {site.binlog[-1]}")
+
+    def _after(self, before: Row | None) -> Row | None:
+        if before is not None and self._chance() < self._deletes:
+            return None
+        self._values += 1
+        counter = (before.counter if before else 0) + int(self._chance() * 5) - 2
+        unique = int(self._chance() * 3) if self._unique else None
+        return Row(self._values, counter, unique)
+
+
+def edit(key: int, before: Row | None, after: Row | None) -> Edit:
+    """Return what changes a row, with its slots."""
+    values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
+    return Edit(key, before, after, (key, *(UNIQUE_SLOTS + value for value in values)))
+
+
+def _exchange(site: Site, after: dict[int, Row | None]) -> None:
+    """Let two rows exchange their values of the unique column."""
+    one, two = after
+    first, second = site.rows.get(one), site.rows.get(two)
+    if first and second:
+        after[one] = first._replace(unique=second.unique)
+        after[two] = second._replace(unique=first.unique)
+
+
+def _breaks_unique(site: Site, after: dict[int, Row | None]) -> bool:
+    rows = {**site.rows, **after}.values()
+    values = [row.unique for row in rows if row and row.unique is not None]
+    return len(values) != len(set(values))

@@ -1,0 +1,68 @@
+"""All sites, and what their schedules need to know of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drc.conflict.clock import Clock, Mark
+from drc.conflict.index import WindowIndex
+from drc.conflict.policy import TablePolicy
+from drc.conflict.resolver import Decision, resolve
+from drc.gtid import Gtid
+from tests.simulation.model import Native, Row, show
+from tests.simulation.site import Site, Stream
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The classes under test; a mutation replaces one."""
+
+    clock: Callable[[Mark], Clock] = Clock
+    index: Callable[[str, tuple[str, ...], int], WindowIndex] = WindowIndex
+    resolve: Callable[..., Decision] = resolve
+    site: Callable[[str, World], Site] = Site
+
+
+REAL = Parts()
+
+
+class World:
+    """All sites, one schedule."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        policy: TablePolicy,
+        parts: Parts = REAL,
+        *,
+        slots_max: int = 1 << 20,
+        initial: dict[int, Row] | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.names, self.policy, self.parts = names, policy, parts
+        self.slots_max, self.trace = slots_max, trace
+        self.initial = initial or {}
+        self.natives: list[Native] = []
+        self.ets: dict[Gtid, int] = {}
+        self.wrong: list[str] = []
+        self.sites = {name: parts.site(name, self) for name in names}
+        for site in self.sites.values():
+            site.streams = {n: Stream(n, self) for n in names if n != site.name}
+            site.start()
+
+    def timed(self, gtid: Gtid, ets: int) -> None:
+        """Note the clock of a transaction as one reader has it."""
+        if self.ets.setdefault(gtid, ets) != ets:
+            self.wrong.append(f"{show(gtid)} has two clocks: {self.ets[gtid]} and {ets}")
+
+    def drain(self) -> None:
+        """Deliver everything."""
+        sites = self.sites.values()
+        for _ in range(1000):
+            open_ = [(s, t) for s in sites for t in s.streams.values() if not t.drained]
+            if not open_:
+                return
+            for site, stream in open_:
+                site.deliver(stream.origin, 100)
+        self.wrong.append("the streams do not come to an end")

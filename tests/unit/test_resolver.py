@@ -1,0 +1,146 @@
+"""The resolver: total, and of one mind at both sites."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from drc.conflict.index import Rivals, Write
+from drc.conflict.policy import TablePolicy, refuse_divergent
+from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.errors import ConfigError
+from drc.gtid import Gtid
+
+LWW = TablePolicy()
+PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
+COUNTED = TablePolicy(columns={"n": "delta"})
+PARKED = TablePolicy(policy="park")
+POLICIES = (LWW, PREFERRED, COUNTED, PARKED)
+CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
+UPDATE = Change(True, True, True)
+NOBODY = Rivals(())
+
+
+def by(site: str, *ets: int) -> Rivals:
+    return Rivals(tuple(Write(site, Gtid(site.encode() * 16, i + 1), e) for i, e in enumerate(ets)))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("found", [NOBODY, by("b", 5), by("b", 50, 5), Rivals((), True)])
+def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Rivals) -> None:
+    decision = resolve(change, found, 10, "a", policy)
+    assert bool(decision.reason) == (decision.kind is not None)
+    if found.writes or found.blind:
+        assert decision.kind is not None
+    if decision.action is Action.WRITE:
+        assert change.after
+    if decision.action is Action.DELETE:
+        assert not change.after
+    if decision.action is Action.MERGE:
+        assert all(change)
+    assert (decision.action is Action.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
+    assert (decision.winner is Winner.OPEN) <= (decision.action is Action.KEEP)
+
+
+@pytest.mark.parametrize("policy", [LWW, PREFERRED])
+@pytest.mark.parametrize(("ours", "theirs"), [(5, 6), (6, 5), (5, 5)])
+def test_both_sites_choose_the_same(policy: TablePolicy, ours: int, theirs: int) -> None:
+    at_b = resolve(UPDATE, by("b", theirs), ours, "a", policy)
+    at_a = resolve(UPDATE, by("a", ours), theirs, "b", policy)
+    assert {at_a.winner, at_b.winner} == {Winner.REMOTE, Winner.LOCAL}
+
+
+def test_the_later_one_wins_and_at_one_time_the_name() -> None:
+    assert resolve(UPDATE, by("b", 5), 6, "a", LWW).winner is Winner.REMOTE
+    assert resolve(UPDATE, by("b", 5), 4, "a", LWW).winner is Winner.LOCAL
+    assert resolve(UPDATE, by("b", 5), 5, "a", LWW).winner is Winner.LOCAL
+    assert resolve(UPDATE, by("a", 5), 5, "b", LWW).winner is Winner.REMOTE
+
+
+def test_who_loses_against_one_of_several_loses() -> None:
+    assert resolve(UPDATE, by("b", 5, 50), 10, "a", LWW).winner is Winner.LOCAL
+    assert resolve(UPDATE, by("b", 50, 5), 10, "a", LWW).winner is Winner.LOCAL
+
+
+def test_the_preferred_site_wins_whenever_it_wrote() -> None:
+    assert resolve(UPDATE, by("a", 99), 1, "b", PREFERRED).winner is Winner.REMOTE
+    assert resolve(UPDATE, by("b", 1), 99, "a", PREFERRED).winner is Winner.LOCAL
+
+
+@pytest.mark.parametrize(
+    ("change", "alone", "rivalled"),
+    [
+        (Change(False, True, False), None, Kind.UPDATE_DELETED),
+        (Change(False, True, True), Kind.INSERT_EXISTS, Kind.INSERT_EXISTS),
+        (Change(True, True, True), None, Kind.UPDATE_ORIGIN_DIFFERS),
+        (Change(True, True, False), Kind.UPDATE_MISSING, Kind.UPDATE_DELETED),
+        (Change(True, False, True), None, Kind.DELETE_ORIGIN_DIFFERS),
+        (Change(True, False, False), Kind.DELETE_MISSING, Kind.DELETE_MISSING),
+    ],
+)
+def test_kinds(change: Change, alone: Kind | None, rivalled: Kind) -> None:
+    assert resolve(change, NOBODY, 10, "a", LWW).kind is alone
+    assert resolve(change, by("b", 5), 10, "a", LWW).kind is rivalled
+
+
+def test_a_winning_update_brings_a_deleted_row_back() -> None:
+    change = Change(True, True, False)
+    assert resolve(change, by("b", 5), 10, "a", LWW).action is Action.WRITE
+    assert resolve(change, by("b", 50), 10, "a", LWW).action is Action.KEEP
+
+
+def test_what_nothing_explains_is_written_and_said() -> None:
+    decision = resolve(Change(True, True, False), NOBODY, 10, "a", LWW)
+    assert decision == Decision(
+        Action.WRITE, Kind.UPDATE_MISSING, Winner.REMOTE, "no concurrent write explains this"
+    )
+
+
+def test_what_cannot_be_judged_is_left_open() -> None:
+    for change in CHANGES:
+        assert resolve(change, Rivals((), True), 10, "a", LWW).winner is Winner.OPEN
+        assert resolve(change, by("b", 5), 10, "a", PARKED).winner is Winner.OPEN
+
+
+def test_increments_of_both_stay_and_other_columns_follow_the_winner() -> None:
+    assert resolve(UPDATE, by("b", 5), 10, "a", COUNTED)[:3] == (
+        Action.MERGE,
+        Kind.UPDATE_ORIGIN_DIFFERS,
+        Winner.MERGED,
+    )
+    assert resolve(UPDATE, by("b", 5), 10, "a", COUNTED).takes
+    assert not resolve(UPDATE, by("b", 50), 10, "a", COUNTED).takes
+
+
+def test_a_counter_that_was_deleted_or_inserted_is_left_open() -> None:
+    for change in CHANGES:
+        if change != UPDATE:
+            assert resolve(change, by("b", 5), 10, "a", COUNTED).winner is Winner.OPEN
+
+
+# ------------------------------------------------------------ policies
+
+
+@pytest.mark.parametrize("policy", [PREFERRED, COUNTED])
+def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
+    refuse_divergent(policy, ("a", "b"), "conflicts")
+    with pytest.raises(ConfigError, match="3 sites"):
+        refuse_divergent(policy, ("a", "b", "c"), "conflicts")
+
+
+def test_the_last_writer_makes_any_number_of_sites_agree() -> None:
+    refuse_divergent(LWW, ("a", "b", "c"), "conflicts")
+
+
+def test_a_preference_names_both_sites() -> None:
+    with pytest.raises(ConfigError, match=r"conflicts\.sites"):
+        refuse_divergent(PREFERRED, ("a", "x"), "conflicts")
+
+
+def test_sites_belong_to_site_priority() -> None:
+    with pytest.raises(ValueError, match="site_priority"):
+        TablePolicy(sites=("a", "b"))
+    with pytest.raises(ValueError, match="site_priority"):
+        TablePolicy(policy="site_priority")
