@@ -443,6 +443,11 @@ def _refuse_contradictions(config: Config) -> None:
             config.require_brokers(name)
         _refuse_open_door(config, name)
     conflicts, names = config.conflicts, tuple(config.sites)
+    if conflicts.detect and len(names) > 2:
+        raise ConfigError(
+            f"conflicts.detect: concurrent writes are found between two sites, not {len(names)}",
+            hint="give each row one writing site, and set conflicts.detect = false",
+        )
     whole = TablePolicy(policy=conflicts.policy, sites=conflicts.sites)
     refuse_divergent(whole, names, "conflicts")
     for table, policy in conflicts.tables.items():

@@ -187,6 +187,16 @@ class Settler:
         """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
         transaction, policy = change.transaction, self._policies.of(change.table.name)
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
+        if found.blind:
+            raise DataError(
+                "INDEX_INCOMPLETE: more keys were written here than the index may hold, and the"
+                f" peer had not seen {self._index.forgotten()} of them",
+                stage="certify",
+                gtid=str(transaction.gtid),
+                table=change.table.name,
+                hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
+                " is built anew from this site's binlog",
+            )
         state = Change(change.before is not None, change.after is not None, row.has)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
         shown = self._shown(row) if decision.kind else None

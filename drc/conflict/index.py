@@ -93,6 +93,10 @@ class WindowIndex:
             while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):
                 self._drop(kept)
 
+    def forgotten(self) -> int:
+        """Return how many transactions were dropped before their time."""
+        return sum(len(kept.forgotten) for kept in self._origins.values())
+
     def _drop(self, kept: _Origin) -> Write:
         write, touched = kept.order.popleft()
         self.held -= len(touched)

@@ -151,6 +151,11 @@ class LiveIndex:
         with self._changed:
             self._expected.append(_Expected(Met(origin, applied), slots, self._writes))
 
+    def forgotten(self) -> int:
+        """See :meth:`WindowIndex.forgotten`."""
+        with self._changed:
+            return self._index.forgotten()
+
     def advance(self, peer: str, seen: Seen) -> None:
         """See :meth:`WindowIndex.advance`."""
         with self._changed:

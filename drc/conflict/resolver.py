@@ -113,7 +113,9 @@ def _kind(change: Change, found: Rivals) -> Kind | None:
     if not change.after:
         if rivalled:
             return Kind.DELETE_ORIGIN_DIFFERS if change.exists else Kind.DELETE_MISSING
-        return Kind.DELETE_MISSING if change.before and not change.exists else None
+        if change.before:
+            return None if change.exists else Kind.DELETE_MISSING
+        return Kind.INSERT_EXISTS if change.exists else None
     if not change.before:
         if change.exists:
             return Kind.INSERT_EXISTS

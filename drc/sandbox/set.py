@@ -197,6 +197,7 @@ class Sandbox:
         tls: str = "required",
         name: str = "sandbox",
         apply: dict[str, Any] | None = None,
+        detect: bool = True,
         kafka: KafkaCluster | None = None,
         listener: str = "PLAINTEXT",
         web: dict[str, Any] | None = None,
@@ -205,6 +206,7 @@ class Sandbox:
         """Write a ``drc`` configuration for these servers; return its path.
 
         :param apply: more keys of the section ``[apply]``.
+        :param detect: find concurrent writes; it must be False with three sites.
         :param kafka: the cluster that carries changes; without it, the direct log.
         :param listener: how to reach it: PLAINTEXT or SASL_SSL.
         :param web: keys of the section ``[web]``.
@@ -222,6 +224,9 @@ class Sandbox:
             "",
             "[apply]",
             *(f"{key} = {json.dumps(value)}" for key, value in (apply or {}).items()),
+            "",
+            "[conflicts]",
+            f"detect = {json.dumps(detect)}",
         ]
         if web:
             lines += ["", "[web]", *(f"{key} = {json.dumps(value)}" for key, value in web.items())]

@@ -55,8 +55,8 @@ class Servers:
         )
         self.config = configuration.load(self.config_path)
         self.undetected_path = self.config_path.with_name("undetected.toml")
-        text = self.config_path.read_text() + "\n[conflicts]\ndetect = false\n"
-        self.undetected_path.write_text(text)
+        text = self.config_path.read_text()
+        self.undetected_path.write_text(text.replace("detect = true", "detect = false"))
         self.kafka = kafka
         for name in ("s", "t"):
             migrate_site(self.config.site(name), name)

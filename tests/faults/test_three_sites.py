@@ -27,7 +27,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def test_three_sites(
     three: Sandbox, kafka: KafkaCluster, schema: str, daemons: StartDaemons
 ) -> None:
-    running = daemons(three, kafka=kafka, name="three")
+    running = daemons(three, kafka=kafka, name="three", detect=False)
     first, *_ = running.values()
     Sysbench(three.sites["a"], schema, rows=3 * ROWS).prepare()
     first.drain(schema)
