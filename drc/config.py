@@ -126,7 +126,7 @@ class ConflictsConfig(_Strict, frozen=True):
     """How concurrent writes to one row are found and resolved."""
 
     detect: bool = True
-    index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
+    index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 4_000_000
     policy: RowPolicy = "last_writer_wins"
     sites: tuple[str, ...] = ()
     tables: dict[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], TablePolicy] = (

@@ -5,7 +5,8 @@ the index; the position it has reached is what a certificate waits for.
 
 1. It starts from where the clock was noted, which all peers are known to have seen (I4): so
    after a start the index has all it needs. Before it has caught up nothing is certified.
-2. Our own notes never make it write another one: an idle site stays silent.
+2. What all peers knew when it began is passed through the clock, and not kept.
+3. Our own notes never make it write another one: an idle site stays silent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 from typing import NamedTuple
 
 from drc import mysql
+from drc.apply import ledger
 from drc.apply.catalog import Catalog
 from drc.apply.netting import Tables
 from drc.apply.rows import touched_slots
@@ -36,7 +38,7 @@ from drc.source.tagger import Tagger
 from drc.transaction import Kind, RawTransaction
 
 _XA_BYTES_MAX = 64 << 20
-_NOTE_S = 5.0  # how often the clock is noted while there is something new
+_NOTE_S = 1.0  # how often the clock is noted while there is something new: a start reads from there
 _CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the oldest on
 
 
@@ -96,6 +98,10 @@ class _Session:
         self._moved = False  # anything but notes came since the last note
         self._candidates: deque[_Candidate] = deque()
         index.restart()
+        for origin in config.sites:
+            if origin != site and (state := ledger.read(self._control, origin)):
+                index.advance(origin, state.mark.seen)
+        self._known = index.known_to_all() or GtidSet()
         self._sock = start_dump(
             conn,
             self._executed,
@@ -146,6 +152,8 @@ class _Session:
         self._moved = True
         self._native.add(transaction.gtid)
         self._progress.transactions += 1
+        if self._known and transaction.gtid in self._known:
+            return  # all peers knew it when we began
         slots = touched_slots(transaction, self._tables)
         if slots is None:
             self._progress.unwatched += 1
