@@ -251,6 +251,7 @@ class _Session:
             passed=executed - state.applied,
             net_rows=apply.net_rows,
             slots=parallel > 1 or index is not None,
+            lock_passing=index is not None,
         )
         solo = Solo(
             conveyor,

@@ -100,6 +100,7 @@ class Batcher:
     :param decided: the ledger's set; grows as batches are built.
     :param passed: skipped transactions that the ledger does not have.
     :param slots: tell which keys a batch touches, so that disjoint ones may run at once.
+    :param lock_passing: see :class:`NetRows`.
     """
 
     def __init__(
@@ -111,9 +112,10 @@ class Batcher:
         passed: GtidSet | None = None,
         net_rows: bool = True,
         slots: bool = False,
+        lock_passing: bool = False,
     ) -> None:
         self._tables = tables
-        self._net = NetRows(tables)
+        self._net = NetRows(tables, lock_passing=lock_passing)
         self._bytes_max = bytes_max
         self._net_rows = net_rows
         self._slots = slots

@@ -190,9 +190,13 @@ class Feeder:
         self._stop.wait(min(_LOCKED_S * 2**self._retries, 1.0))
 
     def _meet(self, transactions: list[RawTransaction], free: int) -> None:
-        """Apply the ``free`` first ones as a batch, and settle those after them."""
-        self._free = sum(t.kind is not Kind.SKIPPED for t in transactions[:free])
-        self._rivalled = transactions[free].gtid
+        """Apply the ``free`` first ones as a batch, and settle those after them.
+
+        Skipped ones before the first rival are settled with it: a batch ends with a native one.
+        """
+        last = max((n for n in range(free) if transactions[n].kind is not Kind.SKIPPED), default=-1)
+        self._free = sum(t.kind is not Kind.SKIPPED for t in transactions[: last + 1])
+        self._rivalled = transactions[last + 1].gtid
         self._alone = 0
 
     def _pinpointed(self, error: DrcError, batch: Batch) -> DrcError:
@@ -275,9 +279,12 @@ class Feeder:
     def _next_settled(self) -> list[RawTransaction]:
         """Take the next transactions to settle, up to the first that must go alone."""
         out: list[RawTransaction] = []
-        while self._pending and len(out) < self._settle_max:
+        native = 0
+        while self._pending and native < self._settle_max:
             head = self._pending[0]
-            if not (head.kind is Kind.SKIPPED or (head.kind is Kind.ROWS and head.whole)):
+            if head.kind is Kind.ROWS and head.whole:
+                native += 1
+            elif head.kind is not Kind.SKIPPED:
                 break
             out.append(self._pending.popleft())
         return out

@@ -80,6 +80,10 @@ class Lane:
                 hint="if this repeats, two daemons replicate into this site: stop one",
             )
 
+    def lock_gaps(self) -> None:
+        """Let locking reads of the next transaction lock the places of absent rows, too."""
+        self._query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
     def apply(self, events: Sequence[Buffer]) -> None:
         """Apply more events in the open transaction."""
         self._send(b"", events)

@@ -78,11 +78,12 @@ def update_sql(
 ) -> str:
     """Return the statement that records batch ``seq``; it must change exactly one row.
 
-    The texts are ours: site names from the checked configuration, and printed GTID sets.
+    SYSDATE, as ``BINLOG`` sets the session's time to that of our events. The texts are ours: site
+    names from the checked configuration, and printed GTID sets.
     """
     return (
         f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
         f"ets={mark.ets},seen='{encode_seen(mark.seen)}',"
-        f"transactions={transactions},origin_commit_us={commit_us}"
+        f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS}"
     )

@@ -80,6 +80,10 @@ class NetTable:
         self.rows: dict[bytes, list[bytes | None]] = {}
         self.passing: dict[bytes, bytes] = {}
 
+    def gone(self) -> list[bytes]:
+        """Return an image of each row that came and went."""
+        return [self.passing[key] for key, row in self.rows.items() if row == [None, None]]
+
     def keyed(self) -> Iterator[bytes]:
         """Yield images with all keys of the rows: one for each row, if it has one key only."""
         for before, after in self.rows.values():
@@ -140,10 +144,15 @@ class Tables:
 
 
 class NetRows:
-    """The net rows of one batch."""
+    """The net rows of one batch.
 
-    def __init__(self, tables: Tables) -> None:
+    :param lock_passing: insert and delete rows that came and went, so that nobody writes their
+        keys before the commit: a concurrent writer must meet a lock.
+    """
+
+    def __init__(self, tables: Tables, *, lock_passing: bool = False) -> None:
         self._tables = tables
+        self._lock_passing = lock_passing
         self._used: dict[str, NetTable] = {}
         self.rows_in = 0
 
@@ -234,6 +243,8 @@ class NetRows:
             deletes, updates, inserts = _net(table)
             count += len(deletes) + len(updates) // 2 + len(inserts)
             _emit(table.map, deletes, updates, inserts, out)
+            if self._lock_passing and (gone := table.gone()):
+                _emit_passing(table.map, gone, out)
         self.clear()
         return out, count
 
@@ -345,3 +356,9 @@ def _emit(
         out.append(table.event)
         last = kinds[-1][0]
         out.extend(ev.rows_event(table, kind, images, kind == last) for kind, images in kinds)
+
+
+def _emit_passing(table: TableMap, images: list[bytes], out: list[bytes]) -> None:
+    out.append(table.event)
+    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, False))
+    out.append(ev.rows_event(table, ev.DELETE_ROWS, images, True))

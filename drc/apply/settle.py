@@ -1,8 +1,9 @@
 """The slow path: transactions whose rows may have rivals, row by row under locks. Edge.
 
-1. All rows are locked in the order of their slots; then the barrier; then the index is asked,
-   then the resolver decides, then changes are made (I3). Decisions follow the origin's order;
-   what several of them make of one row is written once.
+1. All rows are locked in the order of their slots, absent ones by the gap where they would be
+   (REPEATABLE READ), so that nobody inserts them meanwhile; then the barrier; then the index is
+   asked, then the resolver decides, then changes are made (I3). Decisions follow the origin's
+   order; what several of them make of one row is written once.
 2. Whatever is decided is in the conflict log in the same transaction as its effect.
 3. A row that collides on a secondary unique key is parked: nobody is evicted (I7).
 4. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
@@ -37,10 +38,10 @@ from drc.transaction import RawTransaction
 DUPLICATE_KEY = 1062
 _RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
 _INSERT = (
-    "INSERT INTO drc.conflict (schema_name, table_name, row_key, slot, kind, policy, winner, state,"
-    " reason, origin, gtid, ets, seen, rivals, rival_count, row_local, row_before,"
+    "INSERT INTO drc.conflict (detected_at, schema_name, table_name, row_key, slot, kind, policy,"
+    " winner, state, reason, origin, gtid, ets, seen, rivals, rival_count, row_local, row_before,"
     " row_after, images) VALUES"
-    f" ({', '.join(['%s'] * 19)})"
+    f" (SYSDATE(6), {', '.join(['%s'] * 19)})"
 )
 Number = int | Decimal
 Values = tuple[bytes | None, ...]
@@ -297,7 +298,7 @@ def _turn(change: _NetRow) -> int:
 
 
 def _locked(lane: Lane, changes: list[_NetRow]) -> dict[tuple[str, int], _Row]:
-    """Lock the rows of all changes; a row that is not there has no lock but its place."""
+    """Lock the rows of all changes, or the gaps where they would be."""
     first: dict[tuple[str, int], _NetRow] = {}
     for change in changes:
         first.setdefault(_place(change), change)

@@ -107,6 +107,7 @@ class Solo:
         gtids, applied = self._batcher.decide(transactions)
         native = [t for t in transactions if t.kind is not Kind.SKIPPED]
         try:
+            lane.lock_gaps()
             lane.begin(self._ledger_sql(seq, gtids, applied, transactions), ())
             settled = self._settler.settle(lane, native)
             lane.commit()
@@ -128,6 +129,8 @@ class Solo:
         try:
             for transaction in parts:
                 if not opened:
+                    if transaction.gtid in self._rivalled:
+                        lane.lock_gaps()
                     gtids, applied = self._batcher.decide([transaction])
                     lane.begin(self._ledger_sql(seq, gtids, applied, [transaction]), ())
                     opened = True

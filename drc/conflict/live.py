@@ -20,6 +20,9 @@ from drc.conflict.index import Rivals, WindowIndex
 from drc.gtid import Gtid, GtidSet
 from drc.source.framing import Position
 
+_EXPECTED_MAX = 64  # more than lanes of all streams; what was rolled back is pushed out
+_RECENT_MAX = 100_000  # writes while a commit is awaited; beyond, the oldest are not looked at
+
 
 class Native(NamedTuple):
     """A native transaction of the site, as its binlog has it."""
@@ -54,8 +57,8 @@ class LiveIndex:
         self._frontier: dict[str, Seen] = {}
         self._index = WindowIndex(site, self._sites, slots_max)
         self._writes = 0
-        self._recent: deque[tuple[int, frozenset[int]]] = deque()  # since the oldest expected
-        self._expected: deque[_Expected] = deque()
+        self._recent: deque[tuple[int, frozenset[int]]] = deque(maxlen=_RECENT_MAX)
+        self._expected: deque[_Expected] = deque(maxlen=_EXPECTED_MAX)
         self.late_conflicts = 0
 
     @property
@@ -100,9 +103,8 @@ class LiveIndex:
         )
         # Batches of an origin commit in order: what it certified before has been rolled back.
         ended = self._expected.index(expected)
-        self._expected = deque(
-            e for n, e in enumerate(self._expected) if n > ended or e.met.origin != met.origin
-        )
+        kept = [e for n, e in enumerate(self._expected) if n > ended or e.met.origin != met.origin]
+        self._expected = deque(kept, _EXPECTED_MAX)
         oldest = min((e.writes for e in self._expected), default=self._writes)
         while self._recent and self._recent[0][0] <= oldest:
             self._recent.popleft()
