@@ -5,10 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo demo-kafka test check lint types unit sim bench proof guards lock clean
+.PHONY: demo demo-conflicts demo-kafka test check lint types unit sim bench proof guards lock clean
 
 demo: $(READY)          ## two sites, live two-sided traffic, and the proof that both are equal
 	@$(BIN)/python -m drc.cli demo
+
+demo-conflicts: $(READY)  ## both sites write the same rows: who won, and the proof that both are equal
+	@$(BIN)/python -m drc.cli demo --conflicts --seconds 12
 
 demo-kafka: $(READY)    ## the same with a daemon for each site and a real Kafka between them
 	@$(BIN)/python -m drc.cli demo --kafka --dir .sandbox/demo-kafka

@@ -6,6 +6,7 @@ row, and rolled back: the first row that is refused is the one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drc import events as ev
@@ -49,9 +50,12 @@ def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Ref
     return None
 
 
-def key_text(table: TableMap, image: bytes) -> str:
-    """Return the primary key of a row image for people: numbers and text, else hex."""
-    ordinals = [ordinal for ordinal, _ in table.primary_key]
+def key_text(table: TableMap, image: bytes, key: Sequence[int] = ()) -> str:
+    """Return a key of a row image for people: numbers and text, else hex.
+
+    :param key: ordinals of its columns, none of them NULL; of the primary key by default.
+    """
+    ordinals = key or [ordinal for ordinal, _ in table.primary_key]
     walkers = column_walkers(table, ordinals)
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
     columns = [table.columns[i] for i in ordinals]

@@ -24,6 +24,7 @@ _COMMANDS = {
     "check": "Whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
     "config": "Check a configuration, print its JSON schema.",
+    "forecast": "Which writes of both sites would have met, from their binlogs.",
     "tail": "Watch a site's binlog or topic, rows decoded.",
     "cdc": "Publish a site's row changes to Kafka as JSON, in Debezium's form.",
     "sandbox": "Real MySQL servers on this machine, for trials and tests.",

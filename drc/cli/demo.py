@@ -44,6 +44,7 @@ from drc.cli.output import console, emit, json_option
 @click.option("--keep", is_flag=True, help="Leave the servers running.")
 @click.option("--fresh", is_flag=True, help="Remove the servers of an earlier demo first.")
 @click.option("--kafka", is_flag=True, help="Kafka between two daemons; needs Java 17 and Maven.")
+@click.option("--conflicts", is_flag=True, help="Let both sites write the same few rows.")
 @json_option
 def command(
     folder: Path,
@@ -54,17 +55,22 @@ def command(
     keep: bool,
     fresh: bool,
     kafka: bool,
+    conflicts: bool,
     as_json: bool,
 ) -> int:
     """Replicate an order system between two sites, live, and prove that both end up equal.
 
     Ends with code 0 only if all tables are identical, nothing bounced, nothing was applied twice.
+    With --conflicts both sites write the same rows; then counters must hold what both sites added,
+    and both conflict logs must name the same winners.
     """
-    from drc.demo.run import Demo, Options
+    from drc.demo.duel import Duel
+    from drc.demo.run import Demo
+    from drc.demo.stage import Options
 
     options = Options(folder, seconds, rate, users, seed, keep, fresh, kafka)
     out = Console(stderr=True, highlight=False) if as_json else console()
-    outcome = Demo(options, out).run()
+    outcome = (Duel if conflicts else Demo)(options, out).run()
     if as_json:
         emit(outcome.document())
     return 0 if outcome.ok else 1

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,6 +20,7 @@ from typing import Any
 
 import pymysql
 
+from drc.demo.worker import Pace
 from drc.sandbox import SandboxSite
 
 OPENING = Decimal(1000)
@@ -65,8 +65,6 @@ TABLES = (
   price DECIMAL(10,2) NOT NULL,
   PRIMARY KEY (order_id, line),
   FOREIGN KEY (order_id) REFERENCES orders (id))""",
-    # One row a site: what was written before it has arrived where it is seen.
-    "CREATE TABLE canary (site VARCHAR(20) PRIMARY KEY, beat BIGINT NOT NULL)",
 )
 
 _NAMES = ("Ada", "Bo", "Chloé", "Dmitrij", "Eun-ji", "Fatima", "Göran", "Hye", "Ines", "João", "李")
@@ -101,7 +99,7 @@ class Shard:
         self._sites = sites
         self._seed = seed
         self._clerks = [_Clerk(self, f"{seed}:{site.name}:{n}") for n in range(threads)]
-        self._pause_s = threads / rate if rate else 0.0
+        self._rate = rate / threads
         self._threads: list[threading.Thread] = []
         self._error: BaseException | None = None
 
@@ -141,7 +139,7 @@ class Shard:
 
     def _run(self, clerk: _Clerk, stop: threading.Event) -> None:
         try:
-            clerk.run(stop, self._pause_s)
+            clerk.run(stop, Pace(self._rate))
         except BaseException as error:
             self._error = error
 
@@ -189,15 +187,12 @@ class _Clerk:
             (self._join, 3),
         ]
 
-    def run(self, stop: threading.Event, pause_s: float) -> None:
+    def run(self, stop: threading.Event, pace: Pace) -> None:
         deeds, weights = zip(*self._deeds, strict=True)
-        due = time.monotonic()
         with self._shard.connect() as conn, conn.cursor() as cursor:
             while not stop.is_set():
                 self._do(conn, cursor, self._rng.choices(deeds, weights)[0])
-                due = max(due + pause_s, time.monotonic() - 1.0)  # catch up, but not for ever
-                if pause_s and (early := due - time.monotonic()) > 0:
-                    stop.wait(early)
+                pace.wait(stop)
 
     def _do(
         self, conn: pymysql.Connection[Any], cursor: pymysql.cursors.Cursor, deed: Transaction

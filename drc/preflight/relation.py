@@ -88,8 +88,22 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
     )
 
 
+def _numbers(site: SiteFacts) -> tuple[int, int]:
+    names = ("auto_increment_increment", "auto_increment_offset")
+    step, offset = (int(site.variable(name)) for name in names)
+    return step, offset
+
+
+def numbers_meet(a: SiteFacts, b: SiteFacts) -> bool:
+    """Return whether both sites hand out the same automatic numbers.
+
+    Two sequences o+k·i meet exactly when their offsets agree modulo the gcd of the steps.
+    """
+    (i1, o1), (i2, o2) = _numbers(a), _numbers(b)
+    return (o1 - o2) % gcd(i1, i2) == 0
+
+
 def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
-    """Two sequences o+k·i meet exactly when their offsets agree modulo the gcd of the steps."""
     using = [
         key
         for key, table in a.tables.items()
@@ -97,12 +111,9 @@ def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
     ]
     if not using:
         return
-    (i1, o1), (i2, o2) = (
-        (int(s.variable("auto_increment_increment")), int(s.variable("auto_increment_offset")))
-        for s in (a, b)
-    )
+    (i1, o1), (i2, o2) = _numbers(a), _numbers(b)
     yield judge(
-        (o1 - o2) % gcd(i1, i2) != 0,
+        not numbers_meet(a, b),
         Finding(
             both,
             "auto_increment_offset",

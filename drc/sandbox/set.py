@@ -198,6 +198,7 @@ class Sandbox:
         name: str = "sandbox",
         apply: dict[str, Any] | None = None,
         detect: bool = True,
+        deltas: dict[str, Sequence[str]] | None = None,
         kafka: KafkaCluster | None = None,
         listener: str = "PLAINTEXT",
         web: dict[str, Any] | None = None,
@@ -207,6 +208,7 @@ class Sandbox:
 
         :param apply: more keys of the section ``[apply]``.
         :param detect: find concurrent writes; it must be False with three sites.
+        :param deltas: by ``schema.table``, columns whose changes are added up.
         :param kafka: the cluster that carries changes; without it, the direct log.
         :param listener: how to reach it: PLAINTEXT or SASL_SSL.
         :param web: keys of the section ``[web]``.
@@ -228,6 +230,9 @@ class Sandbox:
             "[conflicts]",
             f"detect = {json.dumps(detect)}",
         ]
+        for table, columns in (deltas or {}).items():
+            lines += ["", f"[conflicts.tables.{json.dumps(table)}.columns]"]
+            lines += [f'{json.dumps(column)} = "delta"' for column in columns]
         if web:
             lines += ["", "[web]", *(f"{key} = {json.dumps(value)}" for key, value in web.items())]
         for chosen in sites or list(self.sites):

@@ -10,31 +10,23 @@ two sites fit is ``audit.py``'s.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from drc import events as ev
-from drc import mysql
 from drc.apply.ddl import touched_schemas
 from drc.config import Config
-from drc.errors import TransientError
 from drc.events import TableMap, u32
 from drc.gtid import Gtid, GtidSet
 from drc.images import Walkers, column_walkers
 from drc.selection import Selection
-from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
+from drc.source.recorded import recorded
 from drc.transaction import Kind, RawTransaction
 
 TAG = "drc"
 _ORIGIN, _GTIDS = 0, 3  # columns of drc.ledger; their order is a contract of its migration
 _NOTES = ("drc.clock", "drc.site_uuid")  # what daemons write for themselves
 _TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
-_HEARTBEAT_S = 1.0
-_PATIENCE_S = 60.0  # without one awaited transaction: the server is stuck, or its GTIDs are odd
 
 Progress = Callable[[str, int], None]
 
@@ -175,46 +167,11 @@ def count(
     :raises DrcError: the site is away, or its binlog cannot be read.
     """
     out = BinlogCount(foreign, Selection(config.replicate), ddl=config.replicate.ddl != "skip")
-    settings = config.site(site)
-    conn = mysql.connect(settings, settings.source, site_name=site)
-    with contextlib.ExitStack() as stack:
-        stack.callback(conn._force_close)  # type: ignore[attr-defined]
-        facts = mysql.server_facts(conn)
-        skip = skip | facts.gtid_purged
-        wanted = facts.gtid_executed - skip
-        if not wanted:
-            return out
-        sock = start_dump(
-            conn,
-            skip,
-            server_id=config.dump_server_id(site, "audit"),
-            stream=f"audit-{os.getpid()}",
-            heartbeat_s=_HEARTBEAT_S,
-        )
-        seen = 0
-
-        def deliver(transactions: list[RawTransaction]) -> None:
-            nonlocal seen
-            for transaction in transactions:
-                if transaction.gtid in wanted:  # later ones have no counterpart yet
-                    out.add(transaction)
-                    seen += transaction.last
-
-        framer = Framer(deliver)
-        total, before, deadline = len(wanted), 0, time.monotonic() + _PATIENCE_S
-        for data in reads(sock):
-            framer.feed(data)
-            if seen == total:
-                break
-            if seen > before:
-                before, deadline = seen, time.monotonic() + _PATIENCE_S
-                if progress:
-                    progress(site, seen)
-            elif time.monotonic() > deadline:
-                raise TransientError(
-                    f"the binlog lacks {total - seen} transactions of gtid_executed",
-                    site=site,
-                    stage="audit",
-                    hint="are there GTIDs that were set by hand? audit from a later set",
-                )
+    seen = 0
+    for transactions in recorded(config, site, skip, reader="audit"):
+        for transaction in transactions:
+            out.add(transaction)
+            seen += transaction.last
+        if progress:
+            progress(site, seen)
     return out

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
 from drc.cli.demo import command
-from drc.demo import run
+from drc.demo import duel, run
 from drc.demo.daemon import Daemon
-from drc.demo.probe import Probe
+from drc.demo.probe import MoneyProbe
+from drc.demo.rivals import Rival
+from drc.demo.stage import Options
 from drc.demo.workload import Shard
+from drc.sandbox import Sandbox
 
 pytestmark = pytest.mark.servers
 
@@ -38,7 +42,9 @@ def test_twice_in_a_row_and_a_changed_row_is_found(
 
     trade = run.Demo._trade
 
-    def tampered(demo: run.Demo, daemon: Daemon, shards: list[Shard], probes: list[Probe]) -> None:
+    def tampered(
+        demo: run.Demo, daemon: Daemon, shards: list[Shard], probes: list[MoneyProbe]
+    ) -> None:
         trade(demo, daemon, shards, probes)
         with probes[0].target.connect("root") as conn, conn.cursor() as cursor:
             cursor.execute("SET SESSION sql_log_bin = 0")
@@ -46,10 +52,35 @@ def test_twice_in_a_row_and_a_changed_row_is_found(
             cursor.execute("UPDATE shop.users SET name = CONCAT(name, '!') ORDER BY id LIMIT 1")
 
     monkeypatch.setattr(run.Demo, "_trade", tampered)
-    options = run.Options(tmp_path, seconds=1, users=20)
+    options = Options(tmp_path, seconds=1, users=20)
     second = run.Demo(options, Console(quiet=True)).run()
     assert second.audit.ok
     assert not second.identical
     assert not second.ok
     assert [c.name for c in second.comparisons if not c.identical] == ["shop.users"]
-    assert not any(line["pid"] for line in run.Sandbox(tmp_path).status())
+    assert not any(line["pid"] for line in Sandbox(tmp_path).status())
+
+
+def test_both_sites_write_the_same_rows_and_a_wrong_counter_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fight = duel.Duel._fight
+
+    def tampered(demo: duel.Duel, daemon: Daemon, rivals: list[Rival], *rest: Any) -> None:
+        fight(demo, daemon, rivals, *rest)
+        rivals[0].added[0] += 1  # acknowledged, and lost
+
+    options = Options(tmp_path, seconds=3)
+    found = duel.Duel(options, Console(quiet=True)).run()
+    assert found.identical
+    assert found.logs.pairs
+    assert not found.logs.contradicted
+    assert all(there == due for there, due in found.stock.values())
+    assert found.parked == 2
+    assert found.document()["ok"] == found.ok == (not found.logs.unpaired)
+
+    monkeypatch.setattr(duel.Duel, "_fight", tampered)
+    second = duel.Duel(options, Console(quiet=True)).run()
+    assert second.identical
+    assert not second.ok
+    assert [item for item, (there, due) in second.stock.items() if there != due] == [0]

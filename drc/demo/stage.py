@@ -1,0 +1,241 @@
+"""What demos share: servers and daemon up, a schema, a time of writing shown, all down. A loop.
+
+Whatever happens, the daemon ends with a demo, and so do the servers unless they are to be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from drc import mysql
+from drc.demo.daemon import Daemon
+from drc.demo.probe import CANARY, Probe
+from drc.errors import TransientError
+from drc.gtid import GtidSet
+from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
+from drc.verify import TableComparison, compare
+
+SITES = ("a", "b")
+_READY_S = 30.0  # until both daemons replicate: the usual is two seconds
+_DRAIN_S = 60.0
+_POLL_S = 0.05
+_REFRESH_S = 0.25
+_SWITCH_S = 0.0005
+_LINE_S = 3.0  # between lines where there is no terminal
+
+Moment = tuple[RenderableType, Sequence[str]]  # for a terminal, and as lines for logs
+Found = TypeVar("Found")
+
+
+class Working(Protocol):
+    """What works until told to stop; see :class:`drc.demo.worker.Worker`."""
+
+    def start(self, stop: threading.Event) -> None: ...
+    def join(self) -> None: ...
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose; ``rate`` is transactions per second at each site, 0 for all it can."""
+
+    folder: Path
+    seconds: float = 15.0
+    rate: float = 200.0
+    users: int = 500
+    seed: int = 1
+    keep: bool = False
+    fresh: bool = False
+    kafka: bool = False
+
+
+class Stage(ABC, Generic[Found]):
+    """One run of a demo in ``schema`` with ``tables``; ``deltas`` as ``Sandbox.write_config``."""
+
+    schema: str
+    tables: Sequence[str]
+    deltas: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+    def __init__(self, options: Options, out: Console) -> None:
+        self._options = options
+        self._out = out
+        self._box = self._sandbox()
+
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self._options.folder, die_with_parent=not self._options.keep)
+
+    def run(self) -> Found:
+        """Do it all; prints as it goes.
+
+        :raises DrcError: something did not come up, or replication stopped.
+        """
+        options = self._options
+        if options.fresh:
+            self._box.down(purge=True)
+            self._box = self._sandbox()
+        try:
+            self._servers()
+            path = self._box.write_config(
+                schemas=[self.schema], name="demo", kafka=self._box.kafka, deltas=dict(self.deltas)
+            )
+            since = {name: self._facts(name).gtid_executed for name in SITES}
+            daemon = Daemon(path)
+            made = "schema `drc` on both sites" + (" and two topics" if options.kafka else "")
+            with self._step(f"{made} (drc migrate)"):
+                daemon.migrate()
+            daemon.start()
+            try:
+                with self._step(f"replicating both ways ({daemon.command})"):
+                    self._await_streams(daemon)
+                with self._step(f"schema `{self.schema}` made at a, arrived at b as DDL"):
+                    self._make_schema(daemon)
+                return self._perform(daemon, since)
+            finally:
+                daemon.stop()
+        finally:
+            if not options.keep:
+                self._box.down()
+
+    @abstractmethod
+    def _perform(self, daemon: Daemon, since: dict[str, GtidSet]) -> Found:
+        """Do what this demo is about, on a pair that replicates.
+
+        :param since: what each site had executed before.
+        """
+
+    # ------------------------------------------------------------ before
+
+    @contextlib.contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        with self._out.status(what):
+            yield
+        self._out.print(f"[green]✓[/] {what}  [dim]{time.monotonic() - begun:.1f} s[/]")
+
+    def _servers(self) -> None:
+        begun, terminal = time.monotonic(), self._out.is_terminal
+        with self._out.status("starting servers") as status:
+            self._box.up(
+                [SiteSpec(name) for name in SITES],
+                kafka=KafkaSpec() if self._options.kafka else None,
+                say=status.update if terminal else self._out.print,
+            )
+        facts = {name: self._facts(name) for name in SITES}
+        ports = ", ".join(
+            f"{name}: MySQL {facts[name].version_text} on port {site.port}"
+            for name, site in self._box.sites.items()
+        )
+        if self._box.kafka:
+            ports += f", Kafka on port {self._box.kafka.nodes[0].port}"
+        self._out.print(f"[green]✓[/] {ports}  [dim]{time.monotonic() - begun:.1f} s[/]")
+
+    def _facts(self, name: str) -> mysql.ServerFacts:
+        with self._box.sites[name].connect("root") as conn:
+            return mysql.server_facts(conn)
+
+    def _await_streams(self, daemon: Daemon) -> None:
+        deadline = time.monotonic() + _READY_S
+        while True:
+            daemon.check()
+            states = [s["state"] for s in daemon.streams().values()]
+            if states == ["running"] * len(SITES) * (len(SITES) - 1):
+                return
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    "the daemon does not replicate yet", stage="demo", hint=f"read {daemon.log}"
+                )
+            time.sleep(_POLL_S)
+
+    def _make_schema(self, daemon: Daemon) -> None:
+        """Make the schema at one site, anew, and wait until the other has it."""
+        site, before = self._box.sites["a"], self._facts("a")
+        with site.connect("app") as conn, conn.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self.schema}")
+            cursor.execute(f"CREATE DATABASE {self.schema} CHARACTER SET utf8mb4")
+            cursor.execute(f"USE {self.schema}")
+            for table in (*self.tables, CANARY):
+                cursor.execute(table)
+        made = self._facts("a").gtid_executed - before.gtid_executed
+        made = made.of_uuids({before.server_uuid}).with_tag("")
+        deadline = time.monotonic() + _READY_S
+        while not made <= self._facts("b").gtid_executed:  # DDL keeps its GTID
+            daemon.check()
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    "the schema does not arrive at b", stage="demo", hint=f"read {daemon.log}"
+                )
+            time.sleep(_POLL_S)
+
+    # ------------------------------------------------------------ live
+
+    def _play(
+        self, daemon: Daemon, workers: Sequence[Working], moment: Callable[[float], Moment]
+    ) -> None:
+        """Let them work for the chosen time, and show it.
+
+        :param moment: what to show, with so many seconds left.
+        """
+        stop = threading.Event()
+        # A canary must not wait 5 ms for each client thread that computes.
+        sys.setswitchinterval(_SWITCH_S)
+        for worker in workers:
+            worker.start(stop)
+        try:
+            self._show(daemon, workers, moment)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+
+    def _show(
+        self, daemon: Daemon, workers: Sequence[Working], moment: Callable[[float], Moment]
+    ) -> None:
+        end = time.monotonic() + self._options.seconds
+        next_line = time.monotonic() + _LINE_S
+        live = (
+            Live(console=self._out, auto_refresh=False, transient=True)
+            if self._out.is_terminal
+            else None
+        )
+        with live or contextlib.nullcontext():
+            while (left := end - time.monotonic()) > 0:
+                time.sleep(min(_REFRESH_S, left))
+                daemon.check()
+                for worker in workers:
+                    worker.check()
+                picture, lines = moment(max(0.0, end - time.monotonic()))
+                if live:
+                    live.update(picture, refresh=True)
+                elif time.monotonic() >= next_line:
+                    next_line += _LINE_S
+                    for line in lines:
+                        self._out.print(line)
+
+    def _drain(self, daemon: Daemon, probes: Sequence[Probe]) -> None:
+        for probe in probes:
+            probe.drain(_DRAIN_S, daemon.check)
+
+    # ------------------------------------------------------------ after
+
+    def _compare(self) -> list[TableComparison]:
+        a, b = (self._box.sites[name].connect("app") for name in SITES)
+        with a, b:
+            return compare(a, b, schemas=(self.schema,))
+
+    def _tell_kept(self, daemon: Daemon) -> None:
+        if self._options.keep:
+            path = os.path.relpath(daemon.path)
+            self._out.print(f"servers are kept; go on with: {daemon.command} -c {path}")
