@@ -132,6 +132,8 @@ class ConflictsConfig(_Strict, frozen=True):
     tables: dict[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], TablePolicy] = (
         msgspec.field(default_factory=dict)
     )
+    mask: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+\.[^.]+$")], ...] = ()
+    retention_days: Annotated[int, msgspec.Meta(ge=0)] = 30
 
     def __post_init__(self) -> None:
         TablePolicy(policy=self.policy, sites=self.sites)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
@@ -37,6 +37,8 @@ SESSION = (
 )
 
 _INTEGERS = frozenset({ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG, ev.TYPE_LONGLONG})
+_TEXTS = frozenset({ev.TYPE_STRING, ev.TYPE_VARCHAR, ev.TYPE_BLOB})
+_UNCOMPARED = frozenset({ev.TYPE_GEOMETRY, ev.TYPE_VECTOR})
 _WALKERS_MAX = 256  # tables of which conflicts are handled at about the same time
 _DIGITS_MAX = 65 + 2  # of a DECIMAL, and the carries of two additions
 
@@ -71,17 +73,50 @@ def key_condition(table: TableMap, image: bytes) -> str:
             table=table.name,
             hint="give it a primary key, or exclude it (replicate.exclude_tables)",
         )
-    walkers = _key_walkers(table)
+    condition = unique_condition(table, table.primary_key, image)
+    assert condition is not None  # no column of a primary key is NULL
+    return condition
+
+
+def unique_condition(table: TableMap, key: Sequence[tuple[int, int]], image: bytes) -> str | None:
+    """Return what finds the row with the values of ``key`` in an image; None: NULL equals nothing.
+
+    :param key: (column ordinal, prefix in characters) of each part.
+    """
+    walkers = _walkers(table, tuple(ordinal for ordinal, _ in key))
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
+    if None in values:
+        return None
     return " AND ".join(
         _equals(table.columns[ordinal], prefix, value)
-        for (ordinal, prefix), value in zip(table.primary_key, values, strict=True)
+        for (ordinal, prefix), value in zip(key, values, strict=True)
     )
 
 
+def row_condition(table: TableMap, image: bytes) -> str:
+    """Return what is true of a row that holds the very bytes of a full image.
+
+    Columns that have no comparable literal, such as JSON, are not looked at.
+    """
+    walkers = _walkers(table, tuple(range(len(table.columns))))
+    _, values = walkers[image[: walkers.null_bytes]](image, 0)
+    return " AND ".join(
+        f"{_exact(quote(column.name), column)} <=> {_exact(literal(column, value), column)}"
+        for column, value in zip(table.columns, values, strict=True)
+        if column.type in _WRITERS and column.type not in _UNCOMPARED
+    )
+
+
+def _exact(side: str, column: Column) -> str:
+    """Compare text by its bytes: collations take different values for equal."""
+    if column.type not in _TEXTS or column.collation == BINARY:
+        return side
+    return f"CAST({side} AS BINARY)"
+
+
 @lru_cache(_WALKERS_MAX)
-def _key_walkers(table: TableMap) -> Walkers:
-    return column_walkers(table, [ordinal for ordinal, _ in table.primary_key])
+def _walkers(table: TableMap, ordinals: tuple[int, ...]) -> Walkers:
+    return column_walkers(table, list(ordinals))
 
 
 def _equals(column: Column, prefix: int, value: bytes) -> str:

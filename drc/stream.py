@@ -32,6 +32,7 @@ from drc.apply.settle import Settler
 from drc.apply.solo import Solo
 from drc.config import Config
 from drc.conflict.live import LiveIndex
+from drc.conflict.mask import Mask
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.gate import GapError, Gate, Torn
@@ -225,7 +226,8 @@ class _Session:
         if index:
             certifier = causal = Causal(index, self._origin, tables)
             policies = self._config.conflicts.policies()
-            settler = Settler(index, self._origin, tables, causal, policies)
+            mask = Mask(self._config.conflicts.mask, self._config.name)
+            settler = Settler(index, self._origin, tables, causal, policies, mask)
 
         def on_commit(batch: Batch) -> None:
             limit.executed(batch)

@@ -124,6 +124,17 @@ class Lane:
         with self._conn.cursor() as cursor:
             self._query(cursor.mogrify(sql, tuple(values)))
 
+    @property
+    def changed(self) -> int:
+        """Return how many rows the last statement of :meth:`run` changed."""
+        count: int = self._conn._affected_rows  # type: ignore[attr-defined]
+        return count
+
+    @property
+    def found(self) -> tuple[tuple[Any, ...], ...]:
+        """Return the rows that a query of :meth:`run` found."""
+        return tuple(self._conn._result.rows or ())  # type: ignore[attr-defined]
+
     def end_position(self) -> Position:
         """Return where the server's binlog ends now."""
         ((file, offset, *_),) = self.rows(self._status)

@@ -13,6 +13,7 @@ from drc import events as ev
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.rows import row_images
+from drc.conflict.mask import Mask
 from drc.errors import DataError
 from drc.events import Column, TableMap
 from drc.images import column_walkers, fixed_bytes, prefix_bytes
@@ -50,7 +51,9 @@ def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Ref
     return None
 
 
-def key_text(table: TableMap, image: bytes, key: Sequence[int] = ()) -> str:
+def key_text(
+    table: TableMap, image: bytes, key: Sequence[int] = (), masked: Mask | None = None
+) -> str:
     """Return a key of a row image for people: numbers and text, else hex.
 
     :param key: ordinals of its columns, none of them NULL; of the primary key by default.
@@ -59,10 +62,13 @@ def key_text(table: TableMap, image: bytes, key: Sequence[int] = ()) -> str:
     walkers = column_walkers(table, ordinals)
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
     columns = [table.columns[i] for i in ordinals]
-    return ", ".join(
-        f"{column.name}={_value_text(column, value)}"
+    shown = {
+        column.name: _value_text(column, value)
         for column, value in zip(columns, values, strict=True)
-    )
+    }
+    if masked:
+        shown = masked.row(table.name, shown)
+    return ", ".join(f"{name}={text}" for name, text in shown.items())
 
 
 def _value_text(column: Column, value: bytes) -> str:

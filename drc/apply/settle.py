@@ -6,12 +6,14 @@
    order; what several of them make of one row is written once.
 2. Whatever is decided is in the conflict log in the same transaction as its effect.
 3. A row that collides on a secondary unique key is parked: nobody is evicted (I7).
-4. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
+4. Of a table with masked columns the log holds neither their values nor raw images.
+5. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from drc.apply.pinpoint import key_text
 from drc.conflict.clock import encode_seen
 from drc.conflict.index import Rivals
 from drc.conflict.live import LiveIndex
+from drc.conflict.mask import Mask
 from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
@@ -43,6 +46,8 @@ _INSERT = (
     " row_after, images) VALUES"
     f" (SYSDATE(6), {', '.join(['%s'] * 19)})"
 )
+# What errors tell of values.
+_VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
 Number = int | Decimal
 Values = tuple[bytes | None, ...]
 
@@ -130,13 +135,20 @@ class Settler:
     """Settle transactions of one origin, on a lane that nobody else uses."""
 
     def __init__(
-        self, index: LiveIndex, origin: str, tables: Tables, causal: Causal, policies: Policies
+        self,
+        index: LiveIndex,
+        origin: str,
+        tables: Tables,
+        causal: Causal,
+        policies: Policies,
+        mask: Mask,
     ) -> None:
         self._index = index
         self._origin = origin
         self._tables = tables
         self._causal = causal
         self._policies = policies
+        self._mask = mask
 
     def settle(self, lane: Lane, transactions: Sequence[RawTransaction]) -> Settled:
         """Make the changes of whole transactions in the open transaction of ``lane``.
@@ -265,20 +277,24 @@ class Settler:
             for w in sorted(found.writes, key=lambda w: (w.ets, w.origin))[-_RIVALS_MAX:]
         ]
         here = local and {name: readable(value) for name, value in local.items()}
-        remote = (
+        versions = [here] + [
             None if image is None else self._decoder.image(table, image)
             for image in (change.before, change.after)
-        )
+        ]
+        shown = [row and json.dumps(self._mask.row(table.name, row)) for row in versions]
+        masked = self._mask.table(table.name)
+        reason = _VALUES.sub("***", decision.reason) if masked else decision.reason
         return (
-            *(table.schema, table.table, key_text(table, change.image)[:512], change.slots[0]),
+            *(table.schema, table.table),
+            *(key_text(table, change.image, masked=self._mask)[:512], change.slots[0]),
             *(str(decision.kind), policy.policy, str(decision.winner)),
             "open" if decision.winner is Winner.OPEN else "auto",
-            decision.reason[:255],
+            reason[:255],
             *(self._origin, str(transaction.gtid), transaction.ets, encode_seen(transaction.seen)),
             json.dumps(rivals),
             len(found.writes),
-            *(None if d is None else json.dumps(d) for d in (here, *remote)),
-            _remote_events(change),
+            *shown,
+            None if masked else _remote_events(change),
         )
 
 

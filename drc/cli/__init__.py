@@ -27,6 +27,7 @@ _COMMANDS = {
     "forecast": "Which writes of both sites would have met, from their binlogs.",
     "tail": "Watch a site's binlog or topic, rows decoded.",
     "cdc": "Publish a site's row changes to Kafka as JSON, in Debezium's form.",
+    "conflicts": "Concurrent writes: what became of them, and settling them by hand.",
     "sandbox": "Real MySQL servers on this machine, for trials and tests.",
     "demo": "Two sites under two-sided traffic, compared at the end.",
 }

@@ -308,4 +308,5 @@ def _inner(value: Any) -> Any:
 
 def one_line(value: Any) -> str:
     """Return a value for a terminal: control characters are escaped, whatever a row holds."""
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
