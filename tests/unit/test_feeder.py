@@ -15,12 +15,12 @@ from drc.apply.ledger import LedgerState
 from drc.apply.netting import Tables
 from drc.apply.solo import Solo
 from drc.errors import DrcError, InvariantError, TransientError
-from drc.gtid import GtidSet
+from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
 from drc.monitor.progress import StreamProgress
 from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import RawTransaction
+from drc.transaction import Kind, RawTransaction
 
 TABLE = FakeTable(7, "shop", "users")
 WAIT_S = 10
@@ -75,15 +75,8 @@ def parts() -> list[RawTransaction]:
     return out
 
 
-def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> list[str]:
-    """Run a feeder over these until its lane commits; return what the lane was told.
-
-    :raises DrcError: what ended the feeder before that.
-    """
-    stop, log = threading.Event(), Log()
-    if error is None or not transactions[-1].last:
-        log.raised.set()  # the lane need not wait for it
-    lane = RecordingLane(stop, log.raised)
+def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
+    """Return a feeder whose conveyor has one lane."""
     tables = Tables(lambda *_: True, lambda _: [])
     conveyor = Conveyor(
         [lane],  # type: ignore[list-item]
@@ -108,7 +101,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         rivalled=set(),
         progress=progress,
     )
-    feeder = Feeder(
+    return Feeder(
         log,
         conveyor,
         tables,
@@ -119,6 +112,18 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         on_quiet=lambda _: None,
         stop=stop,
     )
+
+
+def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> list[str]:
+    """Run a feeder over these until its lane commits; return what the lane was told.
+
+    :raises DrcError: what ended the feeder before that.
+    """
+    stop, log = threading.Event(), Log()
+    if error is None or not transactions[-1].last:
+        log.raised.set()  # the lane need not wait for it
+    lane = RecordingLane(stop, log.raised)
+    feeder = feeder_of(log, lane, stop)
     log.append(transactions)
     log.end(error)
     try:
@@ -127,7 +132,7 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
         if "commit" not in lane.log:
             raise
     finally:
-        conveyor.close()
+        feeder._conveyor.close()
     return lane.log
 
 
@@ -154,3 +159,40 @@ def test_what_came_before_the_log_ended_is_committed() -> None:
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(small.extend).feed(bytes(log.data))
     assert feed(small, TransientError("what the log did not hold was read")) == ["begin", "commit"]
+
+
+def mixed(kinds: str) -> list[RawTransaction]:
+    """Return transactions: ``n`` is native, ``s`` came from here and is skipped."""
+    out = []
+    for gno, kind in enumerate(kinds, 1):
+        transaction = RawTransaction(Gtid(b"u" * 16, gno), gno, b"", [], 1, 0)
+        if kind == "s":
+            transaction.skip()
+        out.append(transaction)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("kinds", "free", "batch", "settled"),
+    [
+        ("nnn", 0, 0, "nnn"),
+        ("nnn", 2, 2, "n"),
+        ("ssn", 2, 0, "ssn"),  # these would wait for ever before what is settled
+        ("nssn", 3, 1, "ssn"),
+        ("nsnsn", 3, 2, "sn"),
+    ],
+)
+def test_what_is_settled_begins_behind_the_last_that_is_free(
+    kinds: str, free: int, batch: int, settled: str
+) -> None:
+    stop = threading.Event()
+    feeder = feeder_of(TransactionQueue(1), RecordingLane(stop, stop), stop)
+    transactions = mixed(kinds)
+    feeder._meet(transactions, free)
+    assert feeder._free == batch
+    assert feeder._rivalled == transactions[len(kinds) - len(settled)].gtid
+    feeder._pending.extend(transactions[len(kinds) - len(settled) :])
+    feeder._settle_max = 1
+    chosen = feeder._next_settled()
+    assert sum(t.kind is not Kind.SKIPPED for t in chosen) == 1
+    feeder._conveyor.close()
