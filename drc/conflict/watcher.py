@@ -27,6 +27,7 @@ from drc.config import Config
 from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex, Met, Native
 from drc.conflict.note import clock_note, write_note
+from drc.errors import DataError
 from drc.gtid import GtidSet
 from drc.monitor.progress import WatcherProgress
 from drc.selection import Selection
@@ -87,6 +88,8 @@ class _Session:
         conn = mysql.connect(settings, settings.source, site_name=site)
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
+        if facts.has_tags:  # our notes are nobody's transactions
+            mysql.ask(self._control, "SET gtid_next='AUTOMATIC:drc'")
         self._executed, mark = clock_note(conn, site)
         self._tagger = Tagger(foreign_uuids(config, site, at=site), mark)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
@@ -154,7 +157,10 @@ class _Session:
         self._progress.transactions += 1
         if self._known and transaction.gtid in self._known:
             return  # all peers knew it when we began
-        slots = touched_slots(transaction, self._tables)
+        try:
+            slots = touched_slots(transaction, self._tables)
+        except DataError:  # no primary key: no peer can apply it either
+            slots = None
         if slots is None:
             self._progress.unwatched += 1
         elif slots:

@@ -26,6 +26,7 @@ from drc.sandbox.servers import SandboxSite
 from drc.verify import Audit, audit, compare
 
 FULL = os.environ.get("DRC_FULL") == "1"
+LONG = pytest.mark.skipif(not FULL, reason="takes minutes: `make proof`")
 _PATIENCE_S = 300.0 if FULL else 90.0
 _POLL_S = 0.05
 

@@ -12,9 +12,9 @@ import pytest
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, assert_identical
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, LONG]
 
 ROWS = 2048  # of 1 KiB each, in a transaction
 BATCHES = 500 if FULL else 110  # more than 200 MiB

@@ -96,7 +96,7 @@ def test_what_the_binlog_has_purged_too_is_named(
     before = running["a"].executed()["a"]
     insert(a, schema)
     a.query(f"DELETE FROM `{schema}`.t WHERE id = 7", account="app")
-    missing = running["a"].executed()["a"] - before
+    missing = (running["a"].executed()["a"] - before).with_tag("")
     assert len(missing) == 2
     running["a"].await_published("a")
     forget(config, "a")

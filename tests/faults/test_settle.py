@@ -10,7 +10,9 @@ import pytest
 
 from drc.cli import invoke as drc_command
 from drc.sandbox import Sandbox
-from tests.faults.fix_daemon import Daemon, StartDaemon, assert_identical
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemon, assert_identical
+
+pytestmark = [pytest.mark.servers, LONG]
 
 _PATIENCE_S = 60.0
 

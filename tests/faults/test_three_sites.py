@@ -8,9 +8,9 @@ import pytest
 
 from drc.sandbox import Sandbox, SiteSpec
 from drc.sandbox.kafka import KafkaCluster
-from tests.faults.fix_daemon import FULL, StartDaemons, Sysbench, Unending, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, StartDaemons, Sysbench, Unending, assert_identical
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, LONG]
 
 ROWS = 5_000  # of each site's third of every table
 ROUNDS = 5 if FULL else 1  # of killing each daemon once

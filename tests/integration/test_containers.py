@@ -17,7 +17,7 @@ from drc.sandbox import Sandbox
 from drc.sandbox.fetch import fetch_server
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import StartDaemon, assert_identical
+from tests.faults.fix_daemon import LONG, StartDaemon, assert_identical
 from tests.integration.fix_containers import (
     ContainerKafka,
     ContainerSite,
@@ -26,7 +26,7 @@ from tests.integration.fix_containers import (
     require_engine,
 )
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]  # images may have to be pulled
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900), LONG]  # images may have to be pulled
 
 IMAGES = ["mysql:8.0", "mysql:8.4", "mysql:9"]
 

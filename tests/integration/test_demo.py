@@ -18,6 +18,7 @@ from drc.demo.rivals import Rival
 from drc.demo.stage import Options
 from drc.demo.workload import Shard
 from drc.sandbox import Sandbox
+from tests.faults.fix_daemon import LONG
 
 pytestmark = pytest.mark.servers
 
@@ -27,7 +28,7 @@ def test_twice_in_a_row_and_a_changed_row_is_found(
 ) -> None:
     result = CliRunner().invoke(
         command,
-        ["--dir", str(tmp_path), "--seconds", "2", "--users", "20", "--json"],
+        ["--dir", str(tmp_path), "--seconds", "4", "--users", "20", "--json"],
         standalone_mode=False,
     )
     assert result.return_value == 0, result.output
@@ -61,6 +62,7 @@ def test_twice_in_a_row_and_a_changed_row_is_found(
     assert not any(line["pid"] for line in Sandbox(tmp_path).status())
 
 
+@LONG
 def test_both_sites_write_the_same_rows_and_a_wrong_counter_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
