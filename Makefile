@@ -38,7 +38,9 @@ bench: $(READY)         ## against MySQL's own replica in the same run; prints t
 	@$(BIN)/python scripts/bench.py
 
 proof: $(READY)         ## the long forms of the fault and load tests
-	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults tests/integration/test_rules.py
+	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults \
+	    tests/integration/test_rules.py tests/integration/test_demo.py \
+	    tests/integration/test_containers.py
 
 guards: $(READY)        ## remove each safety guard in a copy and see its test fail
 	@$(BIN)/python scripts/guards.py
