@@ -131,7 +131,7 @@ def test_a_row_that_has_changed_since_is_not_settled(desk: Desk) -> None:
     number = str(found["a"]["id"])
     said = desk.ask("settle", "--site", "a", number, "--take", "remote", "--reason", "late", code=3)
     assert "has changed since" in said["error"]["message"]
-    assert desk.a.query(f"SELECT id, n FROM `{desk.schema}`.user") == ((1, 9.0),)
+    assert desk.a.query(f"SELECT id, n FROM `{desk.schema}`.user") == [(1, 9.0)]
     assert [entry["id"] for entry in desk.open("a")] == [found["a"]["id"]]
 
 
