@@ -12,11 +12,16 @@ from drc.apply.netting import NetTable, Tables
 from drc.events import u32
 from drc.transaction import RawTransaction
 
+_WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
+
 
 def _rows_events(
     transaction: RawTransaction, tables: Tables
 ) -> Iterator[tuple[NetTable, int, int, int]]:
-    """Yield (table, type, offset of the first row, end) of each event with full images."""
+    """Yield (table, type, offset of the first row, end) of each rows event.
+
+    The offset is 0 where images are partial, or the event has a form that is not walked.
+    """
     data = transaction.data
     for at in transaction.events:
         kind, table_id = data[at + 4], u32(data, at + 19)[0]
@@ -27,8 +32,9 @@ def _rows_events(
         table = tables.by_id[table_id]  # its map may have come in an earlier part
         heads = table.update_heads if kind == ev.UPDATE_ROWS else table.heads
         first = at + 27 + len(heads[0])
-        if table.selected and data[at + 27 : first] in heads:
-            yield table, kind, first, end
+        if table.selected:
+            walked = kind in _WALKED and data[at + 27 : first] in heads
+            yield table, kind, first if walked else 0, end
 
 
 def row_images(
@@ -38,7 +44,7 @@ def row_images(
     data = transaction.data
     for table, kind, first, end in _rows_events(transaction, tables):
         images = 2 if kind == ev.UPDATE_ROWS else 1
-        while first < end:
+        while 0 < first < end:
             row = []
             for _ in range(images):
                 stop, _ = table.keys[bytes(data[first : first + table.null_bytes])](data, first)
@@ -54,6 +60,8 @@ def touched_slots(transaction: RawTransaction, tables: Tables) -> frozenset[int]
     for table, _, at, end in _rows_events(transaction, tables):
         walkers, nulls = table.slots, table.null_bytes
         assert walkers is not None
+        if not at:
+            return None
         while at < end:
             at, found = walkers[bytes(data[at : at + nulls])](data, at)
             if found is None:
