@@ -25,7 +25,7 @@ from drc.sandbox import Sandbox, SiteSpec
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60
+WAIT_S = 150.0
 _POLL_S = 0.05
 
 
