@@ -64,13 +64,12 @@ class Causal:
         self.barrier(lane)
         transactions = batch.transactions
         slots = batch.slots
-        if slots is None:
-            return len(transactions)
-        if not self._index.clean(self._origin, transactions[0].seen, slots):
+        if slots is None or not self._index.clean(self._origin, transactions[0].seen, slots):
             for number, transaction in enumerate(transactions):
                 if self.rivalled(transaction):
                     return number
-        self._index.certified(self._origin, batch.applied, slots)
+        if slots is not None:
+            self._index.certified(self._origin, batch.applied, slots)
         return len(transactions)
 
     def barrier(self, lane: Lane) -> None:

@@ -187,10 +187,14 @@ class Settler:
                     gtid=str(transaction.gtid),
                     hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
                 )
-            return [
-                _NetRow(transaction, table, before, after, image, _slots(table, image, after))
-                for table, before, after, image in net.rows()
-            ]
+            out: dict[tuple[str, int], _NetRow] = {}
+            for table, before, after, image in net.rows():
+                change = _NetRow(
+                    transaction, table, before, after, image, _slots(table, image, after)
+                )
+                same = out.get(_place(change))
+                out[_place(change)] = _joined(same, change) if same else change
+            return list(out.values())
         finally:
             net.clear()
 
@@ -304,6 +308,16 @@ class Settler:
 def _place(change: _NetRow) -> tuple[str, int]:
     """Return what tells a row from others: rows that the server takes for one have one slot."""
     return change.table.name, change.slots[0]
+
+
+def _joined(one: _NetRow, other: _NetRow) -> _NetRow:
+    """Return what became of one row under two spellings of its key, as 'a' and 'A' may be.
+
+    Before the transaction it had one of them at most, and after it, too.
+    """
+    before, after = one.before or other.before, one.after or other.after
+    slots = tuple(dict.fromkeys((*one.slots, *other.slots)))
+    return _NetRow(one.transaction, one.table, before, after, before or after or one.image, slots)
 
 
 def _turn(change: _NetRow) -> int:

@@ -63,7 +63,7 @@ class Options:
 
 
 class Stage(ABC, Generic[Found]):
-    """One run of a demo in ``schema`` with ``tables``; ``deltas`` as ``Sandbox.write_config``."""
+    """One run of a demo in ``schema`` with ``tables``; ``deltas`` are columns, by table."""
 
     schema: str
     tables: Sequence[str]
@@ -88,8 +88,15 @@ class Stage(ABC, Generic[Found]):
             self._box = self._sandbox()
         try:
             self._servers()
+            tables = {
+                table: {"columns": dict.fromkeys(names, "delta")}
+                for table, names in self.deltas.items()
+            }
             path = self._box.write_config(
-                schemas=[self.schema], name="demo", kafka=self._box.kafka, deltas=dict(self.deltas)
+                schemas=[self.schema],
+                name="demo",
+                kafka=self._box.kafka,
+                conflicts={"tables": tables},
             )
             since = {name: self._facts(name).gtid_executed for name in SITES}
             daemon = Daemon(path)

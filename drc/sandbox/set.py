@@ -198,7 +198,7 @@ class Sandbox:
         name: str = "sandbox",
         apply: dict[str, Any] | None = None,
         detect: bool = True,
-        deltas: dict[str, Sequence[str]] | None = None,
+        conflicts: dict[str, Any] | None = None,
         kafka: KafkaCluster | None = None,
         listener: str = "PLAINTEXT",
         web: dict[str, Any] | None = None,
@@ -208,7 +208,7 @@ class Sandbox:
 
         :param apply: more keys of the section ``[apply]``.
         :param detect: find concurrent writes; it must be False with three sites.
-        :param deltas: by ``schema.table``, columns whose changes are added up.
+        :param conflicts: more keys of the section ``[conflicts]``, its tables by name.
         :param kafka: the cluster that carries changes; without it, the direct log.
         :param listener: how to reach it: PLAINTEXT or SASL_SSL.
         :param web: keys of the section ``[web]``.
@@ -229,10 +229,8 @@ class Sandbox:
             "",
             "[conflicts]",
             f"detect = {json.dumps(detect)}",
+            *(f"{key} = {_toml(value)}" for key, value in (conflicts or {}).items()),
         ]
-        for table, columns in (deltas or {}).items():
-            lines += ["", f"[conflicts.tables.{json.dumps(table)}.columns]"]
-            lines += [f'{json.dumps(column)} = "delta"' for column in columns]
         if web:
             lines += ["", "[web]", *(f"{key} = {json.dumps(value)}" for key, value in web.items())]
         for chosen in sites or list(self.sites):
@@ -251,3 +249,11 @@ class Sandbox:
             lines += kafka.client_settings(listener)
         target.write_text("\n".join(lines) + "\n")
         return target
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML has it: as JSON, but for tables."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    items = (f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())
+    return f"{{ {', '.join(items)} }}"

@@ -30,21 +30,22 @@ class EndLane:
         return END
 
 
-def batch(tables: Tables) -> Batch:
-    """Three transactions of one row each, with keys 1, 2 and 3."""
+def batch(tables: Tables, net_rows: bool = True) -> Batch:
+    """Three transactions of one row each, with keys 1, 2 and 3; the first alone without netting."""
     log, transactions = FakeBinlog(), list[RawTransaction]()
     for key in (1, 2, 3):
         log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(key, b"x")])])
     Framer(transactions.extend).feed(bytes(log.data))
-    found = Batcher(tables, GtidSet(), bytes_max=1 << 20, slots=True).take(deque(transactions), 9)
+    batcher = Batcher(tables, GtidSet(), bytes_max=1 << 20, net_rows=net_rows, slots=True)
+    found = batcher.take(deque(transactions), 9)
     assert found is not None
     return found
 
 
-def certified(written: int | None, reached: Position | None = END) -> int:
+def certified(written: int | None, reached: Position | None = END, *, net_rows: bool = True) -> int:
     """Certify the batch where one of its keys was written here."""
     tables = Tables(lambda *_: True, lambda _: [])
-    one = batch(tables)
+    one = batch(tables, net_rows)
     index = LiveIndex("a", ["a", "b"], 1000)
     slots = frozenset[int]()
     if written is not None:
@@ -61,6 +62,11 @@ def test_a_batch_without_rivals_is_certified_whole() -> None:
 @pytest.mark.parametrize("written", [0, 1, 2])
 def test_those_before_the_first_rival_are_free(written: int) -> None:
     assert certified(written) == written
+
+
+@pytest.mark.parametrize(("written", "free"), [(None, 1), (0, 0)])
+def test_what_is_applied_as_it_was_written_is_looked_at_too(written: int | None, free: int) -> None:
+    assert certified(written, net_rows=False) == free
 
 
 @pytest.mark.parametrize("reached", [None, Position("binlog.000001", 900), END._replace(offset=99)])
