@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.integration.fix_servers",
     "tests.integration.fix_topic",
     "tests.faults.fix_daemon",
+    "tests.faults.fix_duel",
 ]
 
 

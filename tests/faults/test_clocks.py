@@ -1,0 +1,94 @@
+"""One site's clock is wrong, or steps: the sites agree, and what came after is never lost.
+
+Clients of site `a` set the time of their commits, as a server with such a clock would.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+
+import pymysql
+import pytest
+
+from drc.sandbox import Sandbox
+from drc.sandbox.servers import SandboxSite
+from tests.faults.fix_daemon import FULL, StartDaemon, assert_identical
+from tests.faults.test_conflicts import Client, Logged, kills, prepare, storm
+
+SKEWS_S = {"ahead": [300], "behind": [-300], "stepping": [-300, 0, 300]}
+TURNS = 40 if FULL else 10
+_PATIENCE_S = 60.0
+
+
+def set_clock(cursor: pymysql.cursors.Cursor, offset_s: int) -> None:
+    """Set the commit time of the next transaction."""
+    cursor.execute(
+        "SET SESSION original_commit_timestamp = %s", (time.time_ns() // 1000 + offset_s * 10**6,)
+    )
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("skew", SKEWS_S)
+def test_hot_rows_converge_whatever_the_clock_says(
+    skew: str, pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    class Skewed(Client):
+        def _begin(self, cursor: pymysql.cursors.Cursor) -> None:
+            if self._site.name == "a":
+                set_clock(cursor, self._rng.choice(SKEWS_S[skew]))
+            super()._begin(cursor)
+
+    running = daemon(pair)
+    prepare(pair, schema, running)
+    for site in pair.sites.values():
+        site.query("DELETE FROM drc.conflict")
+    rng = random.Random(skew)
+    storm(pair, schema, Skewed, during=lambda: kills(running, rng))
+    running.drain(schema)
+    assert_identical(pair, schema)
+    a, b = (Logged(site) for site in pair.sites.values())
+    assert a.conflicts
+    assert a.rivals <= b.conflicts
+    assert b.rivals <= a.conflicts
+    both = a.winners.keys() & b.winners.keys()
+    assert {p: a.winners[p] for p in both} == {p: b.winners[p] for p in both}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("skew", SKEWS_S)
+def test_a_write_that_has_seen_another_is_never_lost(
+    skew: str, pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    """Each site in turn reads what the other wrote, and writes after it."""
+    running = daemon(pair)
+    prepare(pair, schema, running)
+    a, b = pair.sites.values()
+    offsets = itertools.cycle(SKEWS_S[skew])
+    for turn in range(TURNS):
+        here, there = (a, b) if turn % 2 == 0 else (b, a)
+        with here.connect("app") as conn, conn.cursor() as cursor:
+            if here is a:
+                set_clock(cursor, next(offsets))
+            cursor.execute("BEGIN")
+            cursor.execute(f"SELECT n FROM `{schema}`.hot WHERE id = 1 FOR UPDATE")
+            assert cursor.fetchall() == ((turn,),)
+            cursor.execute(f"UPDATE `{schema}`.hot SET n = {turn + 1} WHERE id = 1")
+            cursor.execute("COMMIT")
+        _await_turn(there, schema, turn + 1)
+        if not turn:
+            (newest, *_) = b.query("SELECT origin_commit_us FROM drc.ledger ORDER BY seq DESC")
+            skewed_s = newest[0] / 10**6 - time.time()
+            assert abs(skewed_s - SKEWS_S[skew][0]) < _PATIENCE_S, "the skew is real"
+    running.drain(schema)
+    assert a.query(f"SELECT n FROM `{schema}`.hot WHERE id = 1") == [(TURNS,)]
+    assert_identical(pair, schema)
+
+
+def _await_turn(site: SandboxSite, schema: str, turn: int) -> None:
+    deadline, waiting = time.monotonic() + _PATIENCE_S, threading.Event()
+    while site.query(f"SELECT n FROM `{schema}`.hot WHERE id = 1") != [(turn,)]:
+        assert time.monotonic() < deadline, f"turn {turn} does not come to {site.name}"
+        waiting.wait(0.02)
