@@ -71,6 +71,22 @@ def test_pairs(changes: list[tuple[int, ...]], expected: list[tuple[int, ...]]) 
     assert rows(batch) == want
 
 
+def test_the_key_of_a_row_that_came_and_went_is_touched_and_locked() -> None:
+    image = USERS.image(1, b"a")
+    there, gone = FakeBinlog(), FakeBinlog()
+    for log in (there, gone):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [image])])
+    gone.transaction(USERS, [(ev.DELETE_ROWS, [image])])
+    stays, went = (
+        batcher(slots=True, lock_passing=True).take(transactions(log), 10) for log in (there, gone)
+    )
+    assert stays is not None
+    assert went is not None
+    assert stays.slots
+    assert went.slots == stays.slots
+    assert rows(went) == [(ev.WRITE_ROWS, image), (ev.DELETE_ROWS, image)]
+
+
 def test_a_changed_primary_key_is_a_delete_and_an_insert() -> None:
     log = FakeBinlog()
     log.transaction(USERS, [(ev.UPDATE_ROWS, [USERS.image(1, b"a"), USERS.image(2, b"a")])])
