@@ -15,7 +15,9 @@ import pytest
 
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import FULL, StartDaemon, assert_identical
+from drc.state.store import Store
+from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
+from tests.faults.fix_duel import StartDuel
 from tests.faults.test_conflicts import Client, Logged, kills, prepare, storm
 
 SKEWS_S = {"ahead": [300], "behind": [-300], "stepping": [-300, 0, 300]}
@@ -85,6 +87,59 @@ def test_a_write_that_has_seen_another_is_never_lost(
     running.drain(schema)
     assert a.query(f"SELECT n FROM `{schema}`.hot WHERE id = 1") == [(TURNS,)]
     assert_identical(pair, schema)
+
+
+@pytest.mark.timeout(300)
+def test_a_clock_ahead_takes_the_other_along(pair: Sandbox, duel: StartDuel) -> None:
+    """Else the site with the right clock would lose every conflict until time has caught up."""
+    ahead = time.time_ns() // 1000 + 300 * 10**6
+    one = duel(
+        pair,
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        f"SET SESSION original_commit_timestamp = {ahead}",
+        "INSERT INTO t VALUES (1, 'base')",
+    )
+    for site in "ab":  # one write each, after the same history: the name decides
+        one.write(site, f"UPDATE t SET v = 'from {site}' WHERE id = 1")
+    one.meet()
+    assert one.rows() == [(1, "from b")]
+    one.assert_same()
+    query = "SELECT ets, reason FROM drc.conflict"
+    assert pair.sites["a"].query(query)[0][0] == pair.sites["b"].query(query)[0][0] > ahead
+
+
+@pytest.mark.timeout(300)
+def test_a_start_reads_again_what_a_peer_has_not_seen(
+    pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    """A write that waits at the other site for a lock is still known here after a crash."""
+    running = daemon(pair)
+    prepare(pair, schema, running)
+    a, b = pair.sites.values()
+    row = f"UPDATE `{schema}`.hot SET v = %s WHERE id = 1"
+    with b.connect("app") as held, held.cursor() as holder:
+        holder.execute("BEGIN")
+        holder.execute(row, ("from b",))
+        with a.connect("app") as conn, conn.cursor() as cursor:
+            set_clock(cursor, 300)
+            cursor.execute(row, ("from a",))
+        _await_lock_failure(running)  # longer than a clock takes to be noted
+        running.kill9()
+        holder.execute("COMMIT")
+    running.start()
+    running.drain(schema)
+    assert_identical(pair, schema)
+    assert a.query(f"SELECT v FROM `{schema}`.hot WHERE id = 1") == [("from a",)]
+
+
+def _await_lock_failure(running: Daemon) -> None:
+    deadline, waiting = time.monotonic() + _PATIENCE_S, threading.Event()
+    while True:
+        status = Store(running.config.state_url).statuses()["b"]
+        if any(stream["lock_failures"] > 1 for stream in status["streams"]):
+            return
+        assert time.monotonic() < deadline, status
+        waiting.wait(0.05)
 
 
 def _await_turn(site: SandboxSite, schema: str, turn: int) -> None:
