@@ -256,6 +256,20 @@ GUARDS = (
         "if False:",
         "tests/integration/test_ledger.py",
     ),
+    Guard(
+        "a site's clock moves by what the ledger tells",
+        "drc/apply/ledger.py",
+        "ets={mark.ets},seen",
+        "ets=0,seen",
+        "tests/faults/test_clocks.py::test_a_clock_ahead_takes_the_other_along",
+    ),
+    Guard(
+        "only what all peers know is noted as read",
+        "drc/conflict/watcher.py",
+        "self._candidates[0].native <= known",
+        "True",
+        "tests/faults/test_clocks.py::test_a_start_reads_again_what_a_peer_has_not_seen",
+    ),
 )
 
 
