@@ -18,7 +18,7 @@ Layouts: MySQL source ``sql/field.cc`` (``Field::pack``) and ``sql-common/my_dec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ Nulls = bytes | None  # the NULL bitmap that a walker is for, None for any
 
 # Functions for one bitmap each, of a table; they differ from the one for any in speed only.
 _STRAIGHT_MAX = 32
+_KEPT_MAX = 256  # choices of columns whose walkers are kept
 
 _FIXED = {
     ev.TYPE_TINY: 1,
@@ -247,5 +248,13 @@ def key_walkers(table: TableMap) -> Walkers:
 
 
 def column_walkers(table: TableMap, ordinals: Sequence[int]) -> Walkers:
-    """Return walkers that yield a tuple of the raw values of ``ordinals``."""
+    """Return walkers that yield a tuple of the raw values of ``ordinals``.
+
+    They are kept: to generate one costs as much as walking a thousand rows.
+    """
+    return _column_walkers(table, tuple(ordinals))
+
+
+@lru_cache(maxsize=_KEPT_MAX)
+def _column_walkers(table: TableMap, ordinals: tuple[int, ...]) -> Walkers:
     return Walkers(table, ordinals, compile_columns)

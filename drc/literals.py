@@ -21,13 +21,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from functools import lru_cache
 
 from drc import events as ev
 from drc.collation import BINARY, CHARACTER_SETS
 from drc.errors import DataError
 from drc.events import Column, TableMap
-from drc.images import Walkers, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
+from drc.images import column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
 
 # Dates that other modes let in (February 31st) must be written and found again, and a zero in an
 # AUTO_INCREMENT column is a zero.
@@ -39,7 +38,6 @@ SESSION = (
 _INTEGERS = frozenset({ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG, ev.TYPE_LONGLONG})
 _TEXTS = frozenset({ev.TYPE_STRING, ev.TYPE_VARCHAR, ev.TYPE_BLOB})
 _UNCOMPARED = frozenset({ev.TYPE_GEOMETRY, ev.TYPE_VECTOR})
-_WALKERS_MAX = 256  # tables of which conflicts are handled at about the same time
 _DIGITS_MAX = 65 + 2  # of a DECIMAL, and the carries of two additions
 
 
@@ -83,7 +81,7 @@ def unique_condition(table: TableMap, key: Sequence[tuple[int, int]], image: byt
 
     :param key: (column ordinal, prefix in characters) of each part.
     """
-    walkers = _walkers(table, tuple(ordinal for ordinal, _ in key))
+    walkers = column_walkers(table, [ordinal for ordinal, _ in key])
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
     if None in values:
         return None
@@ -98,7 +96,7 @@ def row_condition(table: TableMap, image: bytes) -> str:
 
     Columns that have no comparable literal, such as JSON, are not looked at.
     """
-    walkers = _walkers(table, tuple(range(len(table.columns))))
+    walkers = column_walkers(table, range(len(table.columns)))
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
     return " AND ".join(
         f"{_exact(quote(column.name), column)} <=> {_exact(literal(column, value), column)}"
@@ -112,11 +110,6 @@ def _exact(side: str, column: Column) -> str:
     if column.type not in _TEXTS or column.collation == BINARY:
         return side
     return f"CAST({side} AS BINARY)"
-
-
-@lru_cache(_WALKERS_MAX)
-def _walkers(table: TableMap, ordinals: tuple[int, ...]) -> Walkers:
-    return column_walkers(table, list(ordinals))
 
 
 def _equals(column: Column, prefix: int, value: bytes) -> str:

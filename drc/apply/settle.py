@@ -112,8 +112,10 @@ class _Row:
             if self.had and not self.has:
                 return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
             return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, packed))] if packed else []
-        whole = {**dict(enumerate(_values(self.table, self.image))), **packed}
-        image = ev.image([whole[i] for i in range(len(whole))])
+        image = self.image
+        if packed:
+            whole = enumerate(_values(self.table, image))
+            image = ev.image([packed.get(i, value) for i, value in whole])
         if self.had and self.table.unique is None:
             event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
             return [(ev.UPDATE_ROWS, event)]

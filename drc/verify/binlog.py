@@ -18,7 +18,7 @@ from drc.apply.ddl import touched_schemas
 from drc.config import Config
 from drc.events import TableMap, u32
 from drc.gtid import Gtid, GtidSet
-from drc.images import Walkers, column_walkers
+from drc.images import column_walkers
 from drc.selection import Selection
 from drc.source.recorded import recorded
 from drc.transaction import Kind, RawTransaction
@@ -67,7 +67,6 @@ class BinlogCount:
         self._selection = selection
         self._ddl = ddl
         self._maps: dict[bytes, TableMap] = {}
-        self._walkers: dict[bytes, Walkers] = {}
         self._prepared: dict[bytes, tuple[Gtid, bool]] = {}
         self._begin()
 
@@ -110,16 +109,12 @@ class BinlogCount:
         if table is None:
             if len(self._maps) >= _TABLES_MAX:
                 self._maps.clear()
-                self._walkers.clear()
             table = self._maps[body] = ev.parse_table_map(body)
         return table
 
     def _read_ledger(self, table: TableMap, kind: int, data: bytes, at: int, end: int) -> None:
         """Note the GTIDs of every after image; a deleted row claims nothing."""
-        walkers = self._walkers.get(table.body)
-        if walkers is None:
-            walkers = column_walkers(table, (_ORIGIN, _GTIDS))
-            self._walkers[table.body] = walkers
+        walkers = column_walkers(table, (_ORIGIN, _GTIDS))
         update = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
         size = walkers.null_bytes
         at = ev.lenenc(data, at)[1] + size * (1 + update)
