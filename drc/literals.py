@@ -54,6 +54,11 @@ def quote(identifier: str) -> str:
     return "`" + identifier.replace("`", "``") + "`"
 
 
+def table_name(table: TableMap) -> str:
+    """Return a table quoted for SQL text."""
+    return f"{quote(table.schema)}.{quote(table.table)}"
+
+
 # ---------------------------------------------------------------- conditions
 
 

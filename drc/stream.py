@@ -227,7 +227,7 @@ class _Session:
             certifier = causal = Causal(index, self._origin, tables)
             policies = self._config.conflicts.policies()
             mask = Mask(self._config.conflicts.mask, self._config.name)
-            settler = Settler(index, self._origin, tables, causal, policies, mask)
+            settler = Settler(causal, tables, policies, mask)
 
         def on_commit(batch: Batch) -> None:
             limit.executed(batch)

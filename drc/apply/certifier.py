@@ -55,8 +55,8 @@ class Causal:
     """Certify what has no concurrent writer in the window index."""
 
     def __init__(self, index: LiveIndex, origin: str, tables: Tables) -> None:
-        self._index = index
-        self._origin = origin
+        self.index = index
+        self.origin = origin
         self._tables = tables
 
     def certify(self, batch: Batch, lane: Lane) -> int:
@@ -64,12 +64,12 @@ class Causal:
         self.barrier(lane)
         transactions = batch.transactions
         slots = batch.slots
-        if slots is None or not self._index.clean(self._origin, transactions[0].seen, slots):
+        if slots is None or not self.index.clean(self.origin, transactions[0].seen, slots):
             for number, transaction in enumerate(transactions):
                 if self.rivalled(transaction):
                     return number
         if slots is not None:
-            self._index.certified(self._origin, batch.applied, slots)
+            self.index.certified(self.origin, batch.applied, slots)
         return len(transactions)
 
     def barrier(self, lane: Lane) -> None:
@@ -77,7 +77,7 @@ class Causal:
 
         :raises TransientError: the index does not get there in time.
         """
-        if not self._index.wait_for(lane.end_position(), _BARRIER_S):
+        if not self.index.wait_for(lane.end_position(), _BARRIER_S):
             raise TransientError(
                 "the binlog of this site itself is read too slowly",
                 stage="certify",
@@ -90,5 +90,5 @@ class Causal:
         slots = touched_slots(transaction, self._tables)
         if not slots:
             return False
-        found = self._index.rivals(self._origin, transaction.seen, slots)
+        found = self.index.rivals(self.origin, transaction.seen, slots)
         return bool(found.writes) or found.blind

@@ -34,7 +34,6 @@ _SETTLE_MAX = 50  # transactions at once: each row takes a round trip while all 
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
-_XA_BYTES_MAX = 64 << 20
 _PASSED_MAX = 1000  # skipped transactions remembered beside the ledger, while there are native ones
 
 
@@ -68,7 +67,7 @@ class Feeder:
         self._rivalled: Gtid | None = None  # that one
         self._settle_max = _SETTLE_MAX
         self._stop = stop
-        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._prepared = PreparedTransactions()
         self._pending: deque[RawTransaction] = deque()
         self._limit = limit
         self._alone = 0  # transactions still to apply one by one, after a failure

@@ -24,7 +24,7 @@ from pymysql.cursors import DictCursor
 
 from drc import literals, mysql
 from drc.errors import DataError, DrcError, TransientError
-from drc.events import Buffer
+from drc.events import Buffer, TableMap
 from drc.mysql import translate
 from drc.source.framing import Position
 
@@ -118,6 +118,15 @@ class Lane:
             except pymysql.MySQLError as error:
                 raise _refused(error) from error
             return cursor.fetchone()
+
+    def locked(self, table: TableMap, where: str) -> dict[str, Any] | None:
+        """Lock one row and return it by column, invisible ones, too; None if it is not there.
+
+        :param where: what is true of that row alone, as SQL.
+        """
+        columns = ", ".join(literals.quote(column.name) for column in table.columns)
+        name = literals.table_name(table)
+        return self.row(f"SELECT {columns} FROM {name} WHERE {where} FOR UPDATE")
 
     def run(self, sql: str, values: Sequence[Any]) -> None:
         """Run a statement of ours with values bound."""

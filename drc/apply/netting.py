@@ -25,7 +25,7 @@ from drc import events as ev
 from drc.errors import DataError
 from drc.events import TableMap, parse_table_map, u32
 from drc.images import Walkers, column_walkers, key_walkers
-from drc.slots import Key, slot_walkers
+from drc.slots import Key, Slots, slot_walkers
 from drc.transaction import RawTransaction
 
 Selected = Callable[[str, str], bool]
@@ -79,6 +79,12 @@ class NetTable:
         self.slots: Walkers | None = None
         self.rows: dict[bytes, list[bytes | None]] = {}
         self.passing: dict[bytes, bytes] = {}
+
+    def slots_of(self, image: bytes) -> Slots | None:
+        """Return the slots of an image, its primary key's first; None when they cannot be told."""
+        assert self.slots is not None
+        found: Slots | None = self.slots[image[: self.null_bytes]](image, 0)[1]
+        return found
 
     def gone(self) -> list[bytes]:
         """Return an image of each row that came and went."""
@@ -214,10 +220,8 @@ class NetRows:
         """
         out: set[int] = set()
         for table in self._used.values():
-            size, walkers = table.null_bytes, table.slots
-            assert walkers is not None
             for image in chain(table.passing.values(), table.keyed()):
-                found = walkers[image[:size]](image, 0)[1]
+                found = table.slots_of(image)
                 if found is None:
                     return None
                 out.update(found)

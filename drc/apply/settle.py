@@ -28,14 +28,12 @@ from drc.apply.netting import NetRows, NetTable, Tables
 from drc.apply.pinpoint import key_text
 from drc.conflict.clock import encode_seen
 from drc.conflict.index import Rivals
-from drc.conflict.live import LiveIndex
 from drc.conflict.mask import Mask
 from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
 from drc.images import column_walkers
 from drc.literals import OutOfRangeError, key_condition, number, pack_number, shift
-from drc.mysql import quote
 from drc.transaction import RawTransaction
 
 DUPLICATE_KEY = 1062
@@ -136,19 +134,10 @@ class Settled(NamedTuple):
 class Settler:
     """Settle transactions of one origin, on a lane that nobody else uses."""
 
-    def __init__(
-        self,
-        index: LiveIndex,
-        origin: str,
-        tables: Tables,
-        causal: Causal,
-        policies: Policies,
-        mask: Mask,
-    ) -> None:
-        self._index = index
-        self._origin = origin
-        self._tables = tables
+    def __init__(self, causal: Causal, tables: Tables, policies: Policies, mask: Mask) -> None:
         self._causal = causal
+        self._index, self._origin = causal.index, causal.origin
+        self._tables = tables
         self._policies = policies
         self._mask = mask
 
@@ -337,10 +326,7 @@ def _locked(lane: Lane, changes: list[_NetRow]) -> dict[tuple[str, int], _Row]:
     out = {}
     for place, change in sorted(first.items(), key=lambda item: item[0]):
         table = change.table.map
-        name = f"{quote(table.schema)}.{quote(table.table)}"
-        where = key_condition(table, change.image)
-        columns = ", ".join(quote(column.name) for column in table.columns)  # invisible ones, too
-        values = lane.row(f"SELECT {columns} FROM {name} WHERE {where} FOR UPDATE")
+        values = lane.locked(table, key_condition(table, change.image))
         out[place] = _Row(change.table, change.image, values, values is not None)
     return out
 
@@ -388,12 +374,10 @@ def _values(table: NetTable, image: bytes) -> Values:
 
 
 def _slots(table: NetTable, *images: bytes | None) -> tuple[int, ...]:
-    walkers, size = table.slots, table.null_bytes
-    assert walkers is not None
     out: dict[int, None] = {}
     for image in images:
         if image is not None:
-            found = walkers[image[:size]](image, 0)[1]
+            found = table.slots_of(image)
             if found is None:
                 raise DataError(
                     "its keys cannot be followed, so concurrent writes cannot be resolved",

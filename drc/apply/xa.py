@@ -12,6 +12,8 @@ from __future__ import annotations
 from drc.errors import DataError
 from drc.transaction import Kind, RawTransaction
 
+_BYTES_MAX = 64 << 20
+
 
 class PreparedTransactions:
     """Turn PREPARE and COMMIT into one transaction.
@@ -19,7 +21,7 @@ class PreparedTransactions:
     :param bytes_max: how much may be held.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int = _BYTES_MAX) -> None:
         self._held: dict[bytes, RawTransaction] = {}
         self._bytes_max = bytes_max
         self._bytes = 0

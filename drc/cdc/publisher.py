@@ -35,7 +35,6 @@ from drc.transaction import RawTransaction
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _ROUND_MESSAGES = 1000  # or one MySQL transaction; what an uncommitted reader may see twice
 _IDLE_S = 10.0  # until a position without messages is written, so that retention does not pass it
-_XA_BYTES_MAX = 64 << 20
 _UNSENT_BYTES_MAX = 8 << 20  # the library knows no bound
 _SETTINGS = {"max.message.bytes": str(ROW_BYTES_MAX)}
 
@@ -95,7 +94,7 @@ class _Session:
         self._reader = TopicReader(config, site, start if position is None else position)
         opened.callback(self._reader.close)
         self._envelopes = Envelopes(prefix, chosen, lambda: time.time_ns() // 1000)
-        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._prepared = PreparedTransactions()
         self._topics: set[str] = set()
         self._sent: list[Any] = []
         self._sent_bytes = 0

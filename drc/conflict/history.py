@@ -36,7 +36,6 @@ from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
 from drc.transaction import Kind, RawTransaction
 
-_XA_BYTES_MAX = 64 << 20
 _HOT_SHOWN = 5
 
 Progress = Callable[[str, int, int], None]  # site, transactions read, of how many
@@ -186,7 +185,7 @@ class _History:
         self._selection = Selection(config.replicate)
         self._tables = Tables(self._selected, self._catalog.unique_keys)
         self._unique: dict[bytes, list[Key]] = {}
-        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._prepared = PreparedTransactions()
         self._keyless = {
             ".".join(name) for name, table in facts[site].tables.items() if not table.primary_key
         }
@@ -237,9 +236,8 @@ class _History:
         """Return each row once, whatever happened to it."""
         found: dict[tuple[str, int], tuple[NetTable, bytes, dict[int, None]]] = {}
         for table, _, images in row_images(transaction, self._tables):
-            assert table.slots is not None
             for image in images:
-                slots = table.slots[image[: table.null_bytes]](image, 0)[1]
+                slots = table.slots_of(image)
                 if slots is None:
                     self._unfollowed[table.name] += 1
                     break

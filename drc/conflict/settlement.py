@@ -33,7 +33,7 @@ from drc.conflict.resolver import Kind, Winner
 from drc.errors import ConfigError, DataError, DrcError
 from drc.events import TableMap
 from drc.images import column_walkers
-from drc.literals import key_condition, quote, row_condition, unique_condition
+from drc.literals import key_condition, quote, row_condition, table_name, unique_condition
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 
@@ -167,7 +167,7 @@ class _Settlement:
             raise _changed(f"entry {newer} of {self._here.site} is newer and about the same row")
         here, image = self._here, self._here.image(self._entry)
         where = key_condition(image.table, image.key)
-        row = here.locked(image.table, where)
+        row = here.lane.locked(image.table, where)
         self._refuse_changed(image, where, row)
         if self._order.values and not self._collision:
             here.update(image.table, where, self._order.values)
@@ -309,19 +309,14 @@ class _Desk:
 
     # ------------------------------------------------------------ rows
 
-    def locked(self, table: TableMap, where: str) -> dict[str, Any] | None:
-        """Lock a row and return it by column."""
-        columns = ", ".join(quote(column.name) for column in table.columns)
-        return self.lane.row(f"SELECT {columns} FROM {_name(table)} WHERE {where} FOR UPDATE")
-
     def holds(self, table: TableMap, where: str) -> bool:
         """Return whether there is such a row; it is locked."""
-        found = self.lane.rows(f"SELECT 1 FROM {_name(table)} WHERE {where} FOR UPDATE")
+        found = self.lane.rows(f"SELECT 1 FROM {table_name(table)} WHERE {where} FOR UPDATE")
         return bool(found)
 
     def count(self, table: TableMap, where: str) -> int:
         """Return how many such rows there are; they are locked."""
-        return len(self.lane.rows(f"SELECT 1 FROM {_name(table)} WHERE {where} FOR UPDATE"))
+        return len(self.lane.rows(f"SELECT 1 FROM {table_name(table)} WHERE {where} FOR UPDATE"))
 
     def taken(self, image: _Image) -> str:
         """Return what is true of rows that hold a unique value of the image; '' for none."""
@@ -356,7 +351,7 @@ class _Desk:
         assigned = ", ".join(f"{_bound(quote(name))} = %s" for name in values)
         self.lane.execute(_STRICT)
         self.lane.run(
-            f"UPDATE {_bound(_name(table))} SET {assigned} WHERE {_bound(where)}",
+            f"UPDATE {_bound(table_name(table))} SET {assigned} WHERE {_bound(where)}",
             tuple(values.values()),
         )
         if not self.lane.changed:
@@ -388,10 +383,6 @@ def read_image(blob: bytes) -> _Image:
 def _bytes(image: _Image) -> str:
     assert image.after is not None
     return row_condition(image.table, image.after)
-
-
-def _name(table: TableMap) -> str:
-    return f"{quote(table.schema)}.{quote(table.table)}"
 
 
 def _bound(sql: str) -> str:

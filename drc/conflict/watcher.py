@@ -38,7 +38,6 @@ from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 from drc.transaction import Kind, RawTransaction
 
-_XA_BYTES_MAX = 64 << 20
 _NOTE_S = 1.0  # how often the clock is noted while there is something new: a start reads from there
 _CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the oldest on
 
@@ -93,7 +92,7 @@ class _Session:
         self._executed, mark = clock_note(conn, site)
         self._tagger = Tagger(foreign_uuids(config, site, at=site), mark)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
-        self._prepared = PreparedTransactions(_XA_BYTES_MAX)
+        self._prepared = PreparedTransactions()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete

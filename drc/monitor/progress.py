@@ -118,13 +118,6 @@ class StreamProgress(SessionProgress):
         self.rows_applied += batch.rows_out
         self._visible(batch.oldest_us, batch.applied)
 
-    def committed_alone(self, transaction: RawTransaction, rows: int, applied: str) -> None:
-        """Count a transaction that went outside the belt."""
-        self.transactions += 1
-        self.rows_in += rows
-        self.rows_applied += rows
-        self._visible(transaction.commit_us, applied)
-
     def settled(
         self,
         transactions: Sequence[RawTransaction],

@@ -18,7 +18,7 @@ from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
 from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
 from tests.faults.fix_duel import StartDuel
-from tests.faults.test_conflicts import Client, Logged, kills, prepare, storm
+from tests.faults.test_conflicts import Client, assert_logs_agree, kills, prepare, storm
 
 SKEWS_S = {"ahead": [300], "behind": [-300], "stepping": [-300, 0, 300]}
 TURNS = 40 if FULL else 10
@@ -51,12 +51,7 @@ def test_hot_rows_converge_whatever_the_clock_says(
     storm(pair, schema, Skewed, during=lambda: kills(running, rng))
     running.drain(schema)
     assert_identical(pair, schema)
-    a, b = (Logged(site) for site in pair.sites.values())
-    assert a.conflicts
-    assert a.rivals <= b.conflicts
-    assert b.rivals <= a.conflicts
-    both = a.winners.keys() & b.winners.keys()
-    assert {p: a.winners[p] for p in both} == {p: b.winners[p] for p in both}
+    assert_logs_agree(pair)
 
 
 @pytest.mark.timeout(300)
