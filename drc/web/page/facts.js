@@ -1,0 +1,205 @@
+// What is so, from the daemon's snapshot and the status of all sites. Pure.
+//
+// A daemon knows its own streams each second; the others are as they reported to the store.
+// Keys that a daemon does not tell are null here, never guessed.
+
+export const STAGES = [
+  ["read_us", "read", "the origin's commit until its binlog was read"],
+  ["logged_us", "logged", "until Kafka had acknowledged it"],
+  ["received_us", "received", "until the target's daemon had it"],
+  ["dispatched_us", "dispatched", "until it was handed to a lane"],
+  ["committed_us", "committed", "until it was visible at the target"],
+];
+const SLOW_S = 10; // behind by more is said in the first line
+const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
+
+/** What each state is called, and how bad it is: ok, watch, bad or unknown. */
+export const STATES = {
+  running: { label: "running", level: "ok" },
+  paused: { label: "paused", level: "watch" },
+  connecting: { label: "connecting", level: "watch" },
+  stopped: { label: "stopped", level: "bad" },
+  need_reseed: { label: "needs a new copy", level: "bad" },
+  unknown: { label: "unknown", level: "unknown" },
+};
+export const stateOf = (state) => STATES[state] ?? { label: state, level: "unknown" };
+
+/** Return one object for each stream of the pair, those of this daemon first. */
+export function directions(said, status, meter) {
+  const own = new Map((said?.streams ?? []).map((one) => [one.origin, one]));
+  const out = [...own.values()].map((one) => {
+    const asked = status?.streams.find((x) => x.origin === one.origin && x.target === one.target);
+    return direction(one, asked, status, meter, true, said.now_us ?? said.updated_us, said);
+  });
+  for (const asked of status?.streams ?? []) {
+    if (asked.target === said?.site && own.has(asked.origin)) continue;
+    const at = status.sites[asked.target]?.daemon.saved_us;
+    out.push(direction(asked.snapshot_fresh ? asked.snapshot : null, asked, status, meter, false, at, said));
+  }
+  return out;
+}
+
+function direction(one, asked, status, meter, own, atUs, said) {
+  const { origin, target } = one ?? asked;
+  const name = `${origin} → ${target}`;
+  const control = own ? said.controls?.[name.replace(" → ", "->")] ?? said.controls?.[origin] : null;
+  return {
+    name, origin, target, own, atUs,
+    state: one?.state ?? asked?.state ?? "unknown",
+    reason: one?.reason || asked?.reason || "",
+    error: one ? one.error : asked?.error ?? null,
+    desired: control?.desired ?? null,
+    desiredReason: control?.reason ?? "",
+    blocked: one?.blocked ?? null,
+    canary: one?.canary ?? null,
+    lag: one ? one.lag_us ?? { p50: one.lag_us_p50, p99: one.lag_us_p99, p999: null } : null,
+    stages: one?.stages ?? null,
+    behind: {
+      seconds: one?.behind?.seconds ?? null,
+      transactions: one?.behind?.transactions ?? asked?.transactions_behind ?? null,
+      bytes: one?.behind?.bytes ?? null,
+      exact: asked?.exact ?? true,
+    },
+    rates: one ? one.rates ?? meter.rates(name, one, atUs) : null,
+    conflicts: sum(Object.values(one?.conflicts ?? {})),
+    kinds: one?.conflicts ?? {},
+    positions: {
+      "applied at the target": one?.applied_set ?? asked?.ledger_applied,
+      "ledger": asked?.ledger_applied && `batch ${count(asked.ledger_seq)}: ${asked.ledger_applied}`,
+      "executed at the origin": status?.sites[origin]?.gtid_executed,
+      "not decided yet": asked?.behind_set === "" ? "nothing" : asked?.behind_set,
+    },
+  };
+}
+
+/** Rates for daemons that tell counters only. */
+export class Meter {
+  #last = new Map();
+
+  rates(name, one, atUs) {
+    const now = { at: atUs, transactions: one.transactions, rows: one.rows_applied, bytes: one.read_bytes };
+    const last = this.#last.get(name);
+    if (!last || now.at > last.at) this.#last.set(name, { ...now, before: last });
+    const { before, ...newest } = this.#last.get(name);
+    if (!before || newest.transactions < before.transactions) return null;
+    const seconds = (newest.at - before.at) / 1e6;
+    const rate = (key) => Math.max(0, newest[key] - before[key]) / seconds;
+    return { transactions: rate("transactions"), rows: rate("rows"), bytes: rate("bytes") };
+  }
+}
+
+/** Return level, sentence, detail and the commands that help: what one has to know first. */
+export function verdict(streams, status, conflicts) {
+  const found = [...unreachable(status), ...streams.map(trouble).filter(Boolean), ...leftOver(streams, conflicts)];
+  found.sort((a, b) => a.rank - b.rank);
+  const first = found[0];
+  if (!streams.length) return { level: "unknown", sentence: "This daemon has no streams yet.", detail: "", commands: [] };
+  if (!first) {
+    const all = streams.length === 2 ? "Both directions run" : `All ${streams.length} streams run`;
+    return { level: "ok", sentence: `All is well. ${all}.`, detail: "", commands: [] };
+  }
+  const more = found.slice(1).map((one) => one.sentence);
+  return { ...first, detail: [first.detail, ...more].filter(Boolean).join(" ") };
+}
+
+function unreachable(status) {
+  return Object.entries(status?.sites ?? {})
+    .filter(([, site]) => !site.reachable)
+    .map(([name, site]) => ({
+      rank: 1,
+      level: "bad",
+      sentence: `MySQL at ${name} does not answer.`,
+      detail: sentence(site.error?.message) + " " + sentence(site.error?.hint),
+      commands: [],
+    }));
+}
+
+function trouble(one) {
+  const rank = 2 + WORST.indexOf(one.state);
+  const hint = sentence(one.error?.hint);
+  const why = sentence(one.error?.message ?? one.reason);
+  const { level } = stateOf(one.state);
+  const stream = `${one.origin}->${one.target}`;
+  const found = (text, detail, commands = [], as = level, at = rank) =>
+    ({ rank: at, level: as, sentence: text, detail, commands });
+  const blocked = one.blocked?.sentence;
+  switch (one.state) {
+    case "need_reseed":
+      return found(`${one.name} cannot go on: what is missing exists nowhere any more.`, `${why} ${hint}`);
+    case "stopped":
+      if (one.error) return found(`${one.name} has stopped and needs you.`, blocked ? sentence(blocked) : `${why} ${hint}`, helps(one));
+      return found(`${one.name} is stopped by an operator.`, sentence(one.desiredReason), [`drc start '${stream}'`], "watch");
+    case "unknown":
+      return found(`Nobody knows how ${one.name} is.`, why, [`drc run --site ${one.target}`]);
+    case "paused":
+      return found(`${one.name} is paused by an operator.`, sentence(one.desiredReason), [`drc resume '${stream}'`]);
+    case "connecting":
+      return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`, helps(one));
+  }
+  if (one.canary?.bounced) {
+    return found(`A change from ${one.origin} came back to it.`, "Loop protection failed: stop both directions.", [`drc stop '${stream}'`], "bad", 0);
+  }
+  if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), helps(one), "watch", 9);
+  if (one.behind.seconds > SLOW_S) {
+    return found(`${one.target} is ${duration(one.behind.seconds * 1e6)} behind ${one.origin}.`, "", [], "watch", 10);
+  }
+  return null;
+}
+
+const helps = (one) => (one.blocked?.command ? [one.blocked.command] : []);
+
+function leftOver(streams, conflicts) {
+  const open = conflicts.filter((one) => one.state === "open").length;
+  if (!open) return [];
+  const rows = open === 1 ? "1 conflict waits" : `${count(open)} conflicts wait`;
+  return [{
+    rank: 11,
+    level: "watch",
+    sentence: `${rows} for a person.`,
+    detail: "The sites differ in these rows until somebody decides.",
+    commands: ["drc conflicts list --state open"],
+  }];
+}
+
+// ------------------------------------------------------------ words and numbers
+
+/** Return text as a sentence: a capital, a full stop. */
+export function sentence(text) {
+  const trimmed = (text ?? "").trim();
+  if (!trimmed) return "";
+  return trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
+}
+
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+
+export const count = (n) => (n === null || n === undefined ? "–" : Math.round(n).toLocaleString("en-US"));
+
+/** Return microseconds in the unit that a person would take. */
+export function duration(us) {
+  if (us === null || us === undefined) return "–";
+  const ms = Math.abs(us) / 1000;
+  if (ms < 10) return `${(us / 1000).toFixed(1)} ms`;
+  if (ms < 1000) return `${(us / 1000).toFixed(0)} ms`;
+  if (ms < 60e3) return `${(us / 1e6).toFixed(ms < 10e3 ? 1 : 0)} s`;
+  if (ms < 3600e3) return `${Math.floor(ms / 60e3)} min ${Math.floor((ms % 60e3) / 1000)} s`;
+  if (ms < 86400e3) return `${Math.floor(ms / 3600e3)} h ${Math.floor((ms % 3600e3) / 60e3)} min`;
+  return `${Math.floor(ms / 86400e3)} d ${Math.floor((ms % 86400e3) / 3600e3)} h`;
+}
+
+export function bytes(n) {
+  if (n === null || n === undefined) return "–";
+  const at = Math.min(4, Math.max(0, Math.floor(Math.log2(Math.max(n, 1)) / 10)));
+  return `${(n / 1024 ** at).toFixed(at && n / 1024 ** at < 10 ? 1 : 0)} ${["B", "KiB", "MiB", "GiB", "TiB"][at]}`;
+}
+
+export function rate(n) {
+  if (n === null || n === undefined) return "–";
+  return n > 0 && n < 10 ? n.toFixed(1) : count(n);
+}
+
+/** Return a time of day here, and its day if that is another one. */
+export function clock(us, seconds = true) {
+  const at = new Date(us / 1000);
+  const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) });
+  return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString("en-CA")} ${time}`;
+}

@@ -1,0 +1,104 @@
+// A card for each stream: how it is, why, its numbers, and the buttons that change it.
+
+import { command, h, redraw, say } from "./dom.js";
+import { bytes, clock, count, duration, rate, sentence, stateOf } from "./facts.js";
+
+const ACTIONS = {
+  pause: { label: "Pause", text: "It keeps its place and goes on from there when you resume. Lag grows meanwhile." },
+  resume: { label: "Resume", text: "It goes on where it was and catches up." },
+  stop: { label: "Stop", text: "Its connections are closed. It stays stopped, over restarts too, until somebody starts it." },
+  start: { label: "Start", text: "It goes on from what the target's ledger says is applied." },
+};
+const FIT = { running: ["pause", "stop"], connecting: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["start"], need_reseed: ["start"] };
+const GLYPHS = { ok: "●", watch: "◆", bad: "■", unknown: "?" };
+
+/** Draw cards into `root`; `act(stream, action, text)` is called by the buttons. */
+export class Cards {
+  #root;
+  #act;
+  #cards = new Map();
+
+  constructor(root, act) {
+    this.#root = root;
+    this.#act = act;
+  }
+
+  show(streams) {
+    for (const one of streams) {
+      if (!this.#cards.has(one.name)) this.#add(one);
+      this.#cards.get(one.name)(one);
+    }
+  }
+
+  #add(first) {
+    let now = first;
+    const chip = h("span", { class: "chip" });
+    const why = h("div", { class: "why" });
+    const numbers = h("dl", { class: "numbers" });
+    const note = h("p", { class: "quiet" });
+    const buttons = Object.entries(ACTIONS).map(([action, { label, text }]) =>
+      h("button", { type: "button", "data-action": action, "aria-label": `${label} ${first.name}`, click: () => this.#act(now, action, label, text) }, label));
+    const card = h("article", { class: "panel stream", "data-stream": first.name },
+      h("div", { class: "head" }, h("h2", {}, first.name), chip, h("div", { class: "buttons" }, buttons)), why, numbers, note);
+    this.#root.append(card);
+    this.#cards.set(first.name, (one) => {
+      now = one;
+      const { label, level } = stateOf(one.state);
+      card.dataset.state = one.state;
+      chip.dataset.level = level;
+      say(chip, `${one.state === "paused" ? "❚❚" : GLYPHS[level]} ${label}`);
+      redraw(why, reasons(one), drawReasons);
+      redraw(numbers, figures(one), (rows) => rows.map(([name, value, unit, hint]) =>
+        h("div", { title: hint }, h("dt", {}, name), h("dd", {}, value, unit && h("small", {}, ` ${unit}`)))));
+      say(note, one.own ? "" : `As the daemon of ${one.target} reported ${ago(one.atUs)}. Its own page, or drc at its site, controls this stream.`);
+      const fit = one.own ? (FIT[one.state] ?? []) : [];
+      const focused = buttons.includes(document.activeElement) && document.activeElement;
+      for (const button of buttons) button.hidden = !fit.includes(button.dataset.action);
+      if (focused && focused.hidden) buttons.find((b) => !b.hidden)?.focus();
+    });
+  }
+}
+
+const ago = (us) => (us ? `at ${clock(us)}` : "last");
+
+function reasons(one) {
+  const told = [];
+  if (one.blocked) told.push([sentence(one.blocked.sentence), `since ${clock(one.blocked.since_us)}`, one.blocked.command ?? ""]);
+  if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" "), ""]);
+  else if (one.state !== "running" && one.reason && !one.blocked) told.push([sentence(one.reason), "", ""]);
+  if (one.desired && one.desired !== "running" && one.desiredReason) told.push([`An operator wants it ${one.desired}: ${sentence(one.desiredReason)}`, "", ""]);
+  return told;
+}
+
+const place = (error) => [error.table && `Table ${error.table}.`, error.gtid && `GTID ${error.gtid}.`].filter(Boolean).join(" ");
+
+const drawReasons = (told) => told.map(([text, more, helps]) =>
+  h("div", { class: "reason" }, h("p", {}, text, more && h("small", {}, ` ${more}`)), helps && command(helps)));
+
+function figures(one) {
+  const { lag, behind, rates } = one;
+  const most = behind.exact ? "" : "≤ ";
+  const rows = [
+    ["Lag, median", ...split(duration(lag?.p50)), "The origin's commit until visible at the target: half are faster"],
+    ["Lag, 99 %", ...split(duration(lag?.p99)), "One in a hundred takes longer"],
+    lag?.p999 != null && ["Lag, 99.9 %", ...split(duration(lag.p999)), "One in a thousand takes longer"],
+    behind.seconds !== null && ["Behind", ...split(duration(behind.seconds * 1e6)), "Age of the oldest transaction that is not applied"],
+    ["Waiting", most + count(behind.transactions), `trx${behind.bytes === null ? "" : `, ${bytes(behind.bytes)}`}`, "Committed at the origin and not decided here"],
+    ["Applied", rate(rates?.transactions), "trx/s", ""],
+    ["Rows", rate(rates?.rows), "/s", "Row changes written"],
+    ["Read", ...split(bytes(rates?.bytes)), "", "A second"],
+    one.canary && ["Canary", ...canary(one.canary), "A marker that must land at the target, and never come back"],
+  ];
+  return rows.filter(Boolean).map((row) => (row[0] === "Read" ? [row[0], row[1], row[2] && `${row[2]}/s`, row[4]] : row));
+}
+
+function canary({ sent_us: sent, landed_us: landed, bounced }) {
+  if (bounced) return ["came back", ""];
+  return landed ? ["landed", `in ${duration(landed - sent)}`] : ["under way", ""];
+}
+
+/** Return number and unit; the unit is small beside it. */
+function split(text) {
+  const at = text.indexOf(" ");
+  return at < 0 || text.lastIndexOf(" ") !== at ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+}
