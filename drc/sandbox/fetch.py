@@ -72,16 +72,16 @@ def fetch_server(version: str, say: Say = lambda _: None) -> Tree:
     :raises TransientError: a download failed.
     """
     if version == "8.0":
-        return _tree80(_cached("mysql-8.0.31", _fetch80, say))
+        return _tree80(cached("mysql-8.0.31", _fetch80, say))
     if version != "9.7":
         raise ConfigError(f"MySQL {version} is not offered", hint="use 9.7 or 8.0")
     own = os.environ.get("DRC_MYSQLD") or shutil.which("mysqld")
     if own:
         return _own(own)
-    root = _cached("mysql-9.7", lambda into, s: _unpack_debian("sid", _SERVER, into, s), say)
+    root = cached("mysql-9.7", lambda into, s: unpack_debian("sid", _SERVER, into, s), say)
     return Tree(
         "9.7",
-        _loader(root),
+        loader(root),
         f"{root}/usr/sbin/mysqld",
         (
             f"--basedir={root}/usr",
@@ -100,18 +100,18 @@ def fetch_tool(name: str, say: Say = lambda _: None) -> list[str]:
     :raises ConfigError: unknown name, or a tool to fetch with is missing.
     """
     if name == "sysbench":
-        root = _cached("sysbench", lambda i, s: _unpack_debian("sid", _SYSBENCH, i, s), say)
+        root = cached("sysbench", lambda i, s: unpack_debian("sid", _SYSBENCH, i, s), say)
         library = next(root.glob("usr/lib/*-linux-gnu*"))
         # Its client library looks for the server's default authentication in a plugin folder.
         env = (
             f"LUA_PATH={root}/usr/share/sysbench/?.lua",
             f"MARIADB_PLUGIN_DIR={library}/libmariadb3/plugin",
         )
-        return ["env", *env, *_loader(root), f"{root}/usr/bin/sysbench"]
+        return ["env", *env, *loader(root), f"{root}/usr/bin/sysbench"]
     if name not in ("mysql", "mysqlbinlog"):
         raise ConfigError(f"no tool {name!r} here", hint="sysbench, mysql or mysqlbinlog")
-    root = _cached("mysql-9.7", lambda into, s: _unpack_debian("sid", _SERVER, into, s), say)
-    return [*_loader(root), f"{root}/usr/bin/{name}", "--no-defaults"]
+    root = cached("mysql-9.7", lambda into, s: unpack_debian("sid", _SERVER, into, s), say)
+    return [*loader(root), f"{root}/usr/bin/{name}", "--no-defaults"]
 
 
 def fetch_kafka(say: Say = lambda _: None) -> Path:
@@ -120,7 +120,7 @@ def fetch_kafka(say: Say = lambda _: None) -> Path:
     :raises ConfigError: Maven is missing.
     :raises TransientError: a download failed.
     """
-    return _cached(f"kafka-{KAFKA_VERSION}", _fetch_kafka, say)
+    return cached(f"kafka-{KAFKA_VERSION}", _fetch_kafka, say)
 
 
 def _fetch_kafka(into: Path, say: Say) -> None:
@@ -137,7 +137,8 @@ def _fetch_kafka(into: Path, say: Say) -> None:
 # ------------------------------------------------------------ the cache
 
 
-def _cached(name: str, build: Callable[[Path, Say], None], say: Say) -> Path:
+def cached(name: str, build: Callable[[Path, Say], None], say: Say) -> Path:
+    """Return a folder of the cache; ``build`` fills a new one that takes its place when done."""
     place = cache_folder() / name
     if place.is_dir():
         return place
@@ -167,7 +168,7 @@ def locked(place: Path) -> Iterator[None]:
 # ------------------------------------------------------------ Debian
 
 
-def _unpack_debian(suite: str, packages: tuple[str, ...], into: Path, say: Say) -> None:
+def unpack_debian(suite: str, packages: tuple[str, ...], into: Path, say: Say) -> None:
     """Download packages and their dependencies with a package database of our own; unpack."""
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
@@ -212,7 +213,7 @@ def _mirror() -> str:
     return _DEBIAN
 
 
-def _loader(root: Path) -> tuple[str, ...]:
+def loader(root: Path) -> tuple[str, ...]:
     """Return the command that runs a program with the libraries of its own tree."""
     library = next(root.glob("usr/lib/*-linux-gnu*"))
     loader = next(
@@ -236,7 +237,7 @@ def _fetch80(into: Path, say: Say) -> None:
         with tarfile.open(Path(work, name)) as inner:
             inner.extractall(into, filter="tar")
     if not _has_libaio():
-        _unpack_debian("bookworm", ("libaio1",), into / "debian", say)
+        unpack_debian("bookworm", ("libaio1",), into / "debian", say)
 
 
 def _download_jar(work: Path, say: Say) -> Path:

@@ -33,14 +33,20 @@ _KINDS = {
 }
 
 
-def routes() -> list[Route]:
-    """Return the page at ``/`` and its files under ``/page/``, read once."""
+def routes(asks_token: bool) -> list[Route]:
+    """Return the page at ``/`` and its files under ``/page/``, read once.
+
+    :param asks_token: the API does; the page then asks for it before it asks the API.
+    """
     out = []
     for file in (resources.files("drc.web") / "page").iterdir():
         kind = _KINDS.get("." + file.name.rpartition(".")[2])
         if kind:
+            body = file.read_bytes()
+            if asks_token:
+                body = body.replace(b'data-token="none"', b'data-token="asked"')
             path = "/" if file.name == "index.html" else f"/page/{file.name}"
-            out.append(Route(path, _serve(file.read_bytes(), kind)))
+            out.append(Route(path, _serve(body, kind)))
     return out
 
 

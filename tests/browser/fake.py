@@ -154,10 +154,14 @@ class FakeDaemon:
         for at in range(begin, now_us - 12_000_000, step * 1_000_000):
             wave = 1 + 0.35 * math.sin(at / 4e7) + (7 if 200e6 < now_us - at < 290e6 else 0)
             one = self._stream("shanghai", "beijing", "running")
-            scaled = {k: {p: int(v * wave) for p, v in s.items()} for k, s in one["stages"].items() if s}
+            scaled = {
+                k: {p: int(v * wave) for p, v in s.items()} for k, s in one["stages"].items() if s
+            }
             lag = {p: int(v * wave) for p, v in one["lag_us"].items()}
             rates = {"transactions": 412 * (1 + 0.3 * math.sin(at / 3e7))}
-            out.append({"at_us": at, "bucket_s": step, "stages": scaled, "lag_us": lag, "rates": rates})
+            out.append(
+                {"at_us": at, "bucket_s": step, "stages": scaled, "lag_us": lag, "rates": rates}
+            )
         return out
 
     # ------------------------------------------------------------ over HTTP
@@ -176,7 +180,7 @@ class FakeDaemon:
         ]
         return Starlette(
             routes=[
-                *page.routes(),
+                *page.routes(asks_token=bool(self.token)),
                 *routes,
                 Route("/api/v1/events", self._events),
                 Route("/api/v1/streams/{origin}/{action}", self._order, methods=["POST"]),

@@ -13,7 +13,7 @@ const STATUS_MS = 5000;
 const LISTS_MS = 10000;
 const SPANS = [["600", "10 min"], ["3600", "1 h"], ["86400", "24 h"]];
 const SHARES = [["p50", "50 %"], ["p99", "99 %"], ["p999", "99.9 %"]];
-const THEMES = { auto: ["Auto", "as the system has them"], light: ["Light", "light"], dark: ["Dark", "dark"] };
+const THEMES = { auto: ["◐ Auto", "as the system has them"], light: ["◐ Light", "light"], dark: ["◐ Dark", "dark"] };
 
 const seen = { said: null, status: null, conflicts: [], heardAt: 0 };
 const chosen = { stream: "", share: "p99", span: "600" };
@@ -27,6 +27,7 @@ const rateChart = new Chart($("rate-chart"), { format: (v) => `${rate(v)} trx/s`
 // ------------------------------------------------------------ what is heard
 
 async function start() {
+  if (document.documentElement.dataset.token === "asked" && !token.get()) return login("");
   try {
     seen.said = await get("/api/v1/snapshot");
   } catch (error) {
@@ -63,6 +64,10 @@ function away(error) {
   say($("live"), "not live");
   say($("away"), `${since}: ${error.message}. Trying again; what you see is old.`);
   $("away").hidden = false;
+  if (seen.said) {
+    const silent = `How things are now is not known: the daemon of ${seen.said.site} is silent.`;
+    drawVerdict({ level: "unknown", sentence: silent, detail: "", commands: ["drc status"] });
+  }
   return undefined;
 }
 
@@ -72,9 +77,11 @@ function repeat(ask, everyMs) {
 }
 
 async function askStatus() {
+  const before = seen.status;
   try {
     seen.status = await get("/api/v1/status");
     draw();
+    if (!before) loadPast(); // now that the other streams are known
   } catch {
     seen.status = null; // the own streams are told without it
   }

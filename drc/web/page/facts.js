@@ -11,6 +11,7 @@ export const STAGES = [
   ["committed_us", "committed", "until it was visible at the target"],
 ];
 const SLOW_S = 10; // behind by more is said in the first line
+const LEFT_OVER = 11;
 const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
 
 /** What each state is called, and how bad it is: ok, watch, bad or unknown. */
@@ -94,12 +95,11 @@ export function verdict(streams, status, conflicts) {
   found.sort((a, b) => a.rank - b.rank);
   const first = found[0];
   if (!streams.length) return { level: "unknown", sentence: "This daemon has no streams yet.", detail: "", commands: [] };
-  if (!first) {
-    const all = streams.length === 2 ? "Both directions run" : `All ${streams.length} streams run`;
-    return { level: "ok", sentence: `All is well. ${all}.`, detail: "", commands: [] };
-  }
+  const all = { 1: "The stream runs", 2: "Both directions run" }[streams.length] ?? `All ${streams.length} streams run`;
+  if (!first) return { level: "ok", sentence: `All is well. ${all}.`, detail: "", commands: [] };
   const more = found.slice(1).map((one) => one.sentence);
-  return { ...first, detail: [first.detail, ...more].filter(Boolean).join(" ") };
+  const leading = first.rank === LEFT_OVER ? `${all}, but ${first.sentence}` : first.sentence;
+  return { ...first, sentence: leading, detail: [first.detail, ...more].filter(Boolean).join(" ") };
 }
 
 function unreachable(status) {
@@ -153,7 +153,7 @@ function leftOver(streams, conflicts) {
   if (!open) return [];
   const rows = open === 1 ? "1 conflict waits" : `${count(open)} conflicts wait`;
   return [{
-    rank: 11,
+    rank: LEFT_OVER,
     level: "watch",
     sentence: `${rows} for a person.`,
     detail: "The sites differ in these rows until somebody decides.",

@@ -46,7 +46,7 @@ export class PairMap {
     const title = this.#svg.querySelector("title");
     this.#svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.#svg.style.height = `${height}px`;
-    const box = width < 560 ? [84, 70] : [168, 84];
+    const box = width < 560 ? [92, 70] : [168, 84];
     const places = placed(names, width, height, box);
     const lanes = s("g");
     const nodes = s("g");
@@ -85,7 +85,7 @@ export class PairMap {
 
   #move(now) {
     for (const parts of this.#streams.values()) {
-      const dots = parts.rate ? Math.min(DOTS_MAX, Math.ceil(1.5 + 2.2 * Math.log10(1 + parts.rate))) : 0;
+      const dots = parts.rate ? Math.min(DOTS_MAX, Math.ceil(parts.length / 22), Math.ceil(1.5 + 2.2 * Math.log10(1 + parts.rate))) : 0;
       const speed = still.matches ? 0 : 0.045 * (1 + Math.log10(1 + parts.rate));
       parts.at = (parts.at + ((now - (parts.moved ?? now)) / 1000) * speed) % 1;
       parts.moved = now;

@@ -63,10 +63,11 @@ const ago = (us) => (us ? `at ${clock(us)}` : "last");
 
 function reasons(one) {
   const told = [];
+  const wanted = one.desired && one.desired !== "running" && one.desiredReason;
   if (one.blocked) told.push([sentence(one.blocked.sentence), `since ${clock(one.blocked.since_us)}`, one.blocked.command ?? ""]);
   if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" "), ""]);
-  else if (one.state !== "running" && one.reason && !one.blocked) told.push([sentence(one.reason), "", ""]);
-  if (one.desired && one.desired !== "running" && one.desiredReason) told.push([`An operator wants it ${one.desired}: ${sentence(one.desiredReason)}`, "", ""]);
+  else if (one.state !== "running" && one.reason && !one.blocked && !wanted) told.push([sentence(one.reason), "", ""]);
+  if (wanted) told.push([`An operator ${one.desired === one.state ? "has" : "wants"} it ${one.desired}: ${one.desiredReason}`, "", ""]);
   return told;
 }
 
@@ -87,14 +88,14 @@ function figures(one) {
     ["Applied", rate(rates?.transactions), "trx/s", ""],
     ["Rows", rate(rates?.rows), "/s", "Row changes written"],
     ["Read", ...split(bytes(rates?.bytes)), "", "A second"],
-    one.canary && ["Canary", ...canary(one.canary), "A marker that must land at the target, and never come back"],
+    one.canary && [...canary(one.canary), "A marker that must land at the target, and never come back"],
   ];
   return rows.filter(Boolean).map((row) => (row[0] === "Read" ? [row[0], row[1], row[2] && `${row[2]}/s`, row[4]] : row));
 }
 
 function canary({ sent_us: sent, landed_us: landed, bounced }) {
-  if (bounced) return ["came back", ""];
-  return landed ? ["landed", `in ${duration(landed - sent)}`] : ["under way", ""];
+  if (bounced) return ["Canary", "came back", ""];
+  return landed ? ["Canary landed", ...split(duration(landed - sent))] : ["Canary", "under way", ""];
 }
 
 /** Return number and unit; the unit is small beside it. */

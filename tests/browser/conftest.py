@@ -1,0 +1,5 @@
+"""Chromium, for the tests of this folder."""
+
+from tests.browser.fix_browser import browser
+
+__all__ = ["browser"]
