@@ -1,4 +1,4 @@
-"""A daemon's API as docs and contracts have it, without a server: numbers move, orders are obeyed."""
+"""A daemon's API without a server: numbers move, orders are obeyed."""
 
 from __future__ import annotations
 

@@ -185,11 +185,13 @@ _CONTRAST = """() => {
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
   const light = (c) => {
-    const [r, g, b] = c.map((x) => ((x /= 255) <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = c
+      .map((x) => x / 255)
+      .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (node) => {
-    for (let at = node; at instanceof HTMLElement || at instanceof SVGElement; at = at.parentElement) {
+    for (let at = node; at; at = at.parentElement) {
       const [r, g, b, a] = rgba(getComputedStyle(at).backgroundColor);
       if (a === 255) return [r, g, b];
     }
@@ -197,7 +199,8 @@ _CONTRAST = """() => {
   };
   const out = [];
   for (const node of document.querySelectorAll("body *")) {
-    const text = [...node.childNodes].filter((x) => x.nodeType === 3).map((x) => x.data.trim()).join("");
+    const own = [...node.childNodes].filter((x) => x.nodeType === 3);
+    const text = own.map((x) => x.data.trim()).join("");
     if (!text || !node.checkVisibility()) continue;
     const style = getComputedStyle(node);
     const colour = rgba(node instanceof SVGElement ? style.fill : style.color).slice(0, 3);
