@@ -21,6 +21,7 @@ from drc.errors import DrcError
 _COMMANDS = {
     "run": "Replicate into a site, or into all sites.",
     "status": "How far behind each stream is, asked of the servers.",
+    "top": "Watch the streams live in the terminal; pause and resume them.",
     "check": "Whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
     "config": "Check a configuration, print its JSON schema.",

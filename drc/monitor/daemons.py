@@ -1,0 +1,97 @@
+"""Daemons as their HTTP API tells of them, and orders to them. Edge."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from drc.config import Config
+from drc.errors import ConfigError, DrcError, TransientError
+
+_TIMEOUT_S = 5.0
+_ORDER_TIMEOUT_S = 60.0  # what is in flight may have to commit first
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where one may ask who listens so
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """One daemon's API.
+
+    :param url: such as ``http://127.0.0.1:9464``.
+    :param token: '' where none is asked for.
+    """
+
+    url: str
+    token: str = ""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what it tells of this moment.
+
+        :raises TransientError: it does not answer.
+        :raises DrcError: it refuses.
+        """
+        return self._ask("GET", "/api/v1/snapshot")
+
+    def order(self, origin: str, action: str, reason: str) -> dict[str, Any]:
+        """Pause or resume its stream from ``origin``; return what became of it.
+
+        :raises DrcError: as :meth:`snapshot`.
+        """
+        path = f"/api/v1/streams/{quote(origin, safe='')}/{quote(action, safe='')}"
+        return self._ask("POST", path, {"reason": reason})
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        place = urlsplit(self.url)
+        kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
+        timeout = _TIMEOUT_S if body is None else _ORDER_TIMEOUT_S
+        with contextlib.closing(kind(place.netloc, timeout=timeout)) as conn:
+            try:
+                conn.request(method, path, json.dumps(body) if body else None, headers)
+                answer = conn.getresponse()
+                text = answer.read().decode("utf-8", "replace")
+            except (OSError, HTTPException) as error:
+                hint = "is `drc run` running there, and listening as web.listen says?"
+                raise TransientError(f"{self.url} does not answer: {error}", hint=hint) from error
+        if answer.status != 200:
+            raise self._refused(answer.status, text)
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+    def _refused(self, status: int, text: str) -> DrcError:
+        if status == 401:
+            return ConfigError(
+                f"{self.url} asks for another token",
+                hint="web.token_file or web.token_env must name the one that the daemon has",
+            )
+        message, hint = text.strip()[:300], ""
+        with contextlib.suppress(ValueError, AttributeError):
+            said = json.loads(text).get("error")
+            message = said["message"] if isinstance(said, dict) else str(said)
+            hint = said.get("hint", "") if isinstance(said, dict) else ""
+        return DrcError(f"{self.url} refuses, status {status}: {message}", hint=hint)
+
+
+def daemons(config: Config) -> list[Daemon]:
+    """Return the daemons that the configuration names.
+
+    :raises ConfigError: none of them listens, or the token cannot be read.
+    """
+    places = dict.fromkeys(filter(None, map(config.listen, config.sites)))
+    if not places:
+        raise ConfigError(
+            "no daemon of this pair listens",
+            hint='set web.listen = "127.0.0.1:9464" and start the daemons again',
+        )
+    token = config.web.token()
+    urls = []
+    for host, port in places:
+        host = _ANYWHERE.get(host, host)
+        urls.append(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    return [Daemon(url, token) for url in urls]
