@@ -23,6 +23,7 @@ from drc.web import page
 TOKEN = "of-the-test-0123456789"
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 _STATES = {"pause": "paused", "resume": "running", "stop": "stopped", "start": "running"}
+_RATES = {"transactions": 412, "rows": 1236, "bytes": 370_000}
 _UUIDS = {
     "shanghai": "e92af769-e753-11f1-a3bb-02fc00000001",
     "beijing": "11bf0000-e754-11f1-9c1d-02fc00000002",
@@ -98,7 +99,7 @@ class FakeDaemon:
             },
             "blocked": None,
             "canary": {"sent_us": 1, "landed_us": 8_000, "bounced": False},
-            "rates": {"transactions": 412 * wave, "rows": 1236 * wave, "bytes": 370_000 * wave},
+            "rates": {key: each * wave * (state == "running") for key, each in _RATES.items()},
         }
 
     def status(self) -> dict[str, Any]:

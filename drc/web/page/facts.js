@@ -128,11 +128,11 @@ function trouble(one) {
       return found(`${one.name} cannot go on: what is missing exists nowhere any more.`, `${why} ${hint}`);
     case "stopped":
       if (one.error) return found(`${one.name} has stopped and needs you.`, blocked ? sentence(blocked) : `${why} ${hint}`, helps(one));
-      return found(`${one.name} is stopped by an operator.`, sentence(one.desiredReason), [`drc start '${stream}'`], "watch");
+      return found(`${one.name} is stopped by an operator.`, given(one), [`drc start '${stream}'`], "watch");
     case "unknown":
       return found(`Nobody knows how ${one.name} is.`, why, [`drc run --site ${one.target}`]);
     case "paused":
-      return found(`${one.name} is paused by an operator.`, sentence(one.desiredReason), [`drc resume '${stream}'`]);
+      return found(`${one.name} is paused by an operator.`, given(one), [`drc resume '${stream}'`]);
     case "connecting":
       return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`, helps(one));
   }
@@ -146,6 +146,7 @@ function trouble(one) {
   return null;
 }
 
+const given = (one) => (one.desiredReason ? `Reason given: ${sentence(one.desiredReason)}` : "");
 const helps = (one) => (one.blocked?.command ? [one.blocked.command] : []);
 
 function leftOver(streams, conflicts) {
