@@ -25,7 +25,7 @@ export class Chart {
     this.#options = options;
     this.#svg = s("svg", { role: "img", tabindex: 0, "aria-label": options.label });
     this.#legend = h("div", { class: "legend" });
-    this.#tip = h("div", { class: "tip", hidden: true });
+    this.#tip = h("div", { class: "tip", "aria-live": "polite", hidden: true });
     root.append(this.#legend, h("div", { class: "plot" }, this.#svg, this.#tip));
     this.#svg.addEventListener("pointermove", (event) => this.#hover(event.offsetX));
     this.#svg.addEventListener("pointerdown", (event) => this.#hover(event.offsetX));

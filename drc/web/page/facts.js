@@ -141,7 +141,7 @@ function trouble(one) {
   }
   if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), helps(one), "watch", 9);
   if (one.behind.seconds > SLOW_S) {
-    return found(`${one.target} is ${duration(one.behind.seconds * 1e6)} behind ${one.origin}.`, "", [], "watch", 10);
+    return found(`${one.target} is ${about(one.behind.seconds)} behind ${one.origin}.`, "", [], "watch", 10);
   }
   return null;
 }
@@ -170,6 +170,9 @@ export function sentence(text) {
   if (!trimmed) return "";
   return trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
 }
+
+/** Return a time that does not change each second: it is read aloud when it does. */
+const about = (seconds) => (seconds < 120 ? `${Math.floor(seconds / 10) * 10} s` : duration(Math.floor(seconds / 60) * 60e6).replace(" 0 s", ""));
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 

@@ -64,7 +64,7 @@ const ago = (us) => (us ? `at ${clock(us)}` : "last");
 function reasons(one) {
   const told = [];
   const wanted = one.desired && one.desired !== "running" && one.desiredReason;
-  if (one.blocked) told.push([sentence(one.blocked.sentence), `since ${clock(one.blocked.since_us)}`, one.blocked.command ?? ""]);
+  if (one.blocked) told.push([sentence(one.blocked.sentence), one.blocked.since_us ? `since ${clock(one.blocked.since_us)}` : "", one.blocked.command ?? ""]);
   if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" "), ""]);
   else if (one.state !== "running" && one.reason && !one.blocked && !wanted) told.push([sentence(one.reason), "", ""]);
   if (wanted) told.push([`An operator ${one.desired === one.state ? "has" : "wants"} it ${one.desired}: ${one.desiredReason}`, "", ""]);
