@@ -17,6 +17,7 @@ from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher
 from drc.errors import DrcError, InvariantError
+from drc.monitor.observer import Observer
 from drc.sessions import Worker
 from drc.stream import Stream
 
@@ -73,13 +74,18 @@ def run_site(
     others = [worker for worker in (watcher, publisher) if worker]
     workers: list[Worker] = [*streams, *others]
     threads = [threading.Thread(target=body, args=(w,), name=w.name) for w in workers]
+    observer = Observer(
+        config, site, [s.progress for s in streams], publisher.progress if publisher else None
+    )
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
+        observer.tick()
         store.save_status(site, _snapshot(streams, publisher, watcher))
         deadline = time.monotonic() + _SNAPSHOT_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+    observer.close()
     store.save_status(site, _snapshot(streams, publisher, watcher))
     if errors:
         raise max(errors, key=lambda e: e.exit_code)

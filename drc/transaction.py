@@ -10,9 +10,13 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from drc.conflict.clock import Mark, Seen
 from drc.gtid import Gtid
+
+if TYPE_CHECKING:
+    from drc.monitor.stages import Stamps
 
 _NOTHING: Seen = {}
 
@@ -38,6 +42,7 @@ class RawTransaction:
 
     ``ets`` and ``seen`` are the clock of its site's binlog after it (``conflict/clock.py``);
     ``learned`` is (origin, applied set as text) of the ledger row that a replicated one carried.
+    ``stamps`` is shared by all that came with one read, None where nobody took the time.
     """
 
     __slots__ = (
@@ -54,6 +59,7 @@ class RawTransaction:
         "part",
         "seen",
         "size",
+        "stamps",
         "xid",
     )
 
@@ -85,6 +91,7 @@ class RawTransaction:
         self.ets = 0
         self.seen = _NOTHING
         self.learned: tuple[str, str] | None = None
+        self.stamps: Stamps | None = None
 
     def skip(self) -> None:
         """Keep the GTID, as passed, and drop everything to apply."""

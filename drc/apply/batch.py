@@ -41,6 +41,7 @@ class Batch:
     plain: bool = False  # applied as written, not netted
     seq: int = 0
     execute_us: int = 0
+    dispatched_us: int = 0  # when it was sent to the target
     native: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,9 +58,10 @@ class Batch:
         return self.transactions[-1].mark
 
     @property
-    def oldest_us(self) -> int:
-        """Return the oldest origin commit time in the batch."""
-        return min(t.commit_us for t in self.transactions if t.kind is not Kind.SKIPPED)
+    def oldest(self) -> RawTransaction:
+        """Return the transaction with the oldest origin commit time in the batch."""
+        native = (t for t in self.transactions if t.kind is not Kind.SKIPPED)
+        return min(native, key=lambda t: t.commit_us)
 
 
 class Point(NamedTuple):

@@ -19,15 +19,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from drc.apply import ledger
 from drc.apply.batch import Batch
 from drc.apply.certifier import Certifier
+from drc.apply.doing import Doing
 from drc.apply.lane import Lane
 from drc.apply.ledger import LedgerState
 from drc.errors import DrcError, TransientError
+from drc.monitor.stages import now_us
+from drc.transaction import RawTransaction
 
 _APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
 
@@ -82,6 +86,7 @@ class Conveyor:
         self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
         self._assigned = self._committed = state.seq
         self.applied = str(state.applied)
+        self._doing: dict[int, Doing] = {}
         self._flying = 0
         self._error: DrcError | None = None
         self._rolled_back: list[Batch] = []
@@ -150,6 +155,23 @@ class Conveyor:
             self._executing.clear()
             return failure
 
+    @property
+    def doing(self) -> Doing | None:
+        """Return the first thing in order that is under way."""
+        return min(self._doing.copy().items(), default=(0, None), key=lambda item: item[0])[1]
+
+    @contextmanager
+    def busy(
+        self, phase: str, lane: Lane, transactions: Sequence[RawTransaction], statement: str = ""
+    ) -> Iterator[Doing]:
+        """Say what exclusive work is under way."""
+        seq = self._committed + 1
+        doing = self._doing[seq] = Doing(phase, now_us(), lane.connection, transactions, statement)
+        try:
+            yield doing
+        finally:
+            del self._doing[seq]
+
     def exclusive(self) -> tuple[Lane, int]:
         """Return a lane and the next ``seq`` for work outside the belt; drained before."""
         assert not self._flying
@@ -183,6 +205,7 @@ class Conveyor:
                 self._fail(lane, batch, TransientError(f"lane broke: {error!r}", stage="apply"))
             finally:
                 with self._changed:
+                    self._doing.pop(batch.seq, None)
                     self._flying -= 1
                     self._changed.notify_all()
 
@@ -203,19 +226,24 @@ class Conveyor:
         if not self._turn(lambda: self._may_execute(batch)):
             self._give_back(batch)
             return
-        started = time.perf_counter_ns()
+        batch.dispatched_us, started = now_us(), time.perf_counter_ns()
+        doing = Doing("execute", batch.dispatched_us, lane.connection, batch.transactions)
+        self._doing[seq] = doing
         lane.begin(self._ledger_sql(batch), batch.events)
         batch.execute_us = (time.perf_counter_ns() - started) // 1000
+        doing.phase = "certify"
         with self._changed:
             self._executing.pop(seq, None)
             self._changed.notify_all()
         free = self._certifier.certify(batch, lane)
+        doing.phase = "turn"
         if not self._turn(lambda: self._committed == seq - 1):
             lane.rollback()
             self._give_back(batch)
             return
         if free < len(batch.transactions):
             raise ConcurrentError(free)
+        doing.phase = "commit"
         lane.commit()
         with self._changed:
             self._committed, self.applied = seq, batch.applied

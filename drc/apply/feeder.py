@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
+from drc.apply.doing import Doing
 from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
 from drc.apply.settle import DUPLICATE_KEY
@@ -78,6 +79,18 @@ class Feeder:
     def pending(self) -> int:
         """Return how many transactions wait to be batched."""
         return len(self._pending)
+
+    @property
+    def doing(self) -> Doing | None:
+        """Return what is under way at the target, the first in order."""
+        return self._conveyor.doing
+
+    @property
+    def oldest_us(self) -> int | None:
+        """Return when the oldest that has come and is not decided was committed at its origin."""
+        doing = self.doing
+        found = (*(doing.native if doing else ()), *self._pending.copy())
+        return next((t.commit_us for t in found if t.kind is not Kind.SKIPPED), None)
 
     def run(self) -> None:
         """Apply until stopped; what is on the belt then is committed first.

@@ -80,6 +80,11 @@ class Lane:
                 hint="if this repeats, two daemons replicate into this site: stop one",
             )
 
+    @property
+    def connection(self) -> int:
+        """Return the server's number for this session."""
+        return int(self._conn.thread_id())  # type: ignore[no-untyped-call]
+
     def lock_gaps(self) -> None:
         """Let locking reads of the next transaction lock the places of absent rows, too."""
         self._query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -89,7 +89,9 @@ class Solo:
             )
         lane = self._open_lane()
         try:
-            ddl.replay(lane, query, transaction.gtid)
+            text = query.sql[:200].decode("utf-8", "replace")
+            with self._conveyor.busy("schema change", lane, [transaction], text):
+                ddl.replay(lane, query, transaction.gtid)
         finally:
             lane.close()
         self._tables.forget()
@@ -108,15 +110,16 @@ class Solo:
         native = [t for t in transactions if t.kind is not Kind.SKIPPED]
         try:
             lane.lock_gaps()
-            lane.begin(self._ledger_sql(seq, gtids, applied, transactions), ())
-            settled = self._settler.settle(lane, native)
-            lane.commit()
+            with self._conveyor.busy("settle", lane, native) as doing:
+                lane.begin(self._ledger_sql(seq, gtids, applied, transactions), ())
+                settled = self._settler.settle(lane, native)
+                lane.commit()
         except DrcError as error:
             error.gtid = error.gtid or gtids
             lane.rollback()
             raise
         self._conveyor.committed(seq, applied)
-        self._progress.settled(native, settled.rows, settled.kinds, applied)
+        self._progress.settled(native, settled.rows, settled.kinds, applied, doing.since_us)
         return settled.kinds
 
     def write(self, parts: Iterable[RawTransaction]) -> None:
@@ -127,28 +130,30 @@ class Solo:
         transaction: RawTransaction | None = None
         kinds: Counter[str] = Counter()
         try:
-            for transaction in parts:
-                if not opened:
-                    if transaction.gtid in self._rivalled:
-                        lane.lock_gaps()
-                    gtids, applied = self._batcher.decide([transaction])
-                    lane.begin(self._ledger_sql(seq, gtids, applied, [transaction]), ())
-                    opened = True
-                if self._settler and transaction.gtid in self._rivalled:
-                    settled = self._settler.settle(lane, [transaction])
-                    rows += settled.rows
-                    kinds += settled.kinds
-                elif events := plain_events(transaction, self._tables, maps):
-                    rows += len(events) // 5
-                    self._write_part(lane, transaction, events)
-            lane.commit()
+            with self._conveyor.busy("large transaction", lane, ()) as doing:
+                for transaction in parts:
+                    doing.transactions = (transaction,)
+                    if not opened:
+                        if transaction.gtid in self._rivalled:
+                            lane.lock_gaps()
+                        gtids, applied = self._batcher.decide([transaction])
+                        lane.begin(self._ledger_sql(seq, gtids, applied, [transaction]), ())
+                        opened = True
+                    if self._settler and transaction.gtid in self._rivalled:
+                        settled = self._settler.settle(lane, [transaction])
+                        rows += settled.rows
+                        kinds += settled.kinds
+                    elif events := plain_events(transaction, self._tables, maps):
+                        rows += len(events) // 5
+                        self._write_part(lane, transaction, events)
+                lane.commit()
         except DrcError as error:
             if transaction is not None:
                 error.gtid = error.gtid or str(transaction.gtid)
             raise
         assert transaction is not None
         self._conveyor.committed(seq, applied)
-        self._progress.settled([transaction], rows, kinds, applied)
+        self._progress.settled([transaction], rows, kinds, applied, doing.since_us)
 
     def _write_part(self, lane: Lane, part: RawTransaction, events: Sequence[Buffer]) -> None:
         """Apply events as they were written, and see that nobody else wrote their rows.

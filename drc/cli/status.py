@@ -83,7 +83,7 @@ def _row(stream: dict[str, Any]) -> tuple[Text | str, ...]:
         _ms(snapshot.get("lag_us_p50")),
         _ms(snapshot.get("lag_us_p99")),
         f"{snapshot['transactions']:,}" if "transactions" in snapshot else "",
-        stream["reason"],
+        blocked["sentence"] if (blocked := snapshot.get("blocked")) else stream["reason"],
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from drc.monitor.progress import percentile
+from drc.monitor.stages import percentile
 from drc.verify.audit import Audit
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -8,6 +8,7 @@ from drc.log.gate import Gate
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.log.topic import Topic
+from drc.monitor.stages import now_us, received
 
 _POLL_S = 0.5  # how soon a close is noticed while nothing comes
 
@@ -24,9 +25,15 @@ class Fetcher(Link):
 
     def _read(self) -> DrcError:
         while not self._log.cancelled:
-            for _, message in self._topic.poll(_POLL_S):
-                self.read_bytes += len(message)
-                if transactions := self._gate.take(message):
+            messages = self._topic.poll(_POLL_S)
+            if messages:
+                self.heard_us = now_us()
+            for message in messages:
+                self.read_bytes += len(message.value)
+                if transactions := self._gate.take(message.value):
+                    stamps = received(message.stamps, self.heard_us)
+                    for transaction in transactions:
+                        transaction.stamps = stamps
                     self._log.append(transactions)
                 if self._gate.format:
                     self._begun.set()

@@ -6,6 +6,7 @@ import threading
 
 from drc.errors import DrcError, TransientError
 from drc.log.queue import TransactionQueue
+from drc.monitor.stages import now_us
 
 
 class Link:
@@ -20,6 +21,7 @@ class Link:
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.read_bytes = 0
+        self.heard_us = now_us()  # when anything came, of a log
 
     def _start(self) -> None:
         self._thread.start()

@@ -31,8 +31,9 @@ from drc.errors import DrcError, PreflightError
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
-from drc.log.topic import open_topic
+from drc.log.topic import STAMPS, open_topic
 from drc.monitor.progress import PublisherProgress
+from drc.monitor.stages import Stamps, now_us
 from drc.sessions import Worker
 from drc.source.site import SourceSite
 from drc.transaction import Kind, RawTransaction
@@ -49,12 +50,15 @@ class _Sent:
 
     def __init__(self, transactions: list[RawTransaction]) -> None:
         self.transactions = transactions
+        native = (t for t in transactions if t.kind is not Kind.SKIPPED)
+        oldest = next(native, None)
+        self.read_us = oldest.stamps.read_us if oldest and oldest.stamps else 0
         self.futures: list[Any] = []
         self.acknowledged_us = 0
 
     def acknowledge(self, _: object) -> None:
         """Take the time; called by the library's thread."""
-        self.acknowledged_us = time.time_ns() // 1000
+        self.acknowledged_us = now_us()
 
 
 class Publisher(Worker):
@@ -108,6 +112,7 @@ class _Session:
         self._producer: KafkaProducer = open_producer(config, site)
         opened.callback(abandon, self._producer)
         self._sent: deque[_Sent] = deque()
+        self._logged_us = 0
         # The clock makes epochs grow even where the topic was deleted and holds none.
         epoch = max(last[0].epoch + 1 if last else 0, time.time_ns() // 1000)
         self._stamp = Stamp(epoch, secrets.token_bytes(8), 0)
@@ -169,9 +174,14 @@ class _Session:
         )
         self._mark = mark_after(self._mark, transactions)
         sent = _Sent(transactions)
+        # By the clock of the site's server, which is the only one that all readers can ask.
+        stamps = Stamps(sent.read_us + self._progress.offset_us, self._logged_us).header()
         try:
             for message in messages:
-                sent.futures.append(self._producer.send(self._topic.name, message, partition=0))
+                future = self._producer.send(
+                    self._topic.name, message, partition=0, headers=[(STAMPS, stamps)]
+                )
+                sent.futures.append(future)
             sent.futures[-1].add_callback(sent.acknowledge)
         except Exception as error:
             raise translate(error) from error
@@ -188,6 +198,8 @@ class _Session:
                 except Exception as error:
                     raise translate(error) from error
                 self._acknowledged(offset)
+            if sent.read_us:
+                self._logged_us = max(0, sent.acknowledged_us - sent.read_us)
             self._progress.published(sent.transactions, self._covered, sent.acknowledged_us)
 
 

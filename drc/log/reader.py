@@ -81,8 +81,8 @@ class TopicReader:
         """
         out: list[RawTransaction] = []
         try:
-            for _, message in self._topic.poll(timeout_s, 1):
-                out = self._gate.take(message)
+            for message in self._topic.poll(timeout_s, 1):
+                out = self._gate.take(message.value)
         except GapError as gap:
             self._join()
             raise HoleError(self._topic.name, gap.missing) from gap

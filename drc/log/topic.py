@@ -35,6 +35,17 @@ _TAIL_MESSAGES = 64  # at first; frames of a replaced publisher may stand behind
 _UNREADABLE_MAX = 200  # messages in a row that are no first chunk: a large frame has as many
 
 
+STAMPS = "drc-stamps"  # a header: when what a frame holds was read
+
+
+class Message(NamedTuple):
+    """A message, and the stamps that its publisher wrote."""
+
+    offset: int
+    value: bytes
+    stamps: bytes | None
+
+
 class Ends(NamedTuple):
     """The first offset that is still there, and the one after the last."""
 
@@ -71,8 +82,8 @@ class Topic:
             raise translate(error) from error
         return Ends(begin, end)
 
-    def poll(self, timeout_s: float, count: int = _POLL_MESSAGES) -> list[tuple[int, bytes]]:
-        """Return (offset, message) of what comes next; waits until there is something.
+    def poll(self, timeout_s: float, count: int = _POLL_MESSAGES) -> list[Message]:
+        """Return what comes next; waits until there is something.
 
         :raises TransientError: where we stand has been deleted; or Kafka is away.
         """
@@ -86,7 +97,11 @@ class Topic:
             ) from error
         except Exception as error:
             raise translate(error) from error
-        return [(r.offset, r.value) for records in found.values() for r in records]
+        return [
+            Message(r.offset, r.value, dict(r.headers).get(STAMPS))
+            for records in found.values()
+            for r in records
+        ]
 
     def seek(self, offset: int) -> None:
         """Let :meth:`poll` go on at ``offset``."""
@@ -145,8 +160,8 @@ class Topic:
             found = self.poll(_READ_S, min(end - at, _POLL_MESSAGES))
             if not found:
                 raise TransientError(f"no answer at offset {at} of {self.name}", stage="log")
-            out += [message for _, message in found]
-            at = found[-1][0] + 1
+            out += [message.value for message in found]
+            at = found[-1].offset + 1
         return out
 
     # ------------------------------------------------------------ a GTID set's place

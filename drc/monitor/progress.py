@@ -6,14 +6,15 @@ Writers are the stream's own threads, each number written by one of them; a read
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drc.apply.batch import Batch
+from drc.apply.doing import Doing
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
+from drc.monitor.stages import Passages, now_us, passage, percentile
 from drc.transaction import Kind, RawTransaction
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 _LAGS_KEPT = 4096
 
 
-def percentile(ordered: Sequence[int], share: float) -> int:
-    """Return the value that ``share`` (0 to 1) of ``ordered`` does not exceed; 0 if empty."""
-    if not ordered:
-        return 0
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
 class SessionProgress:
     """State of something that runs in sessions."""
 
@@ -41,6 +35,7 @@ class SessionProgress:
         self.sessions = self.steps = 0
         self.transactions = 0
         self.updated_us = 0
+        self.offset_us = 0  # of the clock of the server that is read, less ours
         self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
         self._log: TransactionQueue | None = None
         self._link: Link | None = None
@@ -88,7 +83,8 @@ class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
-    was visible at the target, by both hosts' clocks.
+    was visible at the target, corrected by ``offset_us``. ``observed`` is what an
+    :class:`~drc.monitor.observer.Observer` adds to the snapshot.
     """
 
     def __init__(self, origin: str, target: str) -> None:
@@ -98,7 +94,37 @@ class StreamProgress(SessionProgress):
         self.lock_failures = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
         self.applied = ""
+        self.passages = Passages()
+        self.observed: dict[str, Any] = {
+            "behind": {"seconds": None, "transactions": None, "bytes": None},
+            "rates": {"transactions": 0, "rows": 0, "bytes": 0},
+            "blocked": None,
+            "canary": None,
+        }
         self._feeder: Feeder | None = None
+
+    @property
+    def doing(self) -> Doing | None:
+        """Return what is under way at the target."""
+        return self._feeder.doing if self._feeder and self.state == "running" else None
+
+    @property
+    def oldest_us(self) -> int | None:
+        """Return when the oldest that has come and is not decided was committed."""
+        return self._feeder.oldest_us if self._feeder and self.state == "running" else None
+
+    @property
+    def heard_us(self) -> int:
+        """Return when a log last brought anything, or was connected to."""
+        return self._link.heard_us if self._link else 0
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """Return the bytes that this session has read, and those that wait."""
+        return (
+            self._link.read_bytes if self._link else 0,
+            self._log.bytes if self._log else 0,
+        )
 
     def resumed(self, executed: GtidSet) -> None:
         """The ledger has told where to start."""
@@ -116,7 +142,7 @@ class StreamProgress(SessionProgress):
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
-        self._visible(batch.oldest_us, batch.applied)
+        self._visible(batch.oldest, batch.applied, batch.dispatched_us)
 
     def settled(
         self,
@@ -124,6 +150,7 @@ class StreamProgress(SessionProgress):
         rows: int,
         kinds: Counter[str],
         applied: str,
+        dispatched_us: int,
     ) -> None:
         """Count transactions that were settled row by row, and their conflicts by kind."""
         self.transactions += len(transactions)
@@ -131,11 +158,13 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self.conflicts.update(kinds)
         if transactions:
-            self._visible(min(t.commit_us for t in transactions), applied)
+            self._visible(min(transactions, key=lambda t: t.commit_us), applied, dispatched_us)
 
-    def _visible(self, commit_us: int, applied: str) -> None:
-        now = time.time_ns() // 1000
-        self._lags.append(now - commit_us)
+    def _visible(self, oldest: RawTransaction, applied: str, dispatched_us: int) -> None:
+        now = now_us()
+        one = passage(oldest.commit_us, oldest.stamps, dispatched_us, now, self.offset_us)
+        self._lags.append(one.lag)
+        self.passages.add(one)
         self.steps += 1
         self.applied = applied
         self.updated_us = now
@@ -146,6 +175,7 @@ class StreamProgress(SessionProgress):
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as JSON-ready values; see docs/operations/status-json.md."""
+        lag, stages = self.passages.snapshot()
         return {
             "origin": self.origin,
             "target": self.target,
@@ -160,6 +190,9 @@ class StreamProgress(SessionProgress):
             "frames": self._link.counts if self._link else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,
             "applied_set": self.applied,
+            "lag_us": lag,
+            "stages": stages,
+            **self.observed,
         }
 
 

@@ -11,6 +11,7 @@ from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
+from drc.monitor.stages import Stamps, now_us
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 from drc.source.tagger import Tagger
@@ -54,6 +55,9 @@ class Reader(Link):
         tagged = self._tagger.tag(transactions)
         if self._known:
             tagged = [t for t in tagged if t.gtid not in self._known]
+        stamps = Stamps(now_us())
+        for transaction in tagged:
+            transaction.stamps = stamps
         self._log.append(tagged)
         if self._until is not None:
             for transaction in transactions:

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from drc import __version__
+from drc.monitor.stages import QUANTILES
 
 STATES = ("running", "connecting", "stopped", "need_reseed")
 
@@ -31,6 +32,11 @@ _Said = Mapping[tuple[str, ...], Mapping[str, Any]]  # snapshots by the values o
 
 _US = 1e-6
 _LAGS = (("lag_us_p50", "0.5"), ("lag_us_p99", "0.99"))
+_BEHIND = (
+    _Number("seconds", "behind_seconds", "Age of the oldest transaction not decided here."),
+    _Number("transactions", "behind_transactions", "Transactions not decided here."),
+    _Number("bytes", "behind_bytes", "About how large they are."),
+)
 
 _RUN_COUNTERS = (
     _Number("sessions", "sessions", "How often it began anew."),
@@ -107,6 +113,8 @@ class SiteCollector:
         places = ("pair", "origin", "target")
         yield from _sessions("drc_stream", places, streams, _STREAM_COUNTERS, _STREAM_GAUGES)
         yield _lag("drc_stream_lag_seconds", "The origin's commit until visible.", places, streams)
+        yield _stages(places, streams)
+        yield from _behind(places, streams)
         for key, name, label, text in _COUNTS:
             yield _counts(name, text, (*places, label), streams, key)
         place = ("pair", "site")
@@ -159,6 +167,36 @@ def _lag(name: str, text: str, labels: tuple[str, ...], said: _Said) -> Metric:
             place = dict(zip(labels, values, strict=True))
             family.add_sample(name, {**place, "quantile": quantile}, one[key] * _US)
     return family
+
+
+def _stages(labels: tuple[str, ...], streams: _Said) -> Metric:
+    """Return the time spent in each stage; ``lag`` is that of all together."""
+    text = "Time spent in each stage, of the last 4,096 batches."
+    family = Metric("drc_stream_stage_seconds", text, "summary")
+    for values, one in streams.items():
+        place = dict(zip(labels, values, strict=True))
+        for stage, spread in (("lag_us", one["lag_us"]), *one["stages"].items()):
+            for key, quantile in QUANTILES.items():
+                if spread[key] is not None:
+                    where = {**place, "stage": stage[:-3], "quantile": str(quantile)}
+                    family.add_sample(family.name, where, spread[key] * _US)
+    return family
+
+
+def _behind(labels: tuple[str, ...], streams: _Said) -> Iterator[Metric]:
+    """Yield how far behind streams are, where that is known, and what holds them."""
+    for number in _BEHIND:
+        family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
+        for values, one in streams.items():
+            if (value := one["behind"][number.key]) is not None:
+                family.add_metric(values, value)
+        yield family
+    text = "1 while something holds the stream, by what it is."
+    blocked = GaugeMetricFamily("drc_stream_blocked", text, labels=(*labels, "what"))
+    for values, one in streams.items():
+        if held := one["blocked"]:
+            blocked.add_metric((*values, held["what"]), 1)
+    yield blocked
 
 
 def _counts(name: str, text: str, labels: tuple[str, ...], streams: _Said, key: str) -> Metric:

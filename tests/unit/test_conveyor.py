@@ -53,6 +53,8 @@ class Target:
 class FakeLane:
     """A lane that records; the number of its batch is its event."""
 
+    connection = 0
+
     def __init__(self, target: Target) -> None:
         self.target = target
         self.gno = ""

@@ -44,6 +44,8 @@ class Log(TransactionQueue):
 class RecordingLane:
     """A lane that writes down what it was told."""
 
+    connection = 0
+
     def __init__(self, stop: threading.Event, begin_after: threading.Event) -> None:
         self.log: list[str] = []
         self._stop, self._begin_after = stop, begin_after

@@ -19,6 +19,8 @@ from drc.config import WebConfig
 from drc.conflict.live import LiveIndex
 from drc.errors import DataError
 from drc.monitor.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
+from drc.monitor.stages import QUANTILES
+from drc.monitor.stages import STAGES as STAGES_OF_LAG
 from drc.web.app import build_app
 from drc.web.metrics import STATES, SiteCollector, registry
 
@@ -36,19 +38,25 @@ def snapshot(**stream: Any) -> dict[str, Any]:
 
     streams = {**filled(StreamProgress("a", "b")), "state": "running", **stream}
     streams["frames"] = {"accepted": next(numbers), "torn": next(numbers)}
+    streams["lag_us"] = {key: next(numbers) for key in QUANTILES}
+    streams["stages"] = {
+        f"{stage}_us": {key: next(numbers) for key in QUANTILES} for stage in STAGES_OF_LAG
+    }
+    streams["behind"] = {key: next(numbers) for key in ("seconds", "transactions", "bytes")}
+    streams["rates"] = {}  # counters tell them
     streams["conflicts"] = {"insert_exists": next(numbers), "update_missing": next(numbers)}
     publisher = {**filled(PublisherProgress("b")), "state": "running"}
     watcher = {**filled(WatcherProgress("b", LiveIndex("b", ["a", "b"], 9))), "state": "running"}
     return {"streams": [streams], "publisher": publisher, "watcher": watcher}
 
 
-def numbers(said: dict[str, Any]) -> Counter[float]:
+def numbers(said: dict[str, Any], us: bool = False) -> Counter[float]:
     out: Counter[float] = Counter()
     for key, value in said.items():
         if isinstance(value, dict):
-            out += numbers(value)
+            out += numbers(value, "_us" in key)
         elif isinstance(value, int):
-            out[round(value / 1e6 if "_us" in key else value, 6)] += 1
+            out[round(value / 1e6 if us or "_us" in key else value, 6)] += 1
     return out
 
 

@@ -1,0 +1,44 @@
+"""What a session at the target is busy with: said by the applier, read by who explains waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drc import events as ev
+from drc.events import TABLE_MAP, parse_table_map, u32
+from drc.transaction import Kind, RawTransaction
+
+_NAMED_MAX = 500  # transactions whose tables are looked up: as many as a batch has
+
+
+@dataclass(slots=True)
+class Doing:
+    """One piece of work under way since ``since_us``, on the target's connection ``connection``.
+
+    ``phase`` is ``execute``, ``certify``, ``turn`` (it waits for an earlier one), ``commit``,
+    ``settle``, ``large transaction`` or ``schema change``; ``statement`` that of a schema change.
+    """
+
+    phase: str
+    since_us: int
+    connection: int
+    transactions: Sequence[RawTransaction]
+    statement: str = ""
+
+    @property
+    def native(self) -> list[RawTransaction]:
+        """Return the transactions that change something."""
+        return [t for t in self.transactions if t.kind is not Kind.SKIPPED]
+
+    def tables(self) -> list[str]:
+        """Return the tables that it touches, as ``schema.table``; looked up when asked for."""
+        out: dict[str, None] = {}
+        for transaction in self.native[:_NAMED_MAX]:
+            data, cut = transaction.data, transaction.checksum
+            for at in transaction.events:
+                if data[at + 4] == TABLE_MAP:
+                    end = at + u32(data, at + 9)[0] - cut
+                    table = parse_table_map(bytes(data[at + ev.HEADER_BYTES : end]))
+                    out[f"{table.schema}.{table.table}"] = None
+        return list(out)

@@ -1,0 +1,71 @@
+"""How far behind a stream is, also while it stands still. Pure.
+
+What the origin has executed and the target has not decided is behind. Its age is known at once
+for what has been read, as the binlog tells the commit time; for the rest it is at least as
+old as the first look that found it executed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from drc.gtid import GtidSet
+from drc.monitor.backlog import backlog
+
+_LOOKS_MAX = 512  # then every other one is forgotten: ages get coarser, never younger than true
+
+
+class Behind(NamedTuple):
+    """The age of the oldest undecided transaction, how many there are, and about how large."""
+
+    seconds: float | None = None
+    transactions: int | None = None
+    bytes: int | None = None
+
+
+class Ages:
+    """Tell since when something undecided has been executed at the origin."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[int, GtidSet]] = deque()
+        self._applied = GtidSet()
+
+    def look(
+        self, at_us: int, executed: GtidSet, applied: GtidSet, foreign: AbstractSet[bytes]
+    ) -> tuple[GtidSet, int]:
+        """Return what is undecided and since when, in our time, any of it was seen executed."""
+        if not self._looks or executed != self._looks[-1][1]:
+            self._looks.append((at_us, executed))
+        elif not backlog(executed, applied, foreign):
+            self._looks[-1] = at_us, executed
+        while len(self._looks) > 1 and not backlog(self._looks[0][1], applied, foreign):
+            self._looks.popleft()
+        if len(self._looks) > _LOOKS_MAX:
+            self._looks = deque(list(self._looks)[::2])
+        return backlog(executed, applied, foreign), self._looks[0][0]
+
+
+def measure(
+    undecided: GtidSet,
+    *,
+    now_us: int,
+    seen_us: int,
+    read_us: int | None,
+    waiting_bytes: int,
+    mean_bytes: float | None,
+) -> Behind:
+    """Return how far behind a stream is.
+
+    :param seen_us: since when any of it was seen executed, by our clock.
+    :param read_us: when the oldest of it that has been read was committed, by our clock.
+    :param waiting_bytes: read and not yet taken.
+    :param mean_bytes: of the transactions before, None if there were none.
+    """
+    count = len(undecided)
+    if not count:
+        return Behind(0.0, 0, 0)
+    since = seen_us if read_us is None else min(seen_us, read_us)
+    size = None if mean_bytes is None else max(waiting_bytes, int(count * mean_bytes))
+    return Behind(round(max(0, now_us - since) / 1e6, 3), count, size)

@@ -1,0 +1,214 @@
+"""The observer of one site: it adds to each stream's progress what others know of it. A loop.
+
+Each second it joins the servers' pulses with what the streams say of themselves: how far behind
+they are, at which rate they move, and what holds them. It decides nothing, and nothing waits
+for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drc import mysql
+from drc.apply.doing import Doing
+from drc.config import Config
+from drc.errors import DrcError
+from drc.gtid import GtidSet
+from drc.monitor.behind import Ages, Behind, measure
+from drc.monitor.blocked import PATIENCE_S, Blocked, Facts, explain
+from drc.monitor.locks import Holder, busiest, holder
+from drc.monitor.progress import PublisherProgress, StreamProgress
+from drc.monitor.pulse import Pulse, foreign
+from drc.monitor.stages import now_us
+
+_DIAL_S = 1.0
+_SILENCE_S = 3.0  # beyond the time in which an idle site publishes a frame
+
+
+@dataclass
+class _Seen:
+    """What is known of one stream from the last second to this one."""
+
+    progress: StreamProgress
+    ages: Ages = field(default_factory=Ages)
+    at_us: int = 0
+    counts: tuple[int, int, int] = (0, 0, 0)  # transactions, rows, bytes of the session
+    totals: tuple[int, int] = (0, 0)  # transactions and bytes, skipped ones included
+    steps: int = -1
+    moved_us: int = field(default_factory=now_us)  # when it last committed, or had nothing to
+    holder: Holder | None = None
+    table: str = ""
+    untold: bool = False
+    broker_away: str = ""
+    blocked: dict[str, Any] | None = None
+
+    def waited_s(self) -> float:
+        """Return for how long there was something to commit, and nothing was."""
+        progress, now = self.progress, now_us()
+        idle = progress.state == "running" and progress.oldest_us is None
+        if progress.steps != self.steps or idle:
+            self.steps, self.moved_us = progress.steps, now
+            self.holder, self.table = None, ""
+        return (now - self.moved_us) / 1e6
+
+
+class Observer:
+    """Observe the streams into ``site``; ``publisher`` is the site's own, if there is one."""
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        streams: Sequence[StreamProgress],
+        publisher: PublisherProgress | None,
+    ) -> None:
+        self._config, self._site, self._publisher = config, site, publisher
+        self._seen = [_Seen(progress) for progress in streams]
+        self._places = {name: (s.host, s.port) for name, s in config.sites.items()}
+        self._pulses = {
+            name: Pulse(config, name, "applier", self._ask)
+            if name == site
+            else Pulse(config, name, "source")
+            for name in config.sites
+        }
+
+    def close(self) -> None:
+        """Let go of the servers."""
+        for pulse in self._pulses.values():
+            pulse.close()
+
+    def tick(self) -> None:
+        """Look at everything once; returns at once."""
+        if self._publisher:
+            self._publisher.offset_us = self._pulses[self._site].offset.us
+        for seen in self._seen:
+            progress = seen.progress
+            progress.offset_us = self._pulses[progress.origin].offset.us
+            blocked = explain(self._facts(seen))
+            progress.observed = {
+                **progress.observed,
+                "rates": self._rates(seen),
+                "behind": self._behind(seen)._asdict(),
+                "blocked": _since(blocked, seen),
+            }
+
+    # ------------------------------------------------------------ how far, how fast
+
+    def _rates(self, seen: _Seen) -> dict[str, float]:
+        progress, now = seen.progress, now_us()
+        counts = (progress.transactions, progress.rows_in, progress.read[0])
+        passed_s = max(1, now - seen.at_us) / 1e6
+        # A session counts its bytes from zero.
+        grown = [max(0, a - b) for a, b in zip(counts, seen.counts, strict=True)]
+        if seen.at_us:
+            seen.totals = seen.totals[0] + grown[0], seen.totals[1] + grown[2]
+        else:
+            grown = [0, 0, 0]
+        seen.counts, seen.at_us = counts, now
+        names = ("transactions", "rows", "bytes")
+        return {name: round(n / passed_s, 1) for name, n in zip(names, grown, strict=True)}
+
+    def _behind(self, seen: _Seen) -> Behind:
+        progress = seen.progress
+        pulse = self._pulses[progress.origin]
+        oldest_us, executed = progress.oldest_us, pulse.executed
+        if executed is None or not progress.applied:
+            return Behind()
+        undecided, seen_us = seen.ages.look(
+            pulse.looked_us,
+            executed,
+            GtidSet.parse(progress.applied),
+            foreign(self._pulses, progress.origin),
+        )
+        transactions, size = seen.totals
+        return measure(
+            undecided,
+            now_us=now_us(),
+            seen_us=seen_us,
+            read_us=None if oldest_us is None else oldest_us - progress.offset_us,
+            waiting_bytes=progress.read[1],
+            mean_bytes=size / transactions if transactions else None,
+        )
+
+    # ------------------------------------------------------------ what holds it
+
+    def _facts(self, seen: _Seen) -> Facts:
+        progress, kafka = seen.progress, self._config.log == "kafka"
+        waited_s, doing = seen.waited_s(), progress.doing
+        native = doing.native if doing else []
+        away = {n: p.error.message for n, p in self._pulses.items() if p.error}
+        silence_s = self._config.kafka.idle_frame_s + _SILENCE_S if kafka else 0.0
+        return Facts(
+            origin=progress.origin,
+            target=progress.target,
+            places=self._places,
+            state=progress.state,
+            reason=progress.reason,
+            error=progress.error,
+            away=away,
+            broker_away=seen.broker_away,
+            silent_s=_silent_s(progress),
+            silence_max_s=silence_s if progress.state == "running" else 0.0,
+            waited_s=waited_s,
+            phase=doing.phase if doing else "",
+            table=seen.table,
+            transactions=len(native),
+            gtids=str(GtidSet.of(t.gtid for t in native)),
+            statement=doing.statement if doing else "",
+            holder=seen.holder,
+            untold=seen.untold,
+        )
+
+    def _ask(self, conn: mysql.Connection) -> None:
+        """Ask after what has waited for long; runs in the thread of this site's pulse."""
+        for seen in self._seen:
+            if self._config.log == "kafka":
+                seen.broker_away = self._dial(seen.progress)
+            doing = seen.progress.doing
+            if doing and seen.waited_s() > PATIENCE_S:
+                self._ask_after(conn, seen, doing)
+
+    def _ask_after(self, conn: mysql.Connection, seen: _Seen, doing: Doing) -> None:
+        try:
+            # One look may fall between two attempts: what was found holds until it moves.
+            seen.holder = holder(conn, doing.connection) or seen.holder
+            seen.table = (seen.holder and seen.holder.table) or busiest(conn, doing.tables())
+            seen.untold = False
+        except DrcError as error:
+            if error.errno not in (1142, 1044, 1227):
+                raise
+            seen.untold, seen.table = True, ", ".join(doing.tables())
+
+    def _dial(self, progress: StreamProgress) -> str:
+        """Return the brokers of a log that has fallen silent, if none of them can be dialled."""
+        if _silent_s(progress) < self._config.kafka.idle_frame_s + 1:
+            return ""
+        brokers = self._config.brokers(progress.origin)
+        for broker in brokers:
+            host, _, port = broker.rpartition(":")
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((host.strip("[]"), int(port)), _DIAL_S),
+            ):
+                return ""
+        return ", ".join(brokers)
+
+
+def _silent_s(progress: StreamProgress) -> float:
+    return (now_us() - progress.heard_us) / 1e6 if progress.heard_us else 0.0
+
+
+def _since(blocked: Blocked | None, seen: _Seen) -> dict[str, Any] | None:
+    """Return what is said of a block; the same one keeps its beginning."""
+    if blocked is None:
+        seen.blocked = None
+        return None
+    before = seen.blocked
+    same = before is not None and before["what"] == blocked.what
+    since = before["since_us"] if before and same else min(now_us(), seen.moved_us)
+    seen.blocked = {"since_us": since, **blocked._asdict()}
+    return seen.blocked

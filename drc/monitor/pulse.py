@@ -1,0 +1,115 @@
+"""A server's pulse: whether it answers, its clock, what it has executed; once a second. Edge.
+
+One thread and one connection for each server, whatever it serves. It reads, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+
+from drc import mysql
+from drc.config import Config
+from drc.errors import DrcError
+from drc.gtid import GtidSet
+from drc.monitor.stages import ClockOffset, now_us
+from drc.source.servers import remembered
+
+_PERIOD_S = 1.0
+_CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
+
+
+class Pulse:
+    """Look at the server of ``site`` until closed.
+
+    :param role: the account to ask as: ``source`` or ``applier``.
+    :param also: called each second with the connection while the server answers; for questions
+        that only now and then have a reason.
+
+    ``executed`` is None until it has answered once; ``error`` is why it does not answer now.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        role: str,
+        also: Callable[[mysql.Connection], None] = lambda _: None,
+    ) -> None:
+        self._config, self._site, self._role, self._also = config, site, role, also
+        self.offset = ClockOffset()
+        self.executed: GtidSet | None = None
+        self.looked_us = 0
+        self.uuid = b""
+        self.known: dict[str, set[bytes]] = {}  # servers of each site, as this one remembers
+        self.error: DrcError | None = None
+        self.away_us = 0
+        self._conn: mysql.Connection | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"pulse-{site}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a question under way is not waited for longer than its timeout."""
+        self._closed.set()
+        self._thread.join(3 * mysql.PEER_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                conn = self._conn or self._connect()
+                self._look(conn)
+                self._also(conn)
+            except DrcError as error:
+                self._lost(error)
+            except Exception as error:  # a thread that explains must not end for what it met
+                self._lost(mysql.translate(error))
+            self._closed.wait(_PERIOD_S)
+        self._drop()
+
+    def _connect(self) -> mysql.Connection:
+        settings = self._config.sites[self._site]
+        wait_s = mysql.PEER_TIMEOUT_S
+        conn = mysql.connect(
+            settings,
+            getattr(settings, self._role),
+            site_name=self._site,
+            connect_timeout=wait_s,
+            read_timeout=wait_s,
+        )
+        self._conn = conn
+        mysql.ask(conn, "SET SESSION time_zone = '+00:00'")
+        self.uuid = mysql.server_facts(conn).server_uuid
+        with contextlib.suppress(DrcError):  # not migrated, or not for this account
+            self.known = dict(remembered(conn))
+        return conn
+
+    def _look(self, conn: mysql.Connection) -> None:
+        before = now_us()
+        ((theirs,),) = mysql.ask(conn, _CLOCK)
+        after = now_us()
+        self.offset.answered(before, int(theirs), after)
+        ((executed,),) = mysql.ask(conn, "SELECT @@GLOBAL.gtid_executed")
+        self.executed, self.looked_us = GtidSet.parse(executed), after
+        self.error, self.away_us = None, 0
+
+    def _lost(self, error: DrcError) -> None:
+        self.error, self.away_us = error, self.away_us or now_us()
+        self._drop()
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn:
+            conn._force_close()  # type: ignore[attr-defined]
+
+
+def foreign(pulses: dict[str, Pulse], origin: str) -> set[bytes]:
+    """Return the server UUIDs of all sites but ``origin``, now and before."""
+    out: defaultdict[str, set[bytes]] = defaultdict(set)
+    for site, pulse in pulses.items():
+        out[site] |= {pulse.uuid} - {b""}
+        for name, uuids in pulse.known.items():
+            out[name] |= uuids
+    return set[bytes]().union(*(uuids for site, uuids in out.items() if site != origin))
