@@ -97,9 +97,18 @@ class FakeDaemon:
                 "transactions": int(waits * 412),
                 "bytes": int(waits * 370_000),
             },
-            "blocked": None,
+            "blocked": None if state == "running" else self._blocked(origin, target, state),
             "canary": {"sent_us": 1, "landed_us": 8_000, "bounced": False},
             "rates": {key: each * wave * (state == "running") for key, each in _RATES.items()},
+        }
+
+    def _blocked(self, origin: str, target: str, state: str) -> dict[str, Any]:
+        verb = "resume" if state == "paused" else "start"
+        return {
+            "since_us": int(self._paused * 1e6),
+            "what": state,
+            "sentence": f"{state} by an operator",
+            "command": f"drc {verb} {origin} {target}",
         }
 
     def status(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_pause_and_resume(page: Page, fake: FakeDaemon) -> None:
     order(page, "Pause", "a disk is full")
     expect(card).to_have_attribute("data-state", "paused")
     expect(page.get_by_role("status")).to_have_text(f"{OWN} is paused by an operator.")
-    expect(page.locator("#help code")).to_have_text("drc resume 'shanghai->beijing'")
+    expect(page.locator("#help code")).to_have_text("drc resume shanghai beijing")
     expect(page.locator("#audit")).to_contain_text("a disk is full")
     expect(page.locator("#map .lane").first).to_contain_text("paused")
     order(page, "Resume", "there is room again")

@@ -119,35 +119,33 @@ function trouble(one) {
   const hint = sentence(one.error?.hint);
   const why = sentence(one.error?.message ?? one.reason);
   const { level } = stateOf(one.state);
-  const stream = `${one.origin}->${one.target}`;
-  const found = (text, detail, commands = [], as = level, at = rank) =>
-    ({ rank: at, level: as, sentence: text, detail, commands });
+  const found = (text, detail, as = level, at = rank) =>
+    ({ rank: at, level: as, sentence: text, detail, commands: one.blocked?.command ? [one.blocked.command] : [] });
   const blocked = one.blocked?.sentence;
   switch (one.state) {
     case "need_reseed":
       return found(`${one.name} cannot go on: what is missing exists nowhere any more.`, `${why} ${hint}`);
     case "stopped":
-      if (one.error) return found(`${one.name} has stopped and needs you.`, blocked ? sentence(blocked) : `${why} ${hint}`, helps(one));
-      return found(`${one.name} is stopped by an operator.`, given(one), [`drc start '${stream}'`], "watch");
+      if (one.error) return found(`${one.name} has stopped and needs you.`, sentence(blocked) || `${why} ${hint}`);
+      return found(`${one.name} is stopped by an operator.`, given(one), "watch");
     case "unknown":
-      return found(`Nobody knows how ${one.name} is.`, why, [`drc run --site ${one.target}`]);
+      return found(`Nobody knows how ${one.name} is.`, why);
     case "paused":
-      return found(`${one.name} is paused by an operator.`, given(one), [`drc resume '${stream}'`]);
+      return found(`${one.name} is paused by an operator.`, given(one));
     case "connecting":
-      return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`, helps(one));
+      return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`);
   }
   if (one.canary?.bounced) {
-    return found(`A change from ${one.origin} came back to it.`, "Loop protection failed: stop both directions.", [`drc stop '${stream}'`], "bad", 0);
+    return found(`A change from ${one.origin} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
   }
-  if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), helps(one), "watch", 9);
+  if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), "watch", 9);
   if (one.behind.seconds > SLOW_S) {
-    return found(`${one.target} is ${about(one.behind.seconds)} behind ${one.origin}.`, "", [], "watch", 10);
+    return found(`${one.target} is ${about(one.behind.seconds)} behind ${one.origin}.`, "", "watch", 10);
   }
   return null;
 }
 
 const given = (one) => (one.desiredReason ? `Reason given: ${sentence(one.desiredReason)}` : "");
-const helps = (one) => (one.blocked?.command ? [one.blocked.command] : []);
 
 function leftOver(streams, conflicts) {
   const open = conflicts.filter((one) => one.state === "open").length;

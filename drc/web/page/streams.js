@@ -33,13 +33,14 @@ export class Cards {
   #add(first) {
     let now = first;
     const chip = h("span", { class: "chip" });
-    const why = h("div", { class: "why" });
+    const why = h("div");
+    const help = h("div", { class: "help" });
     const numbers = h("dl", { class: "numbers" });
     const note = h("p", { class: "quiet" });
     const buttons = Object.entries(ACTIONS).map(([action, { label, text }]) =>
       h("button", { type: "button", "data-action": action, "aria-label": `${label} ${first.name}`, click: () => this.#act(now, action, label, text) }, label));
     const card = h("article", { class: "panel stream", "data-stream": first.name },
-      h("div", { class: "head" }, h("h2", {}, first.name), chip, h("div", { class: "buttons" }, buttons)), why, numbers, note);
+      h("div", { class: "head" }, h("h2", {}, first.name), chip, h("div", { class: "buttons" }, buttons)), why, help, numbers, note);
     this.#root.append(card);
     this.#cards.set(first.name, (one) => {
       now = one;
@@ -48,6 +49,7 @@ export class Cards {
       chip.dataset.level = level;
       say(chip, `${one.state === "paused" ? "❚❚" : GLYPHS[level]} ${label}`);
       redraw(why, reasons(one), drawReasons);
+      redraw(help, one.blocked?.command ?? "", (text) => (text ? [command(text)] : []));
       redraw(numbers, figures(one), (rows) => rows.map(([name, value, unit, hint]) =>
         h("div", { title: hint }, h("dt", {}, name), h("dd", {}, value, unit && h("small", {}, ` ${unit}`)))));
       say(note, one.own ? "" : `As the daemon of ${one.target} reported ${ago(one.atUs)}. Its own page, or drc at its site, controls this stream.`);
@@ -63,18 +65,17 @@ const ago = (us) => (us ? `at ${clock(us)}` : "last");
 
 function reasons(one) {
   const told = [];
-  const wanted = one.desired && one.desired !== "running" && one.desiredReason;
-  if (one.blocked) told.push([sentence(one.blocked.sentence), one.blocked.since_us ? `since ${clock(one.blocked.since_us)}` : "", one.blocked.command ?? ""]);
-  if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" "), ""]);
-  else if (one.state !== "running" && one.reason && !one.blocked && !wanted) told.push([sentence(one.reason), "", ""]);
-  if (wanted) told.push([`An operator ${one.desired === one.state ? "has" : "wants"} it ${one.desired}: ${one.desiredReason}`, "", ""]);
+  const wanted = one.desired && one.desired !== "running" && one.desiredReason && !one.blocked;
+  if (one.blocked) told.push([sentence(one.blocked.sentence), one.blocked.since_us ? `since ${clock(one.blocked.since_us)}` : ""]);
+  else if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" ")]);
+  else if (one.state !== "running" && one.reason && !wanted) told.push([sentence(one.reason), ""]);
+  if (wanted) told.push([`An operator ${one.desired === one.state ? "has" : "wants"} it ${one.desired}: ${one.desiredReason}`, ""]);
   return told;
 }
 
 const place = (error) => [error.table && `Table ${error.table}.`, error.gtid && `GTID ${error.gtid}.`].filter(Boolean).join(" ");
 
-const drawReasons = (told) => told.map(([text, more, helps]) =>
-  h("div", { class: "reason" }, h("p", {}, text, more && h("small", {}, ` ${more}`)), helps && command(helps)));
+const drawReasons = (told) => told.map(([text, more]) => h("p", { class: "reason" }, text, more && h("small", {}, ` ${more}`)));
 
 function figures(one) {
   const { lag, behind, rates } = one;
