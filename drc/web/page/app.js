@@ -3,7 +3,7 @@
 import { events, get, post, token } from "./api.js";
 import { Chart } from "./chart.js";
 import { $, command, pick, redraw, say } from "./dom.js";
-import { bytes, clock, count, directions, duration, Meter, rate, sentence, verdict } from "./facts.js";
+import { bytes, clock, count, directions, decade, duration, Meter, rate, sentence, verdict } from "./facts.js";
 import { showAudit, showConflicts, showFailure, showPositions } from "./lists.js";
 import { PairMap } from "./map.js";
 import { Series } from "./series.js";
@@ -21,7 +21,7 @@ const meter = new Meter();
 const series = new Series();
 const map = new PairMap($("map"));
 const cards = new Cards($("streams"), confirm);
-const lagChart = new Chart($("lag-chart"), { log: true, format: duration, label: "Lag over time, logarithmic", height: 260, empty: "No lag told yet" });
+const lagChart = new Chart($("lag-chart"), { log: true, format: duration, tick: decade, label: "Lag over time, logarithmic", height: 260, empty: "No lag told yet" });
 const rateChart = new Chart($("rate-chart"), { format: (v) => `${rate(v)} trx/s`, label: "Transactions a second over time", height: 150, empty: "No rates told yet" });
 
 // ------------------------------------------------------------ what is heard

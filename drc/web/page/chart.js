@@ -19,7 +19,7 @@ export class Chart {
   #options;
   #data = { lines: [], from: 0, to: 1 };
 
-  /** `options`: `log` axis or not, `format(value)`, `label` of the axis, `height`, `empty` text. */
+  /** `options`: `log` axis or not, `format(value)`, `tick(value)` for the axis if shorter, `label` of the axis, `height`, `empty` text. */
   constructor(root, options) {
     this.#root = root;
     this.#options = options;
@@ -83,7 +83,7 @@ export class Chart {
     const scale = (this.#options.log ? logScale : linearScale)(values, height);
     const grid = scale.ticks.map((value) => [
       s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: scale.y(value), y2: scale.y(value) }),
-      s("text", { class: "tick end", x: LEFT - 8, y: scale.y(value) + 4 }, this.#options.format(value)),
+      s("text", { class: "tick end", x: LEFT - 8, y: scale.y(value) + 4 }, (this.#options.tick ?? this.#options.format)(value)),
     ]);
     const times = timeTicks(from, to, width).map((ms) => [
       s("line", { class: "grid up", x1: x(ms), x2: x(ms), y1: height - BOTTOM, y2: height - BOTTOM + 4 }),

@@ -11,6 +11,7 @@ export const STAGES = [
   ["committed_us", "committed", "until it was visible at the target"],
 ];
 const SLOW_S = 10; // behind by more is said in the first line
+const MORE_MAX = 2; // troubles told behind the worst
 const LEFT_OVER = 11;
 const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
 
@@ -91,18 +92,19 @@ export class Meter {
 
 /** Return level, sentence, detail and the commands that help: what one has to know first. */
 export function verdict(streams, status, conflicts) {
-  const found = [...unreachable(status), ...streams.map(trouble).filter(Boolean), ...leftOver(streams, conflicts)];
+  const found = [...unreachable(status, streams), ...streams.map(trouble).filter(Boolean), ...leftOver(streams, conflicts)];
   found.sort((a, b) => a.rank - b.rank);
   const first = found[0];
   if (!streams.length) return { level: "unknown", sentence: "This daemon has no streams yet.", detail: "", commands: [] };
   const all = { 1: "The stream runs", 2: "Both directions run" }[streams.length] ?? `All ${streams.length} streams run`;
   if (!first) return { level: "ok", sentence: `All is well. ${all}.`, detail: "", commands: [] };
-  const more = found.slice(1).map((one) => one.sentence);
+  const more = found.slice(1, 1 + MORE_MAX).map((one) => one.sentence);
+  if (found.length > 1 + MORE_MAX) more.push(`${found.length - 1 - MORE_MAX} more below.`);
   const leading = first.rank === LEFT_OVER ? `${all}, but ${first.sentence}` : first.sentence;
   return { ...first, sentence: leading, detail: [first.detail, ...more].filter(Boolean).join(" ") };
 }
 
-function unreachable(status) {
+function unreachable(status, streams) {
   return Object.entries(status?.sites ?? {})
     .filter(([, site]) => !site.reachable)
     .map(([name, site]) => ({
@@ -110,7 +112,7 @@ function unreachable(status) {
       level: "bad",
       sentence: `MySQL at ${name} does not answer.`,
       detail: sentence(site.error?.message) + " " + sentence(site.error?.hint),
-      commands: [],
+      commands: streams.map((x) => x.blocked).filter((x) => ["source", "target"].includes(x?.what) && x.sentence.includes(name)).slice(0, 1).map((x) => x.command),
     }));
 }
 
@@ -187,6 +189,9 @@ export function duration(us) {
   if (ms < 86400e3) return `${Math.floor(ms / 3600e3)} h ${Math.floor((ms % 3600e3) / 60e3)} min`;
   return `${Math.floor(ms / 86400e3)} d ${Math.floor((ms % 86400e3) / 3600e3)} h`;
 }
+
+/** Return a power of ten of microseconds, short enough for an axis. */
+export const decade = (us) => (us < 1e6 ? `${us / 1e3} ms` : `${count(us / 1e6)} s`);
 
 export function bytes(n) {
   if (n === null || n === undefined) return "–";

@@ -42,7 +42,7 @@ export class PairMap {
   }
 
   #build(width, names, streams) {
-    const height = names.length > 2 ? 380 : 190;
+    const height = names.length > 2 ? 320 : 190;
     const title = this.#svg.querySelector("title");
     this.#svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.#svg.style.height = `${height}px`;
@@ -52,7 +52,7 @@ export class PairMap {
     const nodes = s("g");
     this.#streams.clear();
     for (const one of streams) {
-      const parts = lane(places[one.origin], places[one.target], box, width);
+      const parts = lane(places[one.origin], places[one.target], box, names.length === 2);
       this.#streams.set(one.name, parts);
       lanes.append(parts.group);
     }
@@ -109,10 +109,10 @@ function placed(names, width, height, box) {
   const down = height / 2 - box[1] / 2 - 6;
   const out = {};
   names.forEach((name, i) => {
-    const angle = Math.PI + (2 * Math.PI * i) / names.length;
+    const angle = (names.length > 2 ? -Math.PI / 2 : Math.PI) + (2 * Math.PI * i) / names.length;
     out[name] = {
       x: width / 2 + Math.cos(angle) * Math.min(across, 420),
-      y: height / 2 + (names.length > 2 ? Math.sin(angle) * down : 0),
+      y: height / 2 + (names.length > 2 ? (Math.sin(angle) + (names.length === 3 ? 0.25 : 0)) * down : 0),
     };
   });
   return out;
@@ -122,23 +122,22 @@ function node(name, at, [width, height]) {
   const wide = width > 100;
   return s("g", { class: "site", "data-site": name, "data-wide": wide ? "yes" : "no", transform: `translate(${at.x} ${at.y})` },
     s("rect", { x: -width / 2, y: -height / 2, width, height, rx: 12 }),
-    s("text", { class: "name", y: -height / 2 + (wide ? 32 : 26) }, name.length > (wide ? 18 : 10) ? `${name.slice(0, wide ? 17 : 9)}…` : name),
+    s("text", { class: "name", y: -height / 2 + (wide ? 32 : 26) }, name.length > (wide ? 15 : 9) ? `${name.slice(0, wide ? 14 : 8)}…` : name),
     s("text", { class: "faint", y: -height / 2 + (wide ? 52 : 43) }),
     s("text", { class: "faint", y: -height / 2 + (wide ? 70 : 59) }),
   );
 }
 
-function lane(from, to, box, width) {
+/** Return the parts of one stream; three sites and more leave no room for words beside it. */
+function lane(from, to, box, told) {
   const dx = to.x - from.x;
   const dy = to.y - from.y;
   const far = Math.hypot(dx, dy);
   const across = { x: dy / far, y: -dx / far }; // to the left of the way: above, when it goes right
-  const room = box[0] / 2 + 6;
-  const gap = (sign) => ({ x: (dx / far) * room * sign + across.x * 16, y: (dy / far) * room * sign + across.y * 16 });
-  const [start, end] = [gap(1), gap(-1)];
-  const a = { x: from.x + start.x, y: from.y + start.y };
-  const b = { x: to.x + end.x, y: to.y + end.y };
-  const bend = Math.min(60, far * BEND);
+  const room = Math.min(box[0] / 2 / Math.abs(dx / far), box[1] / 2 / Math.abs(dy / far)) + 6; // to the edge
+  const a = { x: from.x + (dx / far) * room + across.x * 16, y: from.y + (dy / far) * room + across.y * 16 };
+  const b = { x: to.x - (dx / far) * room + across.x * 16, y: to.y - (dy / far) * room + across.y * 16 };
+  const bend = told ? Math.min(60, far * BEND) : 12;
   const middle = { x: (a.x + b.x) / 2 + across.x * bend, y: (a.y + b.y) / 2 + across.y * bend };
   const d = `M${a.x} ${a.y} Q${middle.x} ${middle.y} ${b.x} ${b.y}`;
   const path = s("path", { class: "way", d });
@@ -149,7 +148,7 @@ function lane(from, to, box, width) {
   const above = across.y < 0;
   const label = s("text", { class: "rate", x: crown.x, y: crown.y + (above ? -16 : 9) });
   const under = s("text", { class: "faint", x: crown.x, y: crown.y + (above ? 1 : 26) });
-  const group = s("g", { class: "lane" }, path, head, ...dots, label, under);
+  const group = s("g", { class: "lane" }, path, head, ...dots, told && label, told && under);
   const length = far - 2 * room > 0 ? measured(d) : 0;
   return { group, path, dots, label, under, length, rate: 0, at: 0 };
 }

@@ -53,7 +53,7 @@ export class Series {
   /** Return a line of transactions a second for each stream. */
   rates(streams, from) {
     return streams.map((one, i) => ({
-      name: one.name, tone: `s${i + 1}`, strong: true,
+      name: one.name, tone: `s${(i % STAGES.length) + 1}`, strong: true,
       points: this.#of(one.name, from).map((p) => [p.at, p.rates?.transactions ?? null]),
     }));
   }

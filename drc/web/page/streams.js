@@ -85,13 +85,14 @@ function figures(one) {
     ["Lag, 99 %", ...split(duration(lag?.p99)), "One in a hundred takes longer"],
     lag?.p999 != null && ["Lag, 99.9 %", ...split(duration(lag.p999)), "One in a thousand takes longer"],
     behind.seconds !== null && ["Behind", ...split(duration(behind.seconds * 1e6)), "Age of the oldest transaction that is not applied"],
-    ["Waiting", most + count(behind.transactions), `trx${behind.bytes === null ? "" : `, ${bytes(behind.bytes)}`}`, "Committed at the origin and not decided here"],
-    ["Applied", rate(rates?.transactions), "trx/s", ""],
-    ["Rows", rate(rates?.rows), "/s", "Row changes written"],
-    ["Read", ...split(bytes(rates?.bytes)), "", "A second"],
+    ["Waiting", most + count(behind.transactions), "trx", "Committed at the origin and not decided here"],
+    behind.bytes > 0 && ["Waiting, size", ...split(bytes(behind.bytes)), "About: what was read is known, the rest is as large as those before"],
+    rates && ["Applied", rate(rates.transactions), "trx/s", "Transactions a second"],
+    rates && ["Rows", rate(rates.rows), "/s", "Row changes a second"],
+    rates && ["Read", bytes(rates.bytes).split(" ")[0], `${bytes(rates.bytes).split(" ")[1]}/s`, "From the binlog or the log"],
     one.canary && [...canary(one.canary), "A marker that must land at the target, and never come back"],
   ];
-  return rows.filter(Boolean).map((row) => (row[0] === "Read" ? [row[0], row[1], row[2] && `${row[2]}/s`, row[4]] : row));
+  return rows.filter(Boolean);
 }
 
 function canary({ sent_us: sent, landed_us: landed, bounced }) {
