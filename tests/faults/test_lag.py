@@ -1,0 +1,103 @@
+"""What a daemon says of a stream that is held: the truth about its lag, and who holds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drc.monitor.blocked import PATIENCE_S
+from drc.sandbox import Sandbox
+from drc.sandbox.kafka import KafkaCluster
+from drc.state.store import Store
+from tests.faults.fix_daemon import Daemon, StartDaemon, StartDaemons
+
+pytestmark = pytest.mark.servers
+
+WAIT_S = 60
+HELD_S = 3.0  # long enough to see lag grow
+
+
+def stream(running: Daemon, origin: str = "a", target: str = "b") -> dict[str, Any]:
+    """What the daemon said last of one stream; {} before it did."""
+    said = Store(running.config.state_url).statuses().get(target, {})
+    return next((s for s in said.get("streams", ()) if s["origin"] == origin), {})
+
+
+def await_said(running: Daemon, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    deadline = time.monotonic() + WAIT_S
+    while not (said := stream(running)) or not true(said):
+        assert time.monotonic() < deadline, (said, running.tail())
+        time.sleep(0.05)
+    return said
+
+
+def settled(said: dict[str, Any]) -> bool:
+    nothing = {"seconds": 0.0, "transactions": 0, "bytes": 0}
+    return said["blocked"] is None and said["behind"] == nothing and said["state"] == "running"
+
+
+def blocked_by(what: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda said: bool(said["blocked"]) and said["blocked"]["what"] == what
+
+
+def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
+    pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    running = daemon(pair, name="held")
+    a, b = pair.sites["a"], pair.sites["b"]
+    a.query(f"CREATE TABLE `{schema}`.orders (id INT PRIMARY KEY, v INT)", account="app")
+    a.query(f"INSERT INTO `{schema}`.orders VALUES (1, 1)", account="app")
+    running.drain(schema)
+    said = await_said(running, settled)
+    assert said["stages"]["read_us"]["p50"] is not None
+    assert said["stages"]["logged_us"]["p50"] is None
+    with b.connect("app", autocommit=False) as user, user.cursor() as cursor:
+        cursor.execute(f"SELECT v FROM `{schema}`.orders WHERE id = 1 FOR UPDATE")
+        a.query(f"UPDATE `{schema}`.orders SET v = 2", account="app")
+        said = await_said(running, blocked_by("lock"))
+        text = said["blocked"]["sentence"]
+        assert f"{schema}.orders" in text
+        assert "app@" in text
+        assert f"KILL {user.thread_id()}" in said["blocked"]["command"]
+        said = await_said(running, lambda now: now["behind"]["seconds"] > HELD_S)
+        assert said["behind"]["transactions"] == 1
+        assert said["blocked"]["what"] == "lock"
+        assert said["updated_us"] < said["blocked"]["since_us"] + PATIENCE_S * 1e6
+        user.rollback()
+    await_said(running, settled)
+    for site, what in ((b, "target"), (a, "source")):
+        site.pause()
+        try:
+            said = await_said(running, blocked_by(what))
+        finally:
+            site.resume()
+        assert f"the server of {site.name} does not answer" in said["blocked"]["sentence"]
+        await_said(running, settled)
+    assert running.stop() == 0
+
+
+def test_over_a_log_each_stage_is_told_and_a_peer_that_is_gone(
+    pair: Sandbox, kafka: KafkaCluster, schema: str, daemons: StartDaemons
+) -> None:
+    daemon = daemons(pair, kafka=kafka, name="stages")
+    a = pair.sites["a"]
+    a.query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY)", account="app")
+    for row in range(5):
+        a.query(f"INSERT INTO `{schema}`.t VALUES (%s)", (row,), account="app")
+        daemon["b"].drain(schema)
+    said = await_said(daemon["b"], settled)
+    middle = {name: spread["p50"] for name, spread in said["stages"].items()}
+    assert None not in middle.values()
+    assert sum(middle.values()) <= 3 * said["lag_us"]["p999"]
+    assert daemon["a"].stop() == 0
+    a.query(f"INSERT INTO `{schema}`.t VALUES (100)", account="app")
+    said = await_said(daemon["b"], blocked_by("publisher"))
+    assert "drc run --site a" in said["blocked"]["command"]
+    assert said["behind"]["transactions"] == 1
+    assert said["behind"]["seconds"] > 1
+    daemon["a"].start()
+    await_said(daemon["b"], settled)
+    assert daemon["a"].stop() == daemon["b"].stop() == 0
