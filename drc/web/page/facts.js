@@ -25,6 +25,7 @@ export const STATES = {
   unknown: { label: "unknown", level: "unknown" },
 };
 export const stateOf = (state) => STATES[state] ?? { label: state, level: "unknown" };
+export const shown = (one) => (one.state === "running" && one.blocked ? { label: "blocked", level: "watch" } : stateOf(one.state));
 
 /** Return one object for each stream of the pair, those of this daemon first. */
 export function directions(said, status, meter) {

@@ -1,7 +1,7 @@
 // The pair as a picture: sites, and an arrow for each stream that moves as its transactions do.
 
 import { s } from "./dom.js";
-import { count, duration, rate, stateOf } from "./facts.js";
+import { count, duration, rate, shown } from "./facts.js";
 
 const DOTS_MAX = 14;
 const BEND = 0.2; // of the distance: so that both directions have room between two sites
@@ -37,7 +37,7 @@ export class PairMap {
     }
     for (const name of names) this.#site(name, sites[name], name === here);
     for (const one of streams) this.#stream(one);
-    const told = streams.map((x) => `${x.name} ${stateOf(x.state).label}`).join(", ");
+    const told = streams.map((x) => `${x.name} ${shown(x).label}`).join(", ");
     this.#svg.querySelector("title").textContent = `Sites ${names.join(", ")}; ${told}`;
   }
 
@@ -72,12 +72,12 @@ export class PairMap {
 
   #stream(one) {
     const parts = this.#streams.get(one.name);
-    const { label, level } = stateOf(one.state);
+    const { label, level } = shown(one);
     parts.group.dataset.state = one.state;
     parts.group.dataset.level = level;
     parts.rate = one.state === "running" ? one.rates?.transactions ?? 0 : 0;
-    const running = one.state === "running";
-    parts.label.textContent = running ? `${rate(one.rates?.transactions)} trx/s` : `${GLYPHS[one.state] ?? "?"} ${label}`;
+    const running = level === "ok";
+    parts.label.textContent = running ? `${rate(one.rates?.transactions)} trx/s` : `${GLYPHS[label] ?? GLYPHS[one.state] ?? "?"} ${label}`;
     const behind = one.behind.transactions;
     parts.under.textContent =
       running ? `${duration(one.lag?.p50)} lag` : behind === null ? "" : `${count(behind)} trx behind`;
@@ -101,7 +101,7 @@ export class PairMap {
   }
 }
 
-const GLYPHS = { paused: "❚❚", stopped: "■", connecting: "◌", need_reseed: "✕", unknown: "?" };
+const GLYPHS = { blocked: "◆", paused: "❚❚", stopped: "■", connecting: "◌", need_reseed: "✕", unknown: "?" };
 const short = (version) => (version ?? "").split("-")[0];
 
 function placed(names, width, height, box) {

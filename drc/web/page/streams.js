@@ -1,7 +1,7 @@
 // A card for each stream: how it is, why, its numbers, and the buttons that change it.
 
 import { command, h, redraw, say } from "./dom.js";
-import { bytes, clock, count, duration, rate, sentence, stateOf } from "./facts.js";
+import { bytes, clock, count, duration, rate, sentence, shown } from "./facts.js";
 
 const ACTIONS = {
   pause: { label: "Pause", text: "It keeps its place and goes on from there when you resume. Lag grows meanwhile." },
@@ -44,7 +44,7 @@ export class Cards {
     this.#root.append(card);
     this.#cards.set(first.name, (one) => {
       now = one;
-      const { label, level } = stateOf(one.state);
+      const { label, level } = shown(one);
       card.dataset.state = one.state;
       chip.dataset.level = level;
       say(chip, `${one.state === "paused" ? "❚❚" : GLYPHS[level]} ${label}`);
