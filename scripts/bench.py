@@ -48,10 +48,13 @@ CASES = ("default", "undetected", "busy", "uniform", *NULLABLE, "lag")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help=f"{_QUICK:,} transactions and {_LAG_QUICK_S:g} s.")
 @click.option("--transactions", default=100_000, show_default=True, type=click.IntRange(1000))
+@click.option("--rate", default=lag.RATE, show_default=True, type=click.IntRange(200))
 @click.option("--only", multiple=True, type=click.Choice(CASES), help="May be repeated.")
 @click.option("--log", type=click.Choice(["direct", "kafka"]), default="direct", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables.")
-def main(quick: bool, transactions: int, only: tuple[str, ...], log: str, as_json: bool) -> None:
+def main(
+    quick: bool, transactions: int, rate: int, only: tuple[str, ...], log: str, as_json: bool
+) -> None:
     """Measure drc beside MySQL's own replica on the same backlog and at the same rate."""
     console = Console(stderr=as_json)
     transactions = min(transactions, _QUICK) if quick else transactions
@@ -64,7 +67,7 @@ def main(quick: bool, transactions: int, only: tuple[str, ...], log: str, as_jso
 
         with Servers(ROOT / ".sandbox" / "bench", say, kafka=log == "kafka") as servers:
             seconds = _LAG_QUICK_S if quick else _LAG_S
-            report = _measure(servers, transactions, seconds, only or CASES, say)
+            report = _measure(servers, transactions, rate, seconds, only or CASES, say)
     path = _save(report)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
@@ -75,7 +78,7 @@ def main(quick: bool, transactions: int, only: tuple[str, ...], log: str, as_jso
 
 
 def _measure(
-    servers: Servers, transactions: int, seconds: float, cases: tuple[str, ...], say: Any
+    servers: Servers, transactions: int, rate: int, seconds: float, cases: tuple[str, ...], say: Any
 ) -> Report:
     report = Report(_machine(servers))
     sysbench = Sysbench(servers.s, servers.config_path.parent)
@@ -94,8 +97,8 @@ def _measure(
             report.backlogs.append(backlog.measure(servers, case, load, say, **conditions))
     if "lag" in cases:
         for name, measure in (("native", lag.native), ("drc", lag.ours)):
-            say(f"lag at {lag.RATE:,} trx/s: {name}, {seconds:g} s")
-            report.lag[name] = measure(servers, sysbench, seconds)
+            say(f"lag at {rate:,} trx/s: {name}, {seconds:g} s")
+            report.lag[name] = measure(servers, sysbench, rate, seconds)
     say("comparing all tables")
     _level(servers)
     report.tables = _compare(servers)

@@ -43,6 +43,7 @@ _PATIENCE_S = 30.0  # a row that comes later than this never came
 class Lag:
     """Lag in milliseconds, and CPU in microseconds per transaction (0 where nothing runs)."""
 
+    wanted_per_s: int
     samples: int
     p50_ms: float
     p90_ms: float
@@ -54,19 +55,19 @@ class Lag:
     others_share: float
 
 
-def native(servers: Servers, load: Sysbench, seconds: float) -> Lag:
+def native(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
     """Measure the native replica."""
     with servers.alone(servers.r):
         servers.start_replica()
         servers.wait_replica()
         try:
-            return _measure(servers, load, seconds, servers.r, {})
+            return _measure(servers, load, rate, seconds, servers.r, {})
         finally:
             servers.wait_replica()
             servers.stop_replica()
 
 
-def ours(servers: Servers, load: Sysbench, seconds: float) -> Lag:
+def ours(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
     """Measure ``drc``; with Kafka the source's daemon publishes meanwhile."""
     with contextlib.ExitStack() as running:
         running.enter_context(servers.alone(servers.t))
@@ -75,15 +76,16 @@ def ours(servers: Servers, load: Sysbench, seconds: float) -> Lag:
             pids["publisher"] = running.enter_context(Daemon(servers, "s")).pid
         daemon = running.enter_context(Daemon(servers))
         daemon.wait_applied()
-        lag = _measure(servers, load, seconds, servers.t, {"daemon": daemon.pid, **pids})
+        pids["daemon"] = daemon.pid
+        lag = _measure(servers, load, rate, seconds, servers.t, pids)
         daemon.wait_applied()
         return lag
 
 
 def _measure(
-    servers: Servers, load: Sysbench, seconds: float, target: Any, pids: dict[str, int]
+    servers: Servers, load: Sysbench, rate: int, seconds: float, target: Any, pids: dict[str, int]
 ) -> Lag:
-    steady = load.at_rate(RATE - _CANARIES)
+    steady = load.at_rate(rate - _CANARIES)
     try:
         time.sleep(_WARM_S)  # a sample of the start is none of a steady rate
         before = len(servers.executed(servers.s))
@@ -96,14 +98,15 @@ def _measure(
     finally:
         steady.terminate()
         steady.communicate()
-    return _summed(sorted(lags), transactions, usage)
+    return _summed(rate, sorted(lags), transactions, usage)
 
 
-def _summed(lags: list[int], transactions: int, usage: Usage) -> Lag:
+def _summed(rate: int, lags: list[int], transactions: int, usage: Usage) -> Lag:
     def at(share: float) -> float:
         return lags[min(len(lags) - 1, int(len(lags) * share))] / 1e6
 
     return Lag(
+        rate,
         len(lags),
         at(0.5),
         at(0.9),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backlog import Backlog
-from bench.lag import RATE, Lag
+from bench.lag import Lag
 
 RATIO_GOALS = {"default": 4.0, "busy": 4.0, "uniform": 3.5}
 DETECTION_GOAL = 0.8  # of the throughput without
@@ -135,10 +135,12 @@ def _of_lag(native: Lag, drc: Lag, log: str) -> Verdict:
     goal = LAG_EXTRA_MS_GOALS[log]
     extra = drc.p99_ms - native.p99_ms
     text = (
-        f"at {RATE:,} trx/s the p99 lag of drc was {drc.p99_ms:.1f} ms, native's"
+        f"at {drc.wanted_per_s:,} trx/s the p99 lag of drc was {drc.p99_ms:.1f} ms, native's"
         f" {native.p99_ms:.1f} ms; goal: at most {goal:g} ms more"
     )
-    steady = min(native.transactions_per_s, drc.transactions_per_s) >= _RATE_SHARE * RATE
+    steady = (
+        min(native.transactions_per_s, drc.transactions_per_s) >= _RATE_SHARE * drc.wanted_per_s
+    )
     met = extra <= goal if steady else None
     return Verdict("lag.p99_extra_ms", extra, goal, met, text)
 
@@ -161,10 +163,10 @@ def show(report: Report, console: Console) -> None:
         console.print(f"{_WORDS[verdict.met]} {verdict.text}", highlight=False, soft_wrap=True)
     _show_tables(report, console)
     for name, lag in report.lag.items():
-        if lag.transactions_per_s < _RATE_SHARE * RATE:
+        if lag.transactions_per_s < _RATE_SHARE * lag.wanted_per_s:
             console.print(
                 f"[yellow]note[/]   the source reached only {lag.transactions_per_s:,.0f} of"
-                f" {RATE:,} trx/s while {name} was measured: its lag is not comparable",
+                f" {lag.wanted_per_s:,} trx/s while {name} was measured: its lag is not comparable",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -259,4 +261,4 @@ def _lag_table(found: dict[str, Lag]) -> Table:
         ("Python CPU, µs/trx", *(f"{lag.python_us:.0f}" for lag in lags)),
         ("machine taken by others", *(f"{lag.others_share:.0%}" for lag in lags)),
     ]
-    return _grid(f"Commit to visible at {RATE:,} trx/s", list(found), rows)
+    return _grid(f"Commit to visible at {lags[0].wanted_per_s:,} trx/s", list(found), rows)
