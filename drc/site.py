@@ -10,13 +10,14 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher
 from drc.errors import DrcError, InvariantError
+from drc.monitor.history import Bucket
 from drc.monitor.observer import Observer
 from drc.sessions import Worker
 from drc.stream import Stream
@@ -37,6 +38,8 @@ class Store(Protocol):
     """Where snapshots go: hints for people, never asked for what is applied."""
 
     def save_status(self, site: str, status: Snapshot) -> None: ...
+
+    def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
 
 def run_site(
@@ -80,8 +83,9 @@ def run_site(
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        observer.tick()
+        buckets = observer.tick()
         store.save_status(site, _snapshot(streams, publisher, watcher))
+        store.save_lag(buckets)
         deadline = time.monotonic() + _SNAPSHOT_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -20,6 +20,7 @@ from drc.errors import DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
 from drc.monitor.blocked import PATIENCE_S, Blocked, Facts, explain
+from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.progress import PublisherProgress, StreamProgress
 from drc.monitor.pulse import Pulse, foreign
@@ -45,6 +46,10 @@ class _Seen:
     untold: bool = False
     broker_away: str = ""
     blocked: dict[str, Any] | None = None
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.history = History(self.progress.origin, self.progress.target)
 
     def waited_s(self) -> float:
         """Return for how long there was something to commit, and nothing was."""
@@ -81,8 +86,9 @@ class Observer:
         for pulse in self._pulses.values():
             pulse.close()
 
-    def tick(self) -> None:
-        """Look at everything once; returns at once."""
+    def tick(self) -> list[Bucket]:
+        """Look at everything once; return what the history of lag has to remember of it."""
+        out: list[Bucket] = []
         if self._publisher:
             self._publisher.offset_us = self._pulses[self._site].offset.us
         for seen in self._seen:
@@ -95,6 +101,9 @@ class Observer:
                 "behind": self._behind(seen)._asdict(),
                 "blocked": _since(blocked, seen),
             }
+            said = {"state": progress.state, **progress.observed}
+            out += seen.history.add(now_us(), sample(said, progress.passages.drain()))
+        return out
 
     # ------------------------------------------------------------ how far, how fast
 

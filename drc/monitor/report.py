@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import structlog
+
+from drc.monitor.history import Bucket
 
 log = structlog.get_logger("drc.site")
 
@@ -13,6 +16,8 @@ class _Store(Protocol):
     def save_status(self, site: str, status: dict[str, Any]) -> None: ...
 
     def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None: ...
+
+    def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
 
 class Reporter:
@@ -30,6 +35,10 @@ class Reporter:
             read = str(stream.get("read_set") or applied)
             self._store.save_position(stream["origin"], site, read_set=read, applied=applied)
         self._store.save_status(site, status)
+
+    def save_lag(self, buckets: Sequence[Bucket]) -> None:
+        """Save."""
+        self._store.save_lag(buckets)
 
     def _watch(self, stream: dict[str, Any]) -> None:
         name = f"{stream['origin']}->{stream['target']}"

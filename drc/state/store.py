@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from drc.errors import ConfigError, DrcError
+from drc.monitor.history import LEVELS, Bucket
 
 if TYPE_CHECKING:
     from drc.state.migrate import Migration
@@ -39,6 +43,15 @@ _statuses = sa.Table(
     sa.Column("site", sa.String, primary_key=True),
     sa.Column("status", sa.Text),
     sa.Column("updated_us", sa.BigInteger),
+)
+_lag_history = sa.Table(
+    "lag_history",
+    _metadata,
+    sa.Column("origin", sa.String, primary_key=True),
+    sa.Column("target", sa.String, primary_key=True),
+    sa.Column("bucket_s", sa.Integer, primary_key=True),
+    sa.Column("at_us", sa.BigInteger, primary_key=True),
+    sa.Column("sample", sa.Text),
 )
 
 log = structlog.get_logger("drc.state")
@@ -90,6 +103,49 @@ class Store:
         """Remember what a site says of itself; ``status`` is JSON-ready."""
         self._save(_statuses, {"site": site}, {"status": json.dumps(status)})
 
+    def save_lag(self, buckets: Sequence[Bucket]) -> None:
+        """Remember finished buckets of lag, and forget those that are too old to be kept."""
+        rows = [{**b._asdict(), "sample": json.dumps(b.sample)} for b in buckets]
+        if not rows:
+            return
+        table = _lag_history
+        try:
+            with self._engine.begin() as connection:
+                for row in rows:
+                    same = (c == row[c.name] for c in table.primary_key)
+                    connection.execute(sa.delete(table).where(*same))
+                connection.execute(sa.insert(table), rows)
+                for bucket_s, kept_s in LEVELS:
+                    if newest := max(
+                        (b.at_us for b in buckets if b.bucket_s == bucket_s), default=0
+                    ):
+                        old = table.c.at_us < newest - kept_s * 1_000_000
+                        where = sa.and_(table.c.bucket_s == bucket_s, old)
+                        connection.execute(sa.delete(table).where(where))
+        except sa.exc.SQLAlchemyError as error:
+            self._complain(error)  # a store that is gone comes back with the next status
+
+    def lag(self, origin: str, target: str, since_us: int = 0) -> list[dict[str, Any]]:
+        """Return the history of a stream's lag, oldest first, each time in its finest bucket.
+
+        Each is its sample, docs/operations/lag.md, with ``at_us`` and ``bucket_s``.
+        """
+        table = _lag_history
+        found = self._rows(
+            table, table.c.origin == origin, table.c.target == target, table.c.at_us >= since_us
+        )
+        out: list[dict[str, Any]] = []
+        begin: float = math.inf  # of what is told by finer buckets
+        for _, level in itertools.groupby(
+            sorted(found, key=lambda r: (r.bucket_s, r.at_us)), key=lambda r: r.bucket_s
+        ):
+            rows = [r for r in level if r.at_us + r.bucket_s * 1_000_000 <= begin]
+            begin = min([begin, *(r.at_us for r in rows)])
+            out += (
+                {"at_us": r.at_us, "bucket_s": r.bucket_s, **json.loads(r.sample)} for r in rows
+            )
+        return sorted(out, key=lambda bucket: bucket["at_us"])
+
     def position(self, origin: str, target: str) -> Position | None:
         """Return how far a stream was; None when unknown."""
         for row in self._rows(_positions):
@@ -108,12 +164,12 @@ class Store:
         """Let go of the store."""
         self._engine.dispose()
 
-    def _rows(self, table: sa.Table) -> list[Any]:
+    def _rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[Any]:
         if self._file and not self._file.exists():
             return []  # a reader must not create it: it would own it
         try:
             with self._engine.connect() as connection:
-                return list(connection.execute(sa.select(table)))
+                return list(connection.execute(sa.select(table).where(*where)))
         except sa.exc.SQLAlchemyError as error:
             self._complain(error)
             return []

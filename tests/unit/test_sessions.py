@@ -67,6 +67,8 @@ def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.Mon
         def save_status(self, _: str, status: dict[str, list[dict[str, str]]]) -> None:
             saved.append(status["streams"][0]["state"])
 
+        def save_lag(self, _: object) -> None: ...
+
     monkeypatch.setattr(Stream, "_session", session)
     with pytest.raises(InvariantError, match="a->b broke"):
         sites.run_site(config, "b", threading.Event(), Store())
