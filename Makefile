@@ -38,7 +38,7 @@ bench: $(READY)         ## against MySQL's own replica in the same run; prints t
 	@$(BIN)/python scripts/bench.py
 
 proof: $(READY)         ## the long forms of the fault and load tests
-	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults \
+	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults tests/browser \
 	    tests/integration/test_rules.py tests/integration/test_demo.py \
 	    tests/integration/test_containers.py
 

@@ -24,6 +24,13 @@ from drc.state.version import folder
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
 _ATTEMPT_PAUSE_S = 0.1
+# Two at once would each write down a version: more than one head, which no later run can mend.
+# Ends with the transaction, or with the connection.
+_ALONE = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "mysql": "SELECT GET_LOCK('drc_migrate', 30)",
+    "postgresql": "SELECT pg_advisory_xact_lock(420642)",
+}
 _VERSION_TABLE = {"site": ("schema_version", "drc"), "store": ("drc_schema_version", None)}
 
 
@@ -111,6 +118,8 @@ def _upgrade(line: str, connection: sa.Connection, place: str) -> Migration:
     config = _config(line)
     config.attributes["connection"] = connection
     before = _version(line, connection)
+    if alone := _ALONE.get(connection.dialect.name):
+        connection.exec_driver_sql(alone)
     command.upgrade(config, "head")
     connection.commit()
     return Migration(place, before, _version(line, connection))

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from drc.config import WebConfig
 from drc.errors import ConfigError
-from drc.web import page
+from drc.web import api, page
 from drc.web.metrics import SiteCollector, registry
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -55,6 +55,7 @@ def build_app(web: WebConfig, pair: str, site: str, snapshot: Callable[[], Any])
             Route("/metrics", metrics),
             Route("/healthz", alive),
             Route("/readyz", ready),
+            *api.routes(pair, site, snapshot, lambda request: _refusal(web, request)),
             *page.routes(asks_token=bool(web.token_env or web.token_file)),
         ]
     )

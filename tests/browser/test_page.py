@@ -10,7 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.fake import EVIL, TOKEN, FakeDaemon, served
 from tests.browser.fix_browser import Witness, shots
+from tests.faults.fix_daemon import LONG
 
+pytestmark = LONG
 OWN, OTHER = "shanghai → beijing", "beijing → shanghai"
 
 

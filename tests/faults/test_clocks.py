@@ -16,7 +16,7 @@ import pytest
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
-from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, assert_identical
 from tests.faults.fix_duel import StartDuel
 from tests.faults.test_conflicts import Client, assert_logs_agree, kills, prepare, storm
 
@@ -32,6 +32,7 @@ def set_clock(cursor: pymysql.cursors.Cursor, offset_s: int) -> None:
     )
 
 
+@LONG
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("skew", SKEWS_S)
 def test_hot_rows_converge_whatever_the_clock_says(

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from drc.sandbox import Sandbox
-from tests.faults.fix_daemon import FULL, StartDaemon, Sysbench, Unending, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, StartDaemon, Sysbench, Unending, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -34,8 +34,17 @@ def run_both(a: Sysbench, b: Sysbench, seconds: float) -> dict[str, dict[str, in
     return {"a": a.finish(), "b": b.finish()}
 
 
-@pytest.mark.parametrize("log", ["direct", "kafka"])
-@pytest.mark.parametrize("which", ["pair", "pair80", "pair_mixed"])
+@pytest.mark.parametrize(
+    ("which", "log"),
+    [
+        ("pair", "direct"),
+        ("pair80", "direct"),
+        ("pair_mixed", "direct"),
+        ("pair", "kafka"),
+        pytest.param("pair80", "kafka", marks=LONG),
+        pytest.param("pair_mixed", "kafka", marks=LONG),
+    ],
+)
 def test_two_sided_load(
     which: str, log: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
 ) -> None:

@@ -87,6 +87,10 @@ def test_a_running_daemon_tells_of_itself(
     published = ("drc_publisher_transactions_total", place - {"a"})
     assert (published in after) == (log == "kafka")
     assert ask(ports["b"], "/metrics")[0] == 401
+    assert ask(ports["b"], "/api/v1/snapshot")[0] == 401
+    assert ask(ports["b"], "/api/v1/events", TOKEN + "x")[0] == 401
+    said = json.loads(ask(ports["b"], "/api/v1/snapshot", TOKEN)[1])
+    assert (said["site"], said["streams"][0]["state"]) == ("b", "running")
     assert json.loads(ask(ports["a"], "/readyz")[1])["states"]["b->a"] == "running"
     assert ask(ports["a"], "/docs")[0] == 404
     assert running.stop() == 0
