@@ -18,7 +18,10 @@ from tests.faults.fix_daemon import StartDaemon
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.skipif(
-        not any("streams" in r.path for r in build_app(WebConfig(), "", "", dict).routes),
+        not any(
+            r.path.startswith("/api/v1/streams")
+            for r in build_app(WebConfig(), "", "", dict).routes
+        ),
         reason="a daemon cannot be told to pause over HTTP yet",
     ),
 ]
