@@ -103,7 +103,7 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("log", ["direct", "kafka"])
+@pytest.mark.parametrize("log", ["direct", pytest.param("kafka", marks=LONG)])
 def test_killed_at_random_with_the_store_deleted(
     log: str, request: pytest.FixtureRequest, pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
