@@ -35,6 +35,7 @@ class Fetcher(Link):
                     for transaction in transactions:
                         transaction.stamps = stamps
                     self._log.append(transactions)
+                self.repeated = self._gate.counts["replayed"]
                 if self._gate.format:
                     self._begun.set()
         return TransientError("closed", stage="fetch")

@@ -1,4 +1,4 @@
-"""The only place that opens connections to Kafka. Edge.
+"""Connections to Kafka by kafka-python; the log's own are librdkafka's by default. Edge.
 
 1. Nothing is created by accident: topics come from ``drc migrate`` alone.
 2. Every error of the library leaves here as one of ours, with a remedy.
@@ -10,23 +10,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 
 from drc.config import Config
 from drc.errors import ConfigError, DataError, DrcError, PreflightError, TransientError
+from drc.log import client
+from drc.log.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
 from drc.tls import client_context
 
 _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
-_RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
 _TRANSACTION_MS = 900_000  # the most that brokers allow by default
-_FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 256 << 10  # of small messages
 ROW_BYTES_MAX = 16 << 20  # of one row as a message of its own
-# What the record and its batch add to a message.
-ENVELOPE_BYTES = 1024
 
 
 class _Refusals(logging.Handler):
@@ -51,28 +50,113 @@ _REFUSED = re.compile(r"(\[SSL.*|SaslAuthenticationFailed.*|.*certificate.*)", r
 _refusals = _Refusals()
 
 
-def open_producer(config: Config, site: str) -> KafkaProducer:
-    """Connect a producer for the topic of ``site``.
+class PythonSender:
+    """A :class:`drc.log.client.Sender`."""
 
-    It keeps order and writes nothing twice by itself: idempotent, acks from all in-sync replicas.
+    def __init__(self, config: Config, site: str) -> None:
+        kafka = config.kafka
+        self._topic = config.topic(site)
+        try:
+            self._producer = KafkaProducer(
+                **_common(config, site),
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=0,
+                batch_size=kafka.message_bytes_max,
+                max_request_size=kafka.message_bytes_max + ENVELOPE_BYTES,
+                max_block_ms=_BLOCK_MS,
+                delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
+                request_timeout_ms=int(kafka.request_timeout_s * 1000),
+            )
+        except Exception as error:
+            raise translate(error) from error
 
-    :raises DrcError: as :func:`translate`.
-    """
-    kafka = config.kafka
-    try:
-        return KafkaProducer(
-            **_common(config, site),
-            enable_idempotence=True,
-            acks="all",
-            linger_ms=0,
-            batch_size=kafka.message_bytes_max,
-            max_request_size=kafka.message_bytes_max + ENVELOPE_BYTES,
-            max_block_ms=_BLOCK_MS,
-            delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
-            request_timeout_ms=int(kafka.request_timeout_s * 1000),
-        )
-    except Exception as error:
-        raise translate(error) from error
+    def send(self, message: bytes, stamps: bytes) -> PythonReceipt:
+        """Send a message; return at once."""
+        try:
+            headers = [(STAMPS, stamps)]
+            return PythonReceipt(
+                self._producer.send(self._topic, message, partition=0, headers=headers)
+            )
+        except Exception as error:
+            raise translate(error) from error
+
+    def abandon(self) -> None:
+        """Close without waiting for what is on its way."""
+        abandon(self._producer)
+
+
+class PythonReceipt:
+    """A :class:`drc.log.client.Receipt`."""
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+        self.acknowledged_us = 0
+        future.add_callback(self._acknowledge)
+
+    def _acknowledge(self, _: object) -> None:
+        """Take the time; called by the library's thread."""
+        self.acknowledged_us = time.time_ns() // 1000
+
+    @property
+    def done(self) -> bool:
+        """Return True when it is acknowledged or has failed."""
+        return bool(self._future.is_done)
+
+    def offset(self, timeout_s: float) -> int:
+        """Wait for it and return where it is."""
+        try:
+            return int(self._future.get(timeout_s).offset)
+        except Exception as error:
+            raise translate(error) from error
+
+
+class PythonReceiver:
+    """A :class:`drc.log.client.Receiver`."""
+
+    def __init__(self, config: Config, site: str) -> None:
+        topic = config.topic(site)
+        self._consumer = open_consumer(config, site)
+        self._partition = TopicPartition(topic, 0)
+        try:
+            if 0 not in self._consumer.partitions_for_topic(topic):
+                raise kafka_errors.UnknownTopicOrPartitionError(topic)
+            self._consumer.assign([self._partition])
+        except Exception as error:
+            self.close()
+            raise translate(error) from error
+
+    def ends(self) -> Ends:
+        """Return where the topic begins and ends now."""
+        try:
+            begin = self._consumer.beginning_offsets([self._partition])[self._partition]
+            end = self._consumer.end_offsets([self._partition])[self._partition]
+        except Exception as error:
+            raise translate(error) from error
+        return Ends(begin, end)
+
+    def seek(self, offset: int) -> None:
+        """Let :meth:`poll` go on at ``offset``."""
+        self._consumer.seek(self._partition, offset)
+
+    def poll(self, timeout_s: float, count: int) -> list[Message]:
+        """Return what comes next; waits until there is something."""
+        try:
+            found: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), count)
+        except kafka_errors.OffsetOutOfRangeError as error:
+            raise TransientError(f"Kafka: {error}", stage="fetch", hint=client.RETENTION) from error
+        except Exception as error:
+            raise translate(error) from error
+        return [
+            Message(r.offset, r.value, dict(r.headers).get(STAMPS))
+            for records in found.values()
+            for r in records
+        ]
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(kafka_errors.KafkaError):  # a broker that is away is no news
+            self._consumer.close(autocommit=False)
 
 
 def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
@@ -119,8 +203,8 @@ def open_consumer(config: Config, site: str, isolation: str = "read_uncommitted"
             isolation_level=isolation,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
             request_timeout_ms=int(config.kafka.request_timeout_s * 1000),
         )
     except Exception as error:
@@ -159,7 +243,7 @@ def _common(config: Config, site: str) -> dict[str, Any]:
         "client_id": f"drc-{config.name}-{site}",
         "allow_auto_create_topics": False,
         "bootstrap_timeout_ms": _BLOCK_MS,
-        "reconnect_backoff_max_ms": _RECONNECT_MS,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
         "metrics_enabled": False,
     }
     if context := client_context(kafka.tls, "[kafka]"):
@@ -180,26 +264,26 @@ _REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
     (
         kafka_errors.SaslAuthenticationFailedError,
         ConfigError,
-        "check [kafka.account] and [kafka.tls]",
+        client.ACCOUNT,
     ),
     *(
         (kind, PreflightError, "let one process run; this one has stopped")
         for kind in (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
     ),
     (kafka_errors.InvalidTopicError, DataError, "leave this table out, or rename it"),
-    (kafka_errors.AuthorizationError, PreflightError, "grant this client READ, WRITE and DESCRIBE"),
+    (kafka_errors.AuthorizationError, PreflightError, client.RIGHTS),
     (
         kafka_errors.UnknownTopicOrPartitionError,
         PreflightError,
-        "`drc migrate` creates the topics",
+        client.MIGRATE,
     ),
     (
         kafka_errors.MessageSizeTooLargeError,
         ConfigError,
-        "lower kafka.message_bytes_max, or raise the topic's max.message.bytes",
+        client.TOO_LARGE,
     ),
-    (kafka_errors.KafkaError, TransientError, "start the brokers, or check kafka.brokers"),
-    (OSError, TransientError, "start the brokers, or check kafka.brokers"),
+    (kafka_errors.KafkaError, TransientError, client.AWAY),
+    (OSError, TransientError, client.AWAY),
 )
 
 

@@ -21,6 +21,7 @@ class Link:
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.read_bytes = 0
+        self.repeated = 0  # transactions that were decided before, and read again
         self.heard_us = now_us()  # when anything came, of a log
 
     def _start(self) -> None:

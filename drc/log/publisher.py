@@ -21,19 +21,17 @@ import secrets
 import threading
 import time
 from collections import deque
-from typing import Any
-
-from kafka import KafkaProducer
+from typing import NamedTuple
 
 from drc.config import Config
 from drc.conflict.clock import Mark
 from drc.errors import DrcError, PreflightError
+from drc.log.client import Receipt, open_sender
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
-from drc.log.kafka import abandon, open_producer, translate
 from drc.log.queue import TransactionQueue
-from drc.log.topic import STAMPS, open_topic
+from drc.log.topic import open_topic
 from drc.monitor.progress import PublisherProgress
-from drc.monitor.stages import Stamps, now_us
+from drc.monitor.stages import Stamps
 from drc.sessions import Worker
 from drc.source.site import SourceSite
 from drc.transaction import Kind, RawTransaction
@@ -45,20 +43,12 @@ _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 
-class _Sent:
-    """A frame on its way."""
+class _Sent(NamedTuple):
+    """A frame on its way, in one message or several."""
 
-    def __init__(self, transactions: list[RawTransaction]) -> None:
-        self.transactions = transactions
-        native = (t for t in transactions if t.kind is not Kind.SKIPPED)
-        oldest = next(native, None)
-        self.read_us = oldest.stamps.read_us if oldest and oldest.stamps else 0
-        self.futures: list[Any] = []
-        self.acknowledged_us = 0
-
-    def acknowledge(self, _: object) -> None:
-        """Take the time; called by the library's thread."""
-        self.acknowledged_us = now_us()
+    transactions: list[RawTransaction]
+    receipts: list[Receipt]
+    read_us: int  # when the oldest of them was read; 0: unknown, or there is none
 
 
 class Publisher(Worker):
@@ -109,8 +99,8 @@ class _Session:
         self._encoder = FrameEncoder(
             config.stream(site), kafka.message_bytes_max, compress=kafka.compression == "zstd"
         )
-        self._producer: KafkaProducer = open_producer(config, site)
-        opened.callback(abandon, self._producer)
+        self._sender = open_sender(config, site)
+        opened.callback(self._sender.abandon)
         self._sent: deque[_Sent] = deque()
         self._logged_us = 0
         # The clock makes epochs grow even where the topic was deleted and holds none.
@@ -173,34 +163,25 @@ class _Session:
             self._stamp, self._format, self._covered, transactions, self._mark
         )
         self._mark = mark_after(self._mark, transactions)
-        sent = _Sent(transactions)
+        native = (t for t in transactions if t.kind is not Kind.SKIPPED)
+        oldest = next(native, None)
+        read_us = oldest.stamps.read_us if oldest and oldest.stamps else 0
         # By the clock of the site's server, which is the only one that all readers can ask.
-        stamps = Stamps(sent.read_us + self._progress.offset_us, self._logged_us).header()
-        try:
-            for message in messages:
-                future = self._producer.send(
-                    self._topic.name, message, partition=0, headers=[(STAMPS, stamps)]
-                )
-                sent.futures.append(future)
-            sent.futures[-1].add_callback(sent.acknowledge)
-        except Exception as error:
-            raise translate(error) from error
-        self._sent.append(sent)
+        stamps = Stamps(read_us + self._progress.offset_us, self._logged_us).header()
+        receipts = [self._sender.send(message, stamps) for message in messages]
+        self._sent.append(_Sent(transactions, receipts, read_us))
         self._stamp = self._stamp._replace(seq=self._stamp.seq + 1)
 
     def _settle(self, left: int) -> None:
         """Wait until at most ``left`` frames are on their way."""
-        while self._sent and (len(self._sent) > left or self._sent[0].futures[-1].is_done):
+        while self._sent and (len(self._sent) > left or self._sent[0].receipts[-1].done):
             sent = self._sent.popleft()
-            for future in sent.futures:
-                try:
-                    offset = future.get(self._config.kafka.delivery_timeout_s).offset
-                except Exception as error:
-                    raise translate(error) from error
-                self._acknowledged(offset)
+            for receipt in sent.receipts:
+                self._acknowledged(receipt.offset(self._config.kafka.delivery_timeout_s))
+            acknowledged_us = sent.receipts[-1].acknowledged_us
             if sent.read_us:
-                self._logged_us = max(0, sent.acknowledged_us - sent.read_us)
-            self._progress.published(sent.transactions, self._covered, sent.acknowledged_us)
+                self._logged_us = max(0, acknowledged_us - sent.read_us)
+            self._progress.published(sent.transactions, self._covered, acknowledged_us)
 
 
 def _urgent(transactions: list[RawTransaction]) -> bool:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import Any, NamedTuple
-
-from kafka import KafkaConsumer, TopicPartition
-from kafka import errors as kafka_errors
 
 from drc.config import Config
 from drc.errors import TransientError
 from drc.gtid import GtidSet
+from drc.log.client import Ends, Message, Receiver, open_receiver
 from drc.log.frames import (
     Assembler,
     Frame,
@@ -27,7 +24,6 @@ from drc.log.frames import (
     decode_covered,
     decode_frame,
 )
-from drc.log.kafka import open_consumer, translate
 
 _READ_S = 10.0  # for one message that is there
 _POLL_MESSAGES = 100
@@ -35,77 +31,20 @@ _TAIL_MESSAGES = 64  # at first; frames of a replaced publisher may stand behind
 _UNREADABLE_MAX = 200  # messages in a row that are no first chunk: a large frame has as many
 
 
-STAMPS = "drc-stamps"  # a header: when what a frame holds was read
-
-
-class Message(NamedTuple):
-    """A message, and the stamps that its publisher wrote."""
-
-    offset: int
-    value: bytes
-    stamps: bytes | None
-
-
-class Ends(NamedTuple):
-    """The first offset that is still there, and the one after the last."""
-
-    begin: int
-    end: int
-
-
 class Topic:
-    """Read the one partition of a topic. Takes over ``consumer``."""
+    """Read the one partition of a topic. Takes over ``receiver``."""
 
-    def __init__(self, consumer: KafkaConsumer, name: str) -> None:
-        self._consumer = consumer
-        self._partition = TopicPartition(name, 0)
+    def __init__(self, receiver: Receiver, name: str) -> None:
+        self._receiver = receiver
         self.name = name
-        try:
-            if 0 not in consumer.partitions_for_topic(name):
-                raise kafka_errors.UnknownTopicOrPartitionError(name)
-            consumer.assign([self._partition])
-        except Exception as error:
-            self.close()
-            raise translate(error) from error
-
-    def close(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(kafka_errors.KafkaError):  # a broker that is away is no news
-            self._consumer.close(autocommit=False)
-
-    def ends(self) -> Ends:
-        """Return where the topic begins and ends now."""
-        try:
-            begin = self._consumer.beginning_offsets([self._partition])[self._partition]
-            end = self._consumer.end_offsets([self._partition])[self._partition]
-        except Exception as error:
-            raise translate(error) from error
-        return Ends(begin, end)
+        self.ends, self.seek, self.close = receiver.ends, receiver.seek, receiver.close
 
     def poll(self, timeout_s: float, count: int = _POLL_MESSAGES) -> list[Message]:
         """Return what comes next; waits until there is something.
 
         :raises TransientError: where we stand has been deleted; or Kafka is away.
         """
-        try:
-            found: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), count)
-        except kafka_errors.OffsetOutOfRangeError as error:
-            raise TransientError(
-                "the topic's retention has passed us by",
-                stage="fetch",
-                hint="what is missing is read from the origin's own binlog",
-            ) from error
-        except Exception as error:
-            raise translate(error) from error
-        return [
-            Message(r.offset, r.value, dict(r.headers).get(STAMPS))
-            for records in found.values()
-            for r in records
-        ]
-
-    def seek(self, offset: int) -> None:
-        """Let :meth:`poll` go on at ``offset``."""
-        self._consumer.seek(self._partition, offset)
+        return self._receiver.poll(timeout_s, count)
 
     def covered(self) -> GtidSet:
         """Return what the topic covers now.
@@ -128,6 +67,16 @@ class Topic:
                 if whole is not None:
                     return _before(decode_frame(whole))
         raise self.empty()
+
+    def covered_before(self, offset: int) -> GtidSet:
+        """Return what one must have to read on from ``offset``.
+
+        :raises TransientError: no frame is left before it.
+        """
+        ends = self.ends()
+        if found := self._frame_before(min(offset, ends.end) - 1, ends.begin - 1):
+            return found[1]
+        return self.oldest()
 
     def empty(self) -> TransientError:
         """Return what it means that there is no frame."""
@@ -211,7 +160,7 @@ def open_topic(config: Config, site: str) -> Topic:
 
     :raises DrcError: Kafka is away or refuses us.
     """
-    return Topic(open_consumer(config, site), config.topic(site))
+    return Topic(open_receiver(config, site), config.topic(site))
 
 
 def _newest(messages: list[bytes]) -> tuple[Stamp, Frame] | None:

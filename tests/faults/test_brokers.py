@@ -11,7 +11,7 @@ from drc.config import Config
 from drc.log.kafka import open_admin
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import Broker, KafkaCluster
-from tests.faults.fix_daemon import FULL, StartDaemon, Sysbench, Unending, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, StartDaemon, Sysbench, Unending, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -27,6 +27,7 @@ def leader_of(config: Config, cluster: KafkaCluster) -> Broker:
     return cluster.nodes[topic["partitions"][0]["leader_id"] - 1]
 
 
+@LONG
 def test_one_broker_dies_then_all(
     pair: Sandbox, kafka3: KafkaCluster, schema: str, daemon: StartDaemon
 ) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 
 from drc.config import Config, parse
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
-from drc.log.kafka import open_producer
-from drc.log.topic import open_topic
+from drc.log.client import Message, open_sender
+from drc.log.kafka import open_admin
+from drc.log.topic import Topic, open_topic
 from drc.log.topics import create_topic, read_topic
 from drc.sandbox import KafkaSpec
 from drc.sandbox.kafka import KafkaCluster
@@ -41,15 +43,22 @@ def config_of(kafka: KafkaCluster, name: str, listener: str = "PLAINTEXT", **mor
     return parse(raw, kafka.folder)
 
 
+@pytest.fixture(params=["librdkafka", "kafka-python"])
+def client(request: pytest.FixtureRequest) -> str:
+    """Each library that may carry the log."""
+    return str(request.param)
+
+
 def exchange(config: Config, *messages: bytes) -> list[bytes]:
     """Write messages and read the whole topic."""
-    producer = open_producer(config, "a")
+    sender = open_sender(config, "a")
     try:
-        futures = [producer.send(config.topic("a"), m, partition=0) for m in messages]
-        for future in futures:
-            future.get(20)
+        for receipt in [sender.send(message, b"stamps") for message in messages]:
+            receipt.offset(20)
+            assert receipt.done
+            assert receipt.acknowledged_us
     finally:
-        producer.close(0)
+        sender.abandon()
     topic = open_topic(config, "a")
     try:
         return topic.between(*topic.ends())
@@ -92,7 +101,7 @@ def test_a_topic_is_created_once_and_as_configured(kafka: KafkaCluster) -> None:
 
 
 @pytest.mark.parametrize("listener", ["PLAINTEXT", "SSL", "SASL_SSL"])
-def test_every_way_to_connect(kafka: KafkaCluster, listener: str) -> None:
+def test_every_way_to_connect(kafka: KafkaCluster, listener: str, client: str) -> None:
     tls = kafka.folder / "tls"
     ways: dict[str, dict[str, Any]] = {
         "PLAINTEXT": {},
@@ -108,7 +117,8 @@ def test_every_way_to_connect(kafka: KafkaCluster, listener: str) -> None:
             "account": {"user": "drc", "password_file": str(tls / "drc.password")},
         },
     }
-    config = config_of(kafka, listener.lower().replace("_", "-"), listener, **ways[listener])
+    name = f"{listener.lower().replace('_', '-')}-{client}"
+    config = config_of(kafka, name, listener, client=client, **ways[listener])
     create_topic(config, "a")
     assert exchange(config, b"one", b"two") == [b"one", b"two"]
 
@@ -119,14 +129,18 @@ def refused(config: Config) -> DrcError:
     return caught.value
 
 
-def test_a_wrong_password_is_refused_and_never_shown(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_a_wrong_password_is_refused_and_never_shown(
+    kafka: KafkaCluster, tmp_path: Path, client: str
+) -> None:
     tls, wrong = kafka.folder / "tls", tmp_path / "wrong"
     wrong.touch(mode=0o600)
     wrong.write_text("s3cret-and-wrong")
     account = {"user": "drc", "password_file": str(wrong)}
     ca = {"ca": str(tls / "ca.pem")}
     for _ in range(4):  # the broker may hang up before its answer was read
-        error = refused(config_of(kafka, "wrong", "SASL_SSL", tls=ca, account=account))
+        error = refused(
+            config_of(kafka, "wrong", "SASL_SSL", tls=ca, account=account, client=client)
+        )
         if isinstance(error, ConfigError):
             break
     assert isinstance(error, ConfigError)
@@ -134,17 +148,45 @@ def test_a_wrong_password_is_refused_and_never_shown(kafka: KafkaCluster, tmp_pa
     assert "s3cret" not in str(error)
 
 
-def test_a_broker_of_another_authority_is_not_trusted(kafka: KafkaCluster) -> None:
-    error = refused(config_of(kafka, "untrusted", "SASL_SSL", tls={"mode": "verify_identity"}))
+def test_a_broker_of_another_authority_is_not_trusted(kafka: KafkaCluster, client: str) -> None:
+    tls = {"mode": "verify_identity"}
+    error = refused(config_of(kafka, "untrusted", "SASL_SSL", tls=tls, client=client))
     assert isinstance(error, ConfigError)
 
 
-def test_a_missing_topic_names_the_remedy(kafka: KafkaCluster) -> None:
-    error = refused(config_of(kafka, "missing"))
+def test_a_missing_topic_names_the_remedy(kafka: KafkaCluster, client: str) -> None:
+    error = refused(config_of(kafka, "missing", client=client))
     assert isinstance(error, PreflightError)
     assert "drc migrate" in error.hint
 
 
-def test_no_broker_is_a_trouble_that_passes(kafka: KafkaCluster) -> None:
-    error = refused(config_of(kafka, "away", brokers=["127.0.0.1:1"]))
+def test_no_broker_is_a_trouble_that_passes(kafka: KafkaCluster, client: str) -> None:
+    error = refused(config_of(kafka, "away", brokers=["127.0.0.1:1"], client=client))
     assert isinstance(error, TransientError)
+
+
+def test_a_place_that_retention_has_passed_is_told(kafka: KafkaCluster, client: str) -> None:
+    config = config_of(kafka, f"passed-{client}", client=client)
+    create_topic(config, "a")
+    exchange(config, b"one", b"two", b"three")
+    with contextlib.closing(open_topic(config, "a")) as topic:
+        assert topic.ends() == (0, 3)
+        delete_before(config, 2)
+        assert topic.ends() == (2, 3)
+        topic.seek(0)
+        with pytest.raises(TransientError, match="retention"):
+            _first(topic)
+        topic.seek(2)
+        (message,) = topic.poll(10)
+        assert (message.offset, message.value, message.stamps) == (2, b"three", b"stamps")
+
+
+def _first(topic: Topic) -> Message:
+    while not (found := topic.poll(5)):
+        pass
+    return found[0]
+
+
+def delete_before(config: Config, offset: int) -> None:
+    with contextlib.closing(open_admin(config, "a")) as admin:
+        admin.delete_records({TopicPartition(config.topic("a"), 0): offset})

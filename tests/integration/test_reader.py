@@ -101,11 +101,12 @@ def test_a_hole_is_told_and_not_passed_over(
         published.cut(end)
         with TopicReader(published.config, "a", "earliest") as late:
             assert len([t for t in published.read(late) if t.events]) == 1
+    with TopicReader(published.config, "a", before) as behind:
         for _ in range(2):  # it does not go on behind it
             with pytest.raises(HoleError) as caught:
-                published.read(reader)
+                published.read(behind)
             assert caught.value.missing == lost
-        assert reader.position == before
+        assert behind.position == before
     tail(published.path, capsys, "--from", "kafka", "--start", executed, code=3)
     cli.invoke(
         ["tail", "-c", str(published.path), "--site", "a", "--from", "kafka", "--start", executed]
