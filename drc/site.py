@@ -1,7 +1,7 @@
 """One site: every stream into it, its watcher and publisher, and the snapshot that tells of them.
 
 What needs a person stops; the others go on. The site ends when it is told to, or when nothing
-is left.
+is left; while operators can reach it, it stays, to tell them why and to begin again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher
+from drc.control.wanted import Wanted
 from drc.errors import DrcError, InvariantError
+from drc.monitor.alerts import Alerts
 from drc.monitor.history import Bucket
 from drc.monitor.observer import Observer
+from drc.monitor.webhook import Webhook
 from drc.sessions import Worker
 from drc.stream import Stream
 
@@ -35,64 +38,130 @@ Snapshot = dict[str, Any]  # JSON-ready; docs/operations/status-json.md
 
 
 class Store(Protocol):
-    """Where snapshots go: hints for people, never asked for what is applied."""
+    """Where snapshots go, and what operators want of streams: hints, deletable at any time."""
 
     def save_status(self, site: str, status: Snapshot) -> None: ...
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
+    def wanted(self, site: str) -> dict[str, Wanted]: ...
 
-def run_site(
-    config: Config,
-    site: str,
-    stop: threading.Event,
-    store: Store,
-    show: Callable[[Callable[[], Snapshot]], None] = lambda _: None,
-) -> None:
-    """Apply every peer's changes at ``site``, and publish its own, until stopped.
 
-    :param show: is given a function that anybody may call at any time for a fresh snapshot.
-    :raises DrcError: the worst of what stopped something for good, once nothing is left.
+class Site:
+    """Apply every peer's changes at ``name``, and publish its own.
+
+    ``streams`` are by origin.
+
+    :param stop: set it to let what is in flight commit and end.
+    :param epoch: returns that of the site's lease; no session begins while it raises.
     """
-    sys.setswitchinterval(_SWITCH_S)
-    index, watcher = _watcher(config, site, stop)
-    streams = [
-        Stream(config, origin, site, stop, index) for origin in config.sites if origin != site
-    ]
-    publisher = _publisher(config, site, stop)
-    errors: list[DrcError] = []
-    show(lambda: _snapshot(streams, publisher, watcher))
 
-    def body(worker: Worker) -> None:
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        stop: threading.Event,
+        store: Store,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._config, self.name, self._stop, self._store = config, name, stop, store
+        self._stays = config.listen(name) is not None
+        self._watcher: Watcher | None
+        index, self._watcher = _watcher(config, name, stop)
+        self.streams = {
+            origin: Stream(config, origin, name, stop, index)
+            for origin in config.sites
+            if origin != name
+        }
+        for origin, wanted in store.wanted(name).items():
+            if origin in self.streams:
+                self.streams[origin].turn.wanted = wanted
+        self._publisher = _publisher(config, name, stop)
+        for worker in (*self.streams.values(), self._watcher, self._publisher):
+            if worker:
+                worker.epoch = epoch
+        self._alerts = Alerts(config.alerts)
+        self._threads: dict[str, threading.Thread] = {}
+        self._errors: dict[str, DrcError] = {}
+
+    def run(self) -> None:
+        """Work until stopped.
+
+        :raises DrcError: the worst of what stopped something for good, once nothing is left.
+        """
+        sys.setswitchinterval(_SWITCH_S)
+        publisher = self._publisher
+        observer = Observer(
+            self._config,
+            self.name,
+            [s.progress for s in self.streams.values()],
+            publisher.progress if publisher else None,
+        )
+        webhook = Webhook(self._config.alerts, self._config.name)
+        others = [worker for worker in (self._watcher, publisher) if worker]
+        for worker in (*self.streams.values(), *others):
+            self.begin(worker)
+        while self._works() or (self._stays and not self._stop.is_set()):
+            buckets = observer.tick()
+            said = self.snapshot()
+            for note in self._alerts.look(self.name, said, said["updated_us"]):
+                webhook.tell(note)
+            self._store.save_status(self.name, {**said, "alerts": self._raised()})
+            self._store.save_lag(buckets)
+            self._pause()
+        webhook.close()
+        observer.close()
+        self._store.save_status(self.name, self.snapshot())
+        if self._errors:
+            raise max(self._errors.values(), key=lambda e: e.exit_code)
+
+    def begin(self, worker: Worker) -> None:
+        """Let a worker run, if it does not: it has not yet, or an error has stopped it."""
+        thread = self._threads.get(worker.name)
+        if thread is None or not thread.is_alive():
+            self._errors.pop(worker.name, None)
+            thread = threading.Thread(target=self._body, args=(worker,), name=worker.name)
+            self._threads[worker.name] = thread
+            thread.start()
+
+    def snapshot(self) -> Snapshot:
+        """Return what there is to tell of this moment."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        publisher, watcher = self._publisher, self._watcher
+        return {
+            "updated_us": time.time_ns() // 1000,
+            "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
+            "rss_bytes_max": usage.ru_maxrss * 1024,
+            "streams": [stream.progress.snapshot() for stream in self.streams.values()],
+            "publisher": publisher.progress.snapshot() if publisher else None,
+            "watcher": watcher.progress.snapshot() if watcher else None,
+            "alerts": self._raised(),
+        }
+
+    def _raised(self) -> list[dict[str, Any]]:
+        return [alert._asdict() for alert in self._alerts.current]
+
+    def _body(self, worker: Worker) -> None:
         try:
             worker.run()
         except DrcError as error:
-            errors.append(error)
+            self._errors[worker.name] = error
         except BaseException as error:
-            broke = InvariantError(f"{worker.name} broke: {error!r}", site=site)
+            broke = InvariantError(f"{worker.name} broke: {error!r}", site=self.name)
             worker.progress.stopped(broke)
-            errors.append(broke)
+            self._errors[worker.name] = broke
             raise
 
-    others = [worker for worker in (watcher, publisher) if worker]
-    workers: list[Worker] = [*streams, *others]
-    threads = [threading.Thread(target=body, args=(w,), name=w.name) for w in workers]
-    observer = Observer(
-        config, site, [s.progress for s in streams], publisher.progress if publisher else None
-    )
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        buckets = observer.tick()
-        store.save_status(site, _snapshot(streams, publisher, watcher))
-        store.save_lag(buckets)
+    def _works(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads.values())
+
+    def _pause(self) -> None:
+        """Wait for the next snapshot's time, or until nothing works any more."""
         deadline = time.monotonic() + _SNAPSHOT_S
-        for thread in threads:
+        for thread in list(self._threads.values()):
             thread.join(max(0.0, deadline - time.monotonic()))
-    observer.close()
-    store.save_status(site, _snapshot(streams, publisher, watcher))
-    if errors:
-        raise max(errors, key=lambda e: e.exit_code)
+        if self._stays and not self._works() and not self._stop.is_set():
+            time.sleep(max(0.0, deadline - time.monotonic()))
 
 
 def _watcher(
@@ -110,17 +179,3 @@ def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | 
     from drc.log.publisher import Publisher  # its library is not loaded where it is not used
 
     return Publisher(config, site, stop)
-
-
-def _snapshot(
-    streams: list[Stream], publisher: Publisher | None, watcher: Watcher | None
-) -> Snapshot:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "updated_us": time.time_ns() // 1000,
-        "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
-        "rss_bytes_max": usage.ru_maxrss * 1024,
-        "streams": [stream.progress.snapshot() for stream in streams],
-        "publisher": publisher.progress.snapshot() if publisher else None,
-        "watcher": watcher.progress.snapshot() if watcher else None,
-    }

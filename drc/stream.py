@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pymysql
 
 from drc import mysql
-from drc.apply import ledger
+from drc.apply import ledger, skips
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.catalog import Catalog
 from drc.apply.certifier import Causal, Certifier, SingleWriter
@@ -30,11 +30,13 @@ from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.settle import Settler
 from drc.apply.solo import Solo
+from drc.apply.throttle import Throttle
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.mask import Mask
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
+from drc.lease import session_name
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
@@ -58,13 +60,16 @@ class _Memory:
 
     ``gap`` is what the log lacks, ``torn`` is the gate's. ``point`` is what was decided when
     nothing was left to apply: what is skipped leaves no trace in the ledger by itself.
-    ``rivalled`` are large transactions to settle row by row.
+    ``rivalled`` are large transactions to settle row by row. ``again`` is where an operator wants
+    the next session to read from, once; ``given_up`` what he skipped and the origin has purged.
     """
 
     gap: GtidSet | None = None
     point: Point | None = None
     torn: Torn = field(default_factory=set)
     rivalled: set[Gtid] = field(default_factory=set)
+    again: GtidSet | None = None
+    given_up: GtidSet = field(default_factory=GtidSet)
 
     def newest(self, state: ledger.LedgerState) -> Point:
         """Return from where on to read: the ledger's state, or what was passed after it."""
@@ -89,15 +94,24 @@ class Stream(Worker):
         backoff_max_s = config.source.reconnect_backoff_max_s
         progress = StreamProgress(origin, target)
         super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
-        self._config = config
+        self.config = config  # a new one holds from the next session on
         self._index = index
         self._memory = _Memory()
+
+    def read_again(self, position: GtidSet) -> None:
+        """Have the next session read all that is not in ``position``; no session may run now.
+
+        What is decided stays so: it is read and dropped.
+        """
+        self._memory.again = position
 
     def _session(self) -> None:
         memory = self._memory
         try:
             with contextlib.closing(
-                _Session(self._config, self.progress, self._stop, memory, self._index)
+                _Session(
+                    self.config, self.progress, self.turn.halt, memory, self._index, self.epoch()
+                )
             ) as session:
                 session.run()
         except GapError as gap:
@@ -115,8 +129,10 @@ class _Session:
         stop: threading.Event,
         memory: _Memory,
         index: LiveIndex | None,
+        epoch: int,
     ) -> None:
         self._config = config
+        self._epoch = epoch
         self._progress = progress
         self._stop = stop
         self._memory = memory
@@ -143,7 +159,8 @@ class _Session:
         self._tags = mysql.server_facts(control).has_tags
         self._selection = Selection(config.replicate)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
-        state = ledger.read(control, self._origin)
+        state = ledger.begin(control, self._origin, self._epoch)
+        self._skips = skips.read(control)[self._origin]
         if self._index and not self._index.wait_fresh(_FRESH_S):
             raise TransientError(
                 f"the binlog of {self._target} itself is not read yet",
@@ -173,13 +190,19 @@ class _Session:
         source = SourceSite(self._config, self._origin, self._target)
         self._open.callback(source.close)
         if state is None:
-            state = ledger.create(control, self._origin, source.start())
-        name = f"{self._origin}->{self._target}"
+            state = ledger.create(control, self._origin, source.start(), self._epoch)
+        name, memory = f"{self._origin}->{self._target}", self._memory
         if state.seq < 0:
             return state, state.applied, source.read_first(self._log, state.applied, stream=name)
-        point = self._memory.newest(state)
-        executed = source.resume(point.decided)
-        reader = source.read(self._log, executed, point.mark, stream=name, until=until)
+        point = memory.newest(state)
+        executed = begin = source.resume(point.decided, self._skips)
+        memory.given_up = (executed - point.decided) & self._skips
+        again, memory.again = memory.again, None
+        if again is not None:
+            begin = source.resume(again, point.decided | self._skips)
+        reader = source.read(
+            self._log, begin, point.mark, stream=name, again=executed - begin, until=until
+        )
         return state, executed, reader
 
     def _fetch(
@@ -192,10 +215,13 @@ class _Session:
         topic = open_topic(self._config, self._origin)
         try:
             if state is None:
-                state = ledger.create(control, self._origin, self._start_of(topic))
-            executed = self._memory.newest(state).decided
-            gate = Gate(self._config.stream(self._origin), executed, self._memory.torn)
-            return state, executed, Fetcher(topic, self._log, gate, executed)
+                state = ledger.create(control, self._origin, self._start_of(topic), self._epoch)
+            memory = self._memory
+            executed = memory.newest(state).decided | memory.given_up
+            again, memory.again = memory.again, None
+            gate = Gate(self._config.stream(self._origin), executed, memory.torn)
+            begin = executed if again is None else again
+            return state, executed, Fetcher(topic, self._log, gate, begin)
         except BaseException:
             topic.close()
             raise
@@ -274,6 +300,8 @@ class _Session:
             self._batcher,
             limit,
             solo,
+            skips=self._skips,
+            throttle=Throttle(apply.transactions_per_s_max),
             progress=progress,
             on_quiet=self._quiet,
             stop=self._stop,
@@ -291,7 +319,10 @@ class _Session:
 
     def _lane(self) -> Lane:
         def connect(client_flag: int) -> pymysql.Connection[Any]:
-            return self._connect(self._target, "applier", client_flag=client_flag)
+            name = session_name(self._config.name, self._target)
+            return self._connect(
+                self._target, "applier", client_flag=client_flag, program_name=name
+            )
 
         wait = self._config.apply.lock_wait_timeout_s
-        return Lane(connect, self._format, tag=self._tags, lock_wait_s=wait)
+        return Lane(connect, self._format, tag=self._tags, lock_wait_s=wait, epoch=self._epoch)

@@ -229,7 +229,7 @@ class Conveyor:
         batch.dispatched_us, started = now_us(), time.perf_counter_ns()
         doing = Doing("execute", batch.dispatched_us, lane.connection, batch.transactions)
         self._doing[seq] = doing
-        lane.begin(self._ledger_sql(batch), batch.events)
+        lane.begin(self._ledger_sql(lane, batch), batch.events)
         batch.execute_us = (time.perf_counter_ns() - started) // 1000
         doing.phase = "certify"
         with self._changed:
@@ -269,7 +269,7 @@ class Conveyor:
             self._changed.wait_for(lambda: mine() or self._error or self._closed)
             return mine()
 
-    def _ledger_sql(self, batch: Batch) -> str:
+    def _ledger_sql(self, lane: Lane, batch: Batch) -> str:
         return ledger.update_sql(
             self._origin,
             batch.seq,
@@ -278,6 +278,7 @@ class Conveyor:
             batch.mark,
             batch.native,
             batch.commit_us,
+            lane.epoch,
         )
 
     def _give_back(self, batch: Batch) -> None:

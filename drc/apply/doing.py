@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drc import events as ev
 from drc.events import TABLE_MAP, parse_table_map, u32
@@ -17,7 +17,8 @@ class Doing:
     """One piece of work under way since ``since_us``, on the target's connection ``connection``.
 
     ``phase`` is ``execute``, ``certify``, ``turn`` (it waits for an earlier one), ``commit``,
-    ``settle``, ``large transaction`` or ``schema change``; ``statement`` that of a schema change.
+    ``settle``, ``large transaction`` or ``schema change``; ``statement`` that of a schema change,
+    ``maps`` the table maps of a large transaction: its later parts have none.
     """
 
     phase: str
@@ -25,6 +26,7 @@ class Doing:
     connection: int
     transactions: Sequence[RawTransaction]
     statement: str = ""
+    maps: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def native(self) -> list[RawTransaction]:
@@ -33,12 +35,15 @@ class Doing:
 
     def tables(self) -> list[str]:
         """Return the tables that it touches, as ``schema.table``; looked up when asked for."""
-        out: dict[str, None] = {}
+        out = {parse_table_map(body[ev.HEADER_BYTES :]).name: None for body in self._maps()}
         for transaction in self.native[:_NAMED_MAX]:
             data, cut = transaction.data, transaction.checksum
             for at in transaction.events:
                 if data[at + 4] == TABLE_MAP:
                     end = at + u32(data, at + 9)[0] - cut
                     table = parse_table_map(bytes(data[at + ev.HEADER_BYTES : end]))
-                    out[f"{table.schema}.{table.table}"] = None
+                    out[table.name] = None
         return list(out)
+
+    def _maps(self) -> list[bytes]:
+        return [event for event in self.maps.copy().values() if event]

@@ -22,6 +22,7 @@ from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
 from drc.apply.settle import DUPLICATE_KEY
 from drc.apply.solo import ROW_ERRNOS, Solo
+from drc.apply.throttle import Throttle
 from drc.apply.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
@@ -41,6 +42,7 @@ _PASSED_MAX = 1000  # skipped transactions remembered beside the ledger, while t
 class Feeder:
     """Feed one stream until stopped.
 
+    :param skips: what an operator gave up on: passed, and not applied.
     :param on_quiet: told whenever all that has come is decided and committed.
     """
 
@@ -53,6 +55,8 @@ class Feeder:
         limit: BatchLimit,
         solo: Solo,
         *,
+        skips: GtidSet,
+        throttle: Throttle,
         progress: StreamProgress,
         on_quiet: Callable[[Point], None],
         stop: threading.Event,
@@ -62,6 +66,8 @@ class Feeder:
         self._tables = tables
         self._batcher = batcher
         self._solo = solo
+        self._skips = skips
+        self._throttle = throttle
         self._progress = progress
         self._on_quiet = on_quiet
         self._free = 0  # transactions to apply before the first that has a rival
@@ -121,6 +127,10 @@ class Feeder:
                 raise
 
     def _admit(self, transactions: list[RawTransaction]) -> None:
+        if self._skips:
+            for transaction in transactions:
+                if transaction.gtid in self._skips:
+                    self._prepared.drop(transaction)
         if all(t.kind in _SIMPLE for t in transactions):
             self._pending.extend(transactions)
             return
@@ -142,8 +152,10 @@ class Feeder:
         else:
             alone = self._alone > 0
             limit = 1 if alone else self._free or self._limit.transactions
+            limit = min(limit, self._throttle.wait(self._stop))
             batch = self._batcher.take(self._pending, limit, net=not alone)
             if batch is not None:
+                self._throttle.spend(batch.native)
                 self._alone = max(0, self._alone - len(batch.transactions))
                 self._free = max(0, self._free - batch.native)
                 if not self._conveyor.put(batch):

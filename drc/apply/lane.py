@@ -12,6 +12,7 @@ It does not know order, retries or other lanes: that is the conveyor.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor
 
 from drc import literals, mysql
+from drc.apply import ledger
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer, TableMap
 from drc.mysql import translate
@@ -39,11 +41,19 @@ class Lane:
 
     :param format_description: the source's event as it came.
     :param tag: mark transactions with the GTID tag ``drc`` (server 8.3 or newer).
+    :param epoch: of the lease under which ledger rows are written.
     """
 
     def __init__(
-        self, connect: Connect, format_description: bytes, *, tag: bool, lock_wait_s: int
+        self,
+        connect: Connect,
+        format_description: bytes,
+        *,
+        tag: bool,
+        lock_wait_s: int,
+        epoch: int = 0,
     ) -> None:
+        self.epoch = epoch
         self._conn = connect(CLIENT.MULTI_STATEMENTS)
         self._status = mysql.binlog_status_sql(self._conn)
         fde = b2a_base64(without_checksum(format_description), newline=False)
@@ -70,8 +80,11 @@ class Lane:
         self._reply()
         changed = self._conn._affected_rows  # type: ignore[attr-defined]
         if events:
-            self._reply()
+            # What a ledger row that is not ours any more would have let in need not fit.
+            with contextlib.suppress(DrcError) if changed != 1 else contextlib.nullcontext():
+                self._reply()
         if changed != 1:
+            self.require_lease()
             # Mostly a commit of our own past: the daemon was killed with it under way, and it
             # came through after we had read the ledger. It is read again.
             raise TransientError(
@@ -79,6 +92,15 @@ class Lane:
                 stage="apply",
                 hint="if this repeats, two daemons replicate into this site: stop one",
             )
+
+    def require_lease(self) -> None:
+        """Look whether our lease is the newest, for what cannot be one transaction with it.
+
+        :raises TransientError: another daemon has taken over.
+        """
+        ((newest,),) = self.rows("SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger")
+        if int(str(newest)) > self.epoch:
+            raise ledger.fenced()
 
     @property
     def connection(self) -> int:

@@ -7,7 +7,8 @@ truth after any crash. That one row is loop tag, exactly-once guard and checkpoi
 
 1. ``applied`` is complete: batches commit in the origin's order, so everything up to and
    including the batch is decided, what was passed over included.
-2. A second applier of the same stream finds its row's ``seq`` changed and is refused.
+2. A second applier of the same stream finds its row's ``seq`` changed and is refused; one whose
+   lease another daemon has taken over finds the ``epoch`` changed (``drc/lease.py``).
 3. ``ets`` and ``seen`` are the origin's clock after the batch: from here the next session goes on
    with it (I6), and this site's clock moves by it.
 """
@@ -19,8 +20,9 @@ from typing import Any
 
 import pymysql
 
+from drc import mysql
 from drc.conflict.clock import Mark, decode_seen, encode_seen
-from drc.errors import PreflightError
+from drc.errors import PreflightError, TransientError
 from drc.gtid import GtidSet
 
 ROWS = 8
@@ -28,11 +30,15 @@ ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What the target says of one origin: the newest batch, all that is decided, and its clock."""
+    """What the target says of one origin: the newest batch, all that is decided, and its clock.
+
+    ``epoch`` is that of the lease under which the next batch may be written.
+    """
 
     seq: int
     applied: GtidSet
     mark: Mark = field(default_factory=Mark)
+    epoch: int = 0
 
 
 def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
@@ -43,7 +49,7 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
     with conn.cursor() as cursor:
         try:
             cursor.execute(
-                "SELECT seq, applied, ets, seen FROM drc.ledger WHERE origin = %s"
+                "SELECT seq, applied, ets, seen, epoch FROM drc.ledger WHERE origin = %s"
                 " ORDER BY seq DESC LIMIT 1",
                 (origin,),
             )
@@ -57,24 +63,90 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
     conn.rollback()
     if row is None:
         return None
-    return LedgerState(int(row[0]), GtidSet.parse(row[1]), Mark(int(row[2]), decode_seen(row[3])))
+    mark = Mark(int(row[2]), decode_seen(row[3]))
+    return LedgerState(int(row[0]), GtidSet.parse(row[1]), mark, int(row[4]))
 
 
-def create(conn: pymysql.Connection[Any], origin: str, start: GtidSet) -> LedgerState:
-    """Register a stream whose first transaction is the first one not in ``start``."""
-    rows = [(origin, lane, lane - ROWS, "", str(start)) for lane in range(ROWS)]
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO drc.ledger (origin, lane, seq, gtids, applied, ets, seen, transactions,"
-            " origin_commit_us) VALUES (%s, %s, %s, %s, %s, 0, '', 0, 0)",
-            rows,
-        )
+def next_epoch(conn: pymysql.Connection[Any]) -> int:
+    """Return an epoch above all that ever were, though the ledger be empty: a time, mostly."""
+    ((epoch,),) = mysql.ask(
+        conn,
+        "SELECT GREATEST(COALESCE(MAX(epoch), 0) + 1,"
+        " CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)) FROM drc.ledger",
+    )
+    return int(epoch)
+
+
+def claim(conn: pymysql.Connection[Any], epoch: int, origin: str = "") -> None:
+    """Give all rows of older epochs this one, or those of ``origin``; nothing else of them changes.
+
+    Waits for batches that are under way. The newest row comes first: readers of this binlog take
+    the first row for what is applied, which may not go backwards.
+
+    :raises DrcError: classed by errno.
+    """
+    only = " AND origin = %s" if origin else ""
+    mysql.ask(
+        conn,
+        "UPDATE drc.ledger SET epoch = %s, committed_at = committed_at WHERE epoch < %s"
+        f"{only} ORDER BY seq DESC",
+        (epoch, epoch, origin) if origin else (epoch, epoch),
+    )
     conn.commit()
-    return LedgerState(-1, start)
+
+
+def begin(conn: pymysql.Connection[Any], origin: str, epoch: int) -> LedgerState | None:
+    """Return the newest state to go on from under a lease, None when this stream has never run.
+
+    :raises TransientError: a newer lease has it.
+    """
+    claim(conn, epoch, origin)
+    state = read(conn, origin)
+    if state and state.epoch != epoch:
+        raise fenced()
+    return state
+
+
+def fenced() -> TransientError:
+    """Return what to tell one whose lease is over."""
+    return TransientError(
+        "fenced: another daemon has taken over this site",
+        stage="apply",
+        hint="nothing more is applied from here; this one stands by",
+    )
+
+
+def create(
+    conn: pymysql.Connection[Any], origin: str, start: GtidSet, epoch: int = 0
+) -> LedgerState:
+    """Register a stream whose first transaction is the first one not in ``start``.
+
+    :raises TransientError: another daemon has just done so.
+    """
+    rows = [(origin, lane, lane - ROWS, "", str(start), epoch) for lane in range(ROWS)]
+    try:
+        with conn.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO drc.ledger (origin, lane, seq, gtids, applied, ets, seen,"
+                " transactions, origin_commit_us, epoch)"
+                " VALUES (%s, %s, %s, %s, %s, 0, '', 0, 0, %s)",
+                rows,
+            )
+    except pymysql.err.IntegrityError as error:
+        raise TransientError("another daemon has begun this stream", stage="apply") from error
+    conn.commit()
+    return LedgerState(-1, start, epoch=epoch)
 
 
 def update_sql(
-    origin: str, seq: int, gtids: str, applied: str, mark: Mark, transactions: int, commit_us: int
+    origin: str,
+    seq: int,
+    gtids: str,
+    applied: str,
+    mark: Mark,
+    transactions: int,
+    commit_us: int,
+    epoch: int = 0,
 ) -> str:
     """Return the statement that records batch ``seq``; it must change exactly one row.
 
@@ -85,5 +157,5 @@ def update_sql(
         f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
         f"ets={mark.ets},seen='{encode_seen(mark.seen)}',"
         f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
-        f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS}"
+        f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS} AND epoch={epoch}"
     )

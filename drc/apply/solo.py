@@ -89,6 +89,7 @@ class Solo:
             )
         lane = self._open_lane()
         try:
+            lane.require_lease()  # a takeover after it ends this session
             text = query.sql[:200].decode("utf-8", "replace")
             with self._conveyor.busy("schema change", lane, [transaction], text):
                 ddl.replay(lane, query, transaction.gtid)
@@ -111,7 +112,7 @@ class Solo:
         try:
             lane.lock_gaps()
             with self._conveyor.busy("settle", lane, native) as doing:
-                lane.begin(self._ledger_sql(seq, gtids, applied, transactions), ())
+                lane.begin(self._ledger_sql(lane, seq, gtids, applied, transactions), ())
                 settled = self._settler.settle(lane, native)
                 lane.commit()
         except DrcError as error:
@@ -131,13 +132,14 @@ class Solo:
         kinds: Counter[str] = Counter()
         try:
             with self._conveyor.busy("large transaction", lane, ()) as doing:
+                doing.maps = maps
                 for transaction in parts:
                     doing.transactions = (transaction,)
                     if not opened:
                         if transaction.gtid in self._rivalled:
                             lane.lock_gaps()
                         gtids, applied = self._batcher.decide([transaction])
-                        lane.begin(self._ledger_sql(seq, gtids, applied, [transaction]), ())
+                        lane.begin(self._ledger_sql(lane, seq, gtids, applied, [transaction]), ())
                         opened = True
                     if self._settler and transaction.gtid in self._rivalled:
                         settled = self._settler.settle(lane, [transaction])
@@ -176,9 +178,16 @@ class Solo:
             )
 
     def _ledger_sql(
-        self, seq: int, gtids: str, applied: str, transactions: Sequence[RawTransaction]
+        self,
+        lane: Lane,
+        seq: int,
+        gtids: str,
+        applied: str,
+        transactions: Sequence[RawTransaction],
     ) -> str:
         native = sum(t.kind is not Kind.SKIPPED for t in transactions)
         newest = max(t.commit_us for t in transactions)
         mark = transactions[-1].mark
-        return ledger.update_sql(self._origin, seq, gtids, applied, mark, native, newest)
+        return ledger.update_sql(
+            self._origin, seq, gtids, applied, mark, native, newest, lane.epoch
+        )

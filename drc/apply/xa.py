@@ -31,6 +31,16 @@ class PreparedTransactions:
         """Return True while a transaction is prepared and no more."""
         return bool(self._held)
 
+    def drop(self, transaction: RawTransaction) -> None:
+        """Take from a transaction all that would be applied; its GTIDs are decided as ever."""
+        kind, held = transaction.kind, transaction.xid in self._held
+        if kind is Kind.XA_PREPARE:
+            transaction.data, transaction.events = b"", []
+        elif kind is Kind.XA_COMMIT and held:
+            transaction.kind = Kind.XA_ROLLBACK
+        elif kind is not Kind.XA_ROLLBACK or not held:
+            transaction.skip()
+
     def admit(self, transaction: RawTransaction) -> RawTransaction | None:
         """Return what to apply in this transaction's place; None while it is held.
 

@@ -17,11 +17,22 @@ import click
 from drc import __version__
 from drc.errors import DrcError
 
-# Name → what it does, so that --help imports nothing. Each is `command` in drc.cli.NAME.
+# Name → what it does, so that --help imports nothing. Each is `command` in drc.cli.NAME, but for
+# those that share a module.
 _COMMANDS = {
     "run": "Replicate into a site, or into all sites.",
     "status": "How far behind each stream is, asked of the servers.",
     "top": "Watch the streams live in the terminal; pause and resume them.",
+    "pause": "Hold a stream, or all, once what is in flight is committed.",
+    "resume": "Let paused streams go on.",
+    "stop": "Hold a stream for longer.",
+    "start": "Let a stream go on that was stopped, by an operator or by an error.",
+    "restart": "End a stream's session and begin another one.",
+    "reposition": "Have a stream go on from another place; tells first what that means.",
+    "skip": "Give up on a transaction that cannot be applied.",
+    "reload": "Have running daemons take up the configuration file.",
+    "audit": "What operators did, and why.",
+    "alerts": "What the daemons complain of; try the webhook.",
     "check": "Whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
     "config": "Check a configuration, print its JSON schema.",
@@ -32,6 +43,10 @@ _COMMANDS = {
     "sandbox": "Real MySQL servers on this machine, for trials and tests.",
     "demo": "Two sites under two-sided traffic, compared at the end.",
 }
+_SHARED = dict.fromkeys(
+    ("pause", "resume", "stop", "start", "restart", "reposition", "skip", "reload", "audit"),
+    "control",
+)
 
 
 class _Lazy(click.Group):
@@ -43,7 +58,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"drc.cli.{cmd_name}").command
+        module = importlib.import_module(f"drc.cli.{_SHARED.get(cmd_name, cmd_name)}")
+        command = getattr(module, cmd_name if cmd_name in _SHARED else "command")
         assert isinstance(command, click.Command)
         return command
 

@@ -22,17 +22,18 @@ from drc import config as configuration
 from drc.cli.output import config_option, configure_logs
 from drc.config import Config
 from drc.errors import DrcError, InvariantError, TransientError
+from drc.lease import Lease
 from drc.monitor import memory
 from drc.monitor.report import Reporter
 from drc.monitor.supervisor import TEMPORARY, Supervisor
 from drc.preflight import require_ready
+from drc.sessions import Halt
 
 if TYPE_CHECKING:
-    from drc.site import Snapshot
+    from drc.control.control import Control
 
 DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
 _SUPERVISED_DRAIN_S = DRAIN_S + 5
-_LOCK_WAIT_S = 5
 
 log = structlog.get_logger("drc.run")
 
@@ -59,7 +60,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
             return 0
         assert site
         config.site(site)
-        _run_one(config, site, stop, checked)
+        _run_one(path, config, site, stop, checked)
     except DrcError as error:
         log.error(error.message, **error.fields())
         again = supervised and isinstance(error, TransientError)
@@ -67,20 +68,34 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
     return 0
 
 
-def _run_one(config: Config, site: str, stop: threading.Event, checked: bool) -> None:
+def _run_one(path: Path, config: Config, site: str, stop: threading.Event, checked: bool) -> None:
     # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
-    from drc.site import run_site
+    from drc.control.control import Control
+    from drc.site import Site
     from drc.state.store import Store
 
-    reporter = Reporter(Store(config.state_url, config.state_password()))
+    store = Store(config.state_url, config.state_password())
     with _web(config, site) as show:
         if not checked and not _wait_ready(config, (site,), stop):
             return
-        with _only_daemon(config, site, stop), _crashes() as crashed:
-            if not stop.is_set():
+        lease = Lease(config, site, stop)
+        with _crashes() as crashed, contextlib.closing(lease):
+            lease.start()
+            while not (crashed or (halt := lease.turn()).is_set()):
                 log.info("daemon started")
-                run_site(config, site, stop, reporter, show)
+                running = Site(config, site, halt, Reporter(store), lease.epoch)
+                show(Control(path, config, running, store))
+                with _bounded(halt):
+                    try:
+                        running.run()
+                    except DrcError as error:
+                        if stop.is_set() or not halt.is_set():
+                            raise
+                        log.warning(error.message, **error.fields())  # another has taken over
+                show(None)
                 log.info("daemon stopped")
+                if not halt.is_set():
+                    break
     if crashed:
         raise InvariantError(
             f"a thread ended by {crashed[0]!r}", site=site, hint="a bug: report it with the log"
@@ -88,8 +103,8 @@ def _run_one(config: Config, site: str, stop: threading.Event, checked: bool) ->
 
 
 @contextlib.contextmanager
-def _web(config: Config, site: str) -> Iterator[Callable[[Callable[[], Snapshot]], None]]:
-    """Serve metrics where that is configured; yield what is to be told of the snapshot."""
+def _web(config: Config, site: str) -> Iterator[Callable[[Control | None], None]]:
+    """Serve where that is configured; yield what is to be told of the running site."""
     if not config.listen(site):
         yield lambda _: None
         return
@@ -130,42 +145,6 @@ def _wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -
 
 
 @contextlib.contextmanager
-def _only_daemon(config: Config, site: str, stop: threading.Event) -> Iterator[None]:
-    """Hold the site's lock on its server, so that a second daemon waits as a standby.
-
-    A courtesy: if the lock's connection is lost, the ledger still refuses a second applier.
-    """
-    from drc import mysql
-
-    settings = config.site(site)
-    try:
-        conn = mysql.connect(
-            settings, settings.applier, site_name=site, read_timeout=_LOCK_WAIT_S * 6
-        )
-    except TransientError:
-        yield  # the streams wait for the server, and the ledger guards them
-        return
-    with contextlib.closing(conn):
-        mysql.ask(conn, "SET SESSION wait_timeout = 31536000")
-        said = False
-        name = f"drc:{config.name}:{site}"
-        while not stop.is_set():
-            if mysql.ask(conn, "SELECT GET_LOCK(%s, %s)", (name, _LOCK_WAIT_S if said else 0))[0][
-                0
-            ]:
-                break
-            if not said:
-                holder = mysql.ask(conn, "SELECT IS_USED_LOCK(%s)", (name,))[0][0]
-                log.warning(
-                    "another daemon replicates into this site, waiting for it to end",
-                    connection=holder,
-                    hint=f"if its host is gone for good: KILL {holder} at {site}",
-                )
-                said = True
-        yield
-
-
-@contextlib.contextmanager
 def _crashes() -> Iterator[list[BaseException]]:
     """Collect exceptions that end threads, which Python would only print."""
     crashed: list[BaseException] = []
@@ -184,6 +163,23 @@ def _crashes() -> Iterator[list[BaseException]]:
         yield crashed
     finally:
         threading.excepthook = before
+
+
+@contextlib.contextmanager
+def _bounded(halt: Halt) -> Iterator[None]:
+    """Leave the process if the block does not end in time after ``halt``, as a link may hang."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            if halt.is_set() and not done.wait(DRAIN_S + 10):
+                _overdue()
+
+    threading.Thread(target=watch, name="overdue", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drc.config import Config
@@ -68,6 +69,14 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
         asked = pool.map(ask, config.sites)
         topics = _topics(config, pool)
         facts = dict(zip(config.sites, asked, strict=True))
+        if resume.lost(config, facts):
+            # Under load a ledger may have been read after the set of its origin: only a set that
+            # was read after all ledgers tells what an origin has lost.
+            again = zip(facts.items(), pool.map(ask, config.sites), strict=True)
+            facts = {
+                name: replace(first, gtid_executed=later.gtid_executed) if later.reached else first
+                for (name, first), later in again
+            }
     return evaluate(config, facts, site_head(), topics)
 
 

@@ -63,6 +63,20 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
         )
     else:
         yield Finding(name, setting, "login and rights", f"{account.user}: all present", "ok")
+    if role == "applier":
+        untold = have.all_missing([grants.EXPLAINS])
+        yield judge(
+            not untold,
+            Finding(
+                name,
+                setting,
+                "SELECT on performance_schema",
+                f"{account.user} lacks it" if untold else "present",
+                "warn",
+                "without it nobody tells who holds a lock that the stream waits for",
+                grants.grant_statements(untold, account.user),
+            ),
+        )
     if too_much := have.everywhere & grants.TOO_MUCH:
         yield Finding(
             name,

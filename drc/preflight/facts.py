@@ -96,10 +96,11 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """Of one origin, at this site: what is decided; ``gtids`` of the newest batch."""
+    """Of one origin, at this site: what is decided, and what an operator gave up on."""
 
     applied: GtidSet
     seq: int = 0
+    skipped: GtidSet = field(default_factory=GtidSet)
 
 
 @dataclass(frozen=True, slots=True)

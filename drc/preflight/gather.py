@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from drc import mysql
+from drc.apply import skips
 from drc.config import Config, SiteConfig
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
@@ -171,7 +172,13 @@ def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
         rows = mysql.ask(conn, _LEDGER)
     except DrcError:
         return None
-    return {row[0]: LedgerFacts(GtidSet.parse(row[2]), int(row[1])) for row in rows}
+    skipped: defaultdict[str, GtidSet] = defaultdict(GtidSet)
+    with contextlib.suppress(DrcError):  # a schema from before, which is a finding of its own
+        skipped = skips.read(conn)
+    return {
+        origin: LedgerFacts(GtidSet.parse(applied), int(seq), skipped[origin])
+        for origin, seq, applied in rows
+    }
 
 
 def _servers(conn: mysql.Connection) -> dict[str, set[bytes]]:

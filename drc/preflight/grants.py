@@ -86,6 +86,9 @@ def parse(lines: Iterable[str]) -> Grants:
     return out
 
 
+EXPLAINS = Need("performance_schema.*", frozenset({"SELECT"}))  # who holds a lock
+
+
 def needs(role: str, schemas: Iterable[str], *, tags: bool, ddl: bool) -> list[Need]:
     """Return what an account of a role must be allowed.
 

@@ -20,6 +20,11 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
                     yield from _resume(config, origin, target, reached)
 
 
+def lost(config: Config, facts: Facts) -> bool:
+    """Return whether some origin seems to have lost what a target has applied."""
+    return any(finding.setting == "gtid_executed" for finding in check(config, facts))
+
+
 def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
     """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
     known = (facts[target].ledger or {}).get(origin)
@@ -38,6 +43,8 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
     site = facts[origin]
     applied = applied_of(config, origin, target, facts)
     purged = native(site.gtid_purged, foreign_uuids(origin, facts)) - applied
+    if known := (facts[target].ledger or {}).get(origin):
+        purged = purged - known.skipped
     yield judge(
         not purged,
         Finding(
@@ -52,13 +59,12 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
             f" {target}",
         ),
     )
-    lost = applied - site.gtid_executed
-    if lost:
+    if gone := applied - site.gtid_executed:
         yield Finding(
             origin,
             "gtid_executed",
             f"holds all that {target} has applied",
-            f"no longer has: {lost}",
+            f"no longer has: {gone}",
             "fail",
             "it lost its newest transactions, or it was restored or reset",
             f"compare the tables with {target} and repair them; sync_binlog = 1 prevents this",

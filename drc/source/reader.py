@@ -22,6 +22,7 @@ class Reader(Link):
     """Read one site's binlog; takes over ``conn``.
 
     :param known: pass these through the site's clock, and deliver them to nobody.
+    :param again: these were decided before: read past them, and leave the clock alone.
     :param until: end, with an error that passes by itself, once all of this was delivered.
     """
 
@@ -37,6 +38,7 @@ class Reader(Link):
         heartbeat_s: float,
         stream_bytes: int,
         known: GtidSet | None = None,
+        again: GtidSet | None = None,
         until: GtidSet | None = None,
     ) -> None:
         super().__init__(log, f"read-{stream}")
@@ -44,6 +46,7 @@ class Reader(Link):
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
         self._known = known and known.copy()  # a publisher's own set grows
+        self._again = again
         self._until = until
         self._seen = executed.copy() if until is not None else GtidSet()
         self._sock = start_dump(
@@ -52,6 +55,10 @@ class Reader(Link):
         self._start()
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
+        if self._again:
+            came = transactions
+            transactions = [t for t in came if t.gtid not in self._again]
+            self.repeated += sum(t.last for t in came) - sum(t.last for t in transactions)
         tagged = self._tagger.tag(transactions)
         if self._known:
             tagged = [t for t in tagged if t.gtid not in self._known]

@@ -8,7 +8,11 @@ from drc.source.tagger import TAG
 
 
 def resume_set(
-    applied: GtidSet, executed: GtidSet, purged: GtidSet, foreign: set[bytes]
+    applied: GtidSet,
+    executed: GtidSet,
+    purged: GtidSet,
+    foreign: set[bytes],
+    given_up: GtidSet | None = None,
 ) -> GtidSet:
     """Return the GTIDs not to ask for.
 
@@ -17,6 +21,7 @@ def resume_set(
 
     :param applied: what is decided: the ledger's set, or what a topic covers.
     :param executed: the source's ``gtid_executed``.
+    :param given_up: what an operator wants skipped: it may be purged.
     :raises ReseedError: transactions we need are purged, by name.
     :raises DataError: the source does not have what it has shipped: it lost transactions.
     """
@@ -29,6 +34,8 @@ def resume_set(
         )
     missing = purged - applied
     missing = missing - missing.with_tag(TAG) - missing.of_uuids(foreign)
+    if given_up:
+        missing = missing - given_up
     if missing:
         raise ReseedError(
             f"the source has purged transactions that were not applied here: {missing}",

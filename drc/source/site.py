@@ -55,10 +55,10 @@ class SourceSite:
         """Return what one who has never read this site takes for decided."""
         return start_set(self._config.replicate.start, self._facts.gtid_executed, self._foreign)
 
-    def resume(self, decided: GtidSet) -> GtidSet:
+    def resume(self, decided: GtidSet, given_up: GtidSet | None = None) -> GtidSet:
         """Return the GTIDs not to ask for; see :func:`resume_set` for what it raises."""
         facts = self._facts
-        return resume_set(decided, facts.gtid_executed, facts.gtid_purged, self._foreign)
+        return resume_set(decided, facts.gtid_executed, facts.gtid_purged, self._foreign, given_up)
 
     def read_first(self, log: TransactionQueue, start: GtidSet, **options: Any) -> Reader:
         """Begin to read for one who has decided ``start`` and knows nothing of the clock.
@@ -78,12 +78,13 @@ class SourceSite:
         *,
         stream: str,
         known: GtidSet | None = None,
+        again: GtidSet | None = None,
         until: GtidSet | None = None,
     ) -> Reader:
         """Begin to read what is not in ``executed``; the reader takes over the connection.
 
-        :param mark: where the site's clock stands after ``executed``.
-        :param known: see :class:`Reader`, and ``until``.
+        :param mark: where the site's clock stands after ``executed``, or after ``again``.
+        :param known: see :class:`Reader`, and ``again`` and ``until``.
         """
         config = self._config
         return Reader(
@@ -96,6 +97,7 @@ class SourceSite:
             heartbeat_s=config.source.heartbeat_s,
             stream_bytes=config.apply.transaction_stream_bytes,
             known=known,
+            again=again,
             until=until,
         )
 

@@ -12,13 +12,14 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
 
+from drc.control.wanted import Wanted
 from drc.errors import ConfigError, DrcError
 from drc.monitor.history import LEVELS, Bucket
 
@@ -52,6 +53,36 @@ _lag_history = sa.Table(
     sa.Column("bucket_s", sa.Integer, primary_key=True),
     sa.Column("at_us", sa.BigInteger, primary_key=True),
     sa.Column("sample", sa.Text),
+)
+
+_desired = sa.Table(
+    "desired",
+    _metadata,
+    sa.Column("origin", sa.String, primary_key=True),
+    sa.Column("target", sa.String, primary_key=True),
+    sa.Column("state", sa.String),
+    sa.Column("reason", sa.Text),
+    sa.Column("updated_us", sa.BigInteger),
+)
+_audit = sa.Table(
+    "audit",
+    _metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("at_us", sa.BigInteger),
+    sa.Column("actor", sa.String),
+    sa.Column("action", sa.String),
+    sa.Column("subject", sa.String),
+    sa.Column("reason", sa.Text),
+    sa.Column("detail", sa.Text),
+)
+_revisions = sa.Table(
+    "config_revisions",
+    _metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("site", sa.String),
+    sa.Column("at_us", sa.BigInteger),
+    sa.Column("digest", sa.String),
+    sa.Column("config", sa.Text),
 )
 
 log = structlog.get_logger("drc.state")
@@ -109,21 +140,19 @@ class Store:
         if not rows:
             return
         table = _lag_history
-        try:
-            with self._engine.begin() as connection:
-                for row in rows:
-                    same = (c == row[c.name] for c in table.primary_key)
-                    connection.execute(sa.delete(table).where(*same))
-                connection.execute(sa.insert(table), rows)
-                for bucket_s, kept_s in LEVELS:
-                    if newest := max(
-                        (b.at_us for b in buckets if b.bucket_s == bucket_s), default=0
-                    ):
-                        old = table.c.at_us < newest - kept_s * 1_000_000
-                        where = sa.and_(table.c.bucket_s == bucket_s, old)
-                        connection.execute(sa.delete(table).where(where))
-        except sa.exc.SQLAlchemyError as error:
-            self._complain(error)  # a store that is gone comes back with the next status
+
+        def write(connection: sa.Connection) -> None:
+            for row in rows:
+                same = (c == row[c.name] for c in table.primary_key)
+                connection.execute(sa.delete(table).where(*same))
+            connection.execute(sa.insert(table), rows)
+            for bucket_s, kept_s in LEVELS:
+                if newest := max((b.at_us for b in buckets if b.bucket_s == bucket_s), default=0):
+                    old = table.c.at_us < newest - kept_s * 1_000_000
+                    where = sa.and_(table.c.bucket_s == bucket_s, old)
+                    connection.execute(sa.delete(table).where(where))
+
+        self._write(write)
 
     def lag(self, origin: str, target: str, since_us: int = 0) -> list[dict[str, Any]]:
         """Return the history of a stream's lag, oldest first, each time in its finest bucket.
@@ -146,6 +175,52 @@ class Store:
             )
         return sorted(out, key=lambda bucket: bucket["at_us"])
 
+    # ------------------------------------------------------------ operators
+
+    def wanted(self, site: str) -> dict[str, Wanted]:
+        """Return what operators want of the streams into a site, by origin; {} when unknown."""
+        rows = self._rows(_desired, _desired.c.target == site)
+        return {row.origin: Wanted(row.state, row.reason) for row in rows}
+
+    def save_wanted(self, origin: str, target: str, wanted: Wanted) -> None:
+        """Remember what an operator wants of a stream."""
+        self._save(_desired, {"origin": origin, "target": target}, wanted._asdict())
+
+    def note(
+        self, actor: str, action: str, subject: str, reason: str, detail: dict[str, Any]
+    ) -> None:
+        """Remember what an operator did; ``detail`` is JSON-ready."""
+        self._add(
+            _audit,
+            actor=actor[:128],
+            action=action[:32],
+            subject=subject[:255],
+            reason=reason,
+            detail=json.dumps(detail),
+        )
+
+    def noted(self, limit: int) -> list[dict[str, Any]]:
+        """Return what operators did, the newest first."""
+        rows = self._rows(_audit, order=_audit.c.id.desc(), limit=limit)
+        names = ("at_us", "actor", "action", "subject", "reason")
+        return [
+            {**{name: getattr(row, name) for name in names}, "detail": json.loads(row.detail)}
+            for row in rows
+        ]
+
+    def save_revision(self, site: str, digest: str, config: dict[str, Any]) -> None:
+        """Remember the configuration that a site runs with, once for each change of it."""
+        newest = _revisions.c.id.desc()
+        last = self._rows(_revisions, _revisions.c.site == site, order=newest, limit=1)
+        if not last or last[0].digest != digest:
+            self._add(_revisions, site=site, digest=digest, config=json.dumps(config))
+
+    def _add(self, table: sa.Table, **values: Any) -> None:
+        row = {**values, "at_us": time.time_ns() // 1000}
+        self._write(lambda connection: connection.execute(sa.insert(table).values(row)))
+
+    # ------------------------------------------------------------ reading
+
     def position(self, origin: str, target: str) -> Position | None:
         """Return how far a stream was; None when unknown."""
         for row in self._rows(_positions):
@@ -164,35 +239,50 @@ class Store:
         """Let go of the store."""
         self._engine.dispose()
 
-    def _rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[Any]:
+    def _rows(
+        self,
+        table: sa.Table,
+        *where: sa.ColumnElement[bool],
+        order: sa.UnaryExpression[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[Any]:
         if self._file and not self._file.exists():
             return []  # a reader must not create it: it would own it
         try:
             with self._engine.connect() as connection:
-                return list(connection.execute(sa.select(table).where(*where)))
+                query = sa.select(table).where(*where).order_by(order).limit(limit)
+                return list(connection.execute(query))
         except sa.exc.SQLAlchemyError as error:
             self._complain(error)
             return []
 
     def _save(self, table: sa.Table, key: dict[str, str], values: dict[str, str]) -> None:
+        where = sa.and_(*(table.c[k] == v for k, v in key.items()))
+        row = {**key, **values, "updated_us": time.time_ns() // 1000}
+
+        def replace(connection: sa.Connection) -> None:
+            connection.execute(sa.delete(table).where(where))
+            connection.execute(sa.insert(table).values(row))
+
+        self._write(replace)
+
+    def _write(self, write: Callable[[sa.Connection], object]) -> None:
+        """Run ``write`` in a transaction; the store comes back for it if it is gone."""
         try:
             self._remove_orphans()
             try:
-                self._replace(table, key, values)
+                self._commit(write)
             except sa.exc.DatabaseError as error:  # no table yet, or no more, or no database
                 self._discard_if_broken(error)
                 self.migrate()
-                self._replace(table, key, values)
+                self._commit(write)
             self._writable = True
         except (sa.exc.SQLAlchemyError, DrcError) as error:
             self._complain(error)
 
-    def _replace(self, table: sa.Table, key: dict[str, str], values: dict[str, str]) -> None:
-        where = sa.and_(*(table.c[k] == v for k, v in key.items()))
+    def _commit(self, write: Callable[[sa.Connection], object]) -> None:
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(table).where(where))
-            row = {**key, **values, "updated_us": time.time_ns() // 1000}
-            connection.execute(sa.insert(table).values(row))
+            write(connection)
 
     def _remove_orphans(self) -> None:
         """Remove the write-ahead log of a deleted file: SQLite would replay it into the new one."""

@@ -1,0 +1,44 @@
+"""At most so many transactions a second, so that catching up leaves room for local users."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+_BURST_S = 0.1
+_UNBOUNDED = 1 << 62
+
+
+class Throttle:
+    """Count out transactions evenly.
+
+    :param rate: transactions a second; 0: no bound.
+    :param clock: seconds, of any beginning.
+    """
+
+    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._burst = max(1.0, rate * _BURST_S)
+        self._left = self._burst
+        self._at = clock()
+
+    def wait(self, stop: threading.Event) -> int:
+        """Return how many may go now, at least one; wait for it, or until ``stop``."""
+        if not self._rate:
+            return _UNBOUNDED
+        self._refill()
+        if self._left < 1:
+            stop.wait((1 - self._left) / self._rate)
+            self._refill()
+        return max(1, int(self._left))
+
+    def spend(self, transactions: int) -> None:
+        """Take what went; more than was there is made good by a longer wait."""
+        self._left -= transactions
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now

@@ -1,0 +1,260 @@
+"""Orders to running daemons, over HTTP; docs/operations/control.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from drc import config as configuration
+from drc.cli.output import config_option, console, emit, error_document, json_option, table
+from drc.config import Config
+from drc.errors import ConfigError, DrcError
+from drc.monitor.daemons import Daemon, daemon_of
+
+_STYLES = {"running": "green", "paused": "yellow", "stopped": "bold red"}
+
+
+def _daemon_options(function: Any) -> Any:
+    for option in (
+        click.option("--url", help="The daemon of the target, if it listens elsewhere."),
+        click.option("--reason", default="", help="Why; it goes into the audit."),
+        json_option,
+        config_option,
+    ):
+        function = option(function)
+    return function
+
+
+def _order(action: str, text: str) -> click.Command:
+    """Return the command that gives one order to a stream, or to all."""
+
+    @click.command(name=action, help=text)
+    @_daemon_options
+    @click.argument("origin", required=False)
+    @click.argument("target", required=False)
+    def order(
+        path: Path, as_json: bool, reason: str, url: str, origin: str | None, target: str | None
+    ) -> int:
+        config = configuration.load(path)
+        rows: list[dict[str, Any]] = []
+        failed: list[DrcError] = []
+        for one, other in _streams(config, origin, target):
+            try:
+                asked = _daemon(config, other, url)
+                rows.append(asked.order(one, action, reason))
+            except DrcError as error:
+                failed.append(error)
+                rows.append({"stream": f"{one}->{other}", "state": "", **error_document(error)})
+        if as_json:
+            emit(rows)
+        else:
+            console().print(table(("stream", "state", ""), map(_line, rows)))
+        return max((error.exit_code for error in failed), default=0)
+
+    return order
+
+
+pause = _order("pause", "Let a stream commit what is in flight, and hold it; without names, all.")
+resume = _order("resume", "Let a paused stream go on; without names, all.")
+stop = _order("stop", "As pause, for longer: nobody expects the stream to be near.")
+start = _order("start", "Let a stream go on that was stopped, by an operator or by an error.")
+restart = _order("restart", "End the session of a stream and begin another one.")
+
+
+@click.command()
+@_daemon_options
+@click.argument("origin")
+@click.argument("target")
+@click.option("--to", required=True, help="A GTID set, a time, or an offset of the topic.")
+@click.option("--force", is_flag=True, help="Give up on what would be passed; needs --reason.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Report what it would mean, and do nothing.")
+def reposition(
+    path: Path,
+    as_json: bool,
+    reason: str,
+    url: str,
+    origin: str,
+    target: str,
+    to: str,
+    force: bool,
+    yes: bool,
+    dry_run: bool,
+) -> int:
+    """Have a stream go on from another place; tells first what that means.
+
+    Going back is harmless: what is applied is read again, and not applied again. Going forward past
+    what is not applied is refused, unless forced.
+    """
+    config = configuration.load(path)
+    asked = _daemon(config, target, url)
+    with console().status("Asking both sites, counting rows"):
+        report = asked.order(origin, "reposition", "", to=to, dry_run=True)
+    if not as_json:
+        _show_report(report)
+    if dry_run:
+        if as_json:
+            emit(report)
+        return 0 if report["harmless"] else 1
+    if (report["harmless"] or force) and not yes:
+        if as_json or not sys.stdin.isatty():
+            raise ConfigError("nobody is there to confirm", hint="add --yes")
+        click.confirm(f"Reposition {origin} {target}?", abort=True)
+    report = asked.order(origin, "reposition", reason, to=report["to"], force=force)
+    if as_json:
+        emit(report)
+    else:
+        console().print(Text("repositioned", style="green"))
+    return 0
+
+
+@click.command()
+@_daemon_options
+@click.argument("origin")
+@click.argument("target")
+@click.argument("gtids")
+def skip(
+    path: Path, as_json: bool, reason: str, url: str, origin: str, target: str, gtids: str
+) -> int:
+    """Give up on transactions of ORIGIN: they are not applied at TARGET.
+
+    An XA transaction has two GTIDs. Repair the rows by hand; the audit and `drc.skip` at the target
+    remember what was left out.
+    """
+    config = configuration.load(path)
+    answer = _daemon(config, target, url).order(origin, "skip", reason, gtids=gtids)
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"{answer['stream']}: not applied: {answer['skipped']}")
+    return 0
+
+
+@click.command()
+@_daemon_options
+def reload(path: Path, as_json: bool, reason: str, url: str) -> int:
+    """Have the daemons take up the configuration file, without a restart.
+
+    Tables, policies, parallelism and throttle can change so; what cannot is named, and then nothing
+    is taken up.
+    """
+    config = configuration.load(path)
+    places = [Daemon(url, config.web.token())] if url else _all(config)
+    answers = {daemon.url: daemon.reload(reason) for daemon in places}
+    if as_json:
+        emit(answers)
+        return 0
+    for place, answer in answers.items():
+        click.echo(f"{place}: {', '.join(answer['changed']) or 'nothing changed'}")
+    return 0
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--limit", default=50, show_default=True, help="Entries.")
+def audit(path: Path, as_json: bool, limit: int) -> int:
+    """Show what operators did, and why; the newest first."""
+    from drc.state.store import Store  # SQLAlchemy: --help does without
+
+    config = configuration.load(path)
+    entries = Store(config.state_url, config.state_password()).noted(limit)
+    if as_json:
+        emit(entries)
+        return 0
+    rows = [
+        (
+            _time(e["at_us"]),
+            e["actor"],
+            e["action"],
+            e["subject"],
+            e["reason"],
+            _detail(e["detail"]),
+        )
+        for e in entries
+    ]
+    console().print(table(("when", "who", "what", "where", "why", "detail"), rows))
+    return 0
+
+
+# ------------------------------------------------------------ parts
+
+
+def _streams(config: Config, origin: str | None, target: str | None) -> list[tuple[str, str]]:
+    """Return (origin, target) of the streams that are meant.
+
+    :raises ConfigError: there is none of these names.
+    """
+    everything = [(o, t) for t in config.sites for o in config.sites if o != t]
+    if origin is None:
+        return everything
+    if target is None or (origin, target) not in everything:
+        known = ", ".join(" ".join(pair) for pair in everything)
+        raise ConfigError(
+            f"no stream {' '.join(filter(None, (origin, target)))}", hint=f"streams here: {known}"
+        )
+    return [(origin, target)]
+
+
+def _daemon(config: Config, target: str, url: str | None) -> Daemon:
+    config.site(target)
+    return Daemon(url, config.web.token()) if url else daemon_of(config, target)
+
+
+def _all(config: Config) -> list[Daemon]:
+    return list(dict.fromkeys(daemon_of(config, name) for name in config.sites))
+
+
+def _line(row: dict[str, Any]) -> tuple[Text | str, ...]:
+    error = row.get("error") or {}
+    text = ". ".join(filter(None, (error.get("message"), error.get("hint"))))
+    return (
+        row["stream"].replace("->", " → "),
+        Text(row["state"], _STYLES.get(row["state"], "")),
+        text,
+    )
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    rows = []
+    for name, text in (
+        ("repeated", "read again, and not applied again"),
+        ("skipped", "not applied, and would never be"),
+        ("purged", "applied, and no longer at the origin: not read again"),
+        ("lost", "not applied, and no longer at the origin"),
+    ):
+        part = report[name]
+        rows.append((name, f"{part['transactions']:,}", _rows(part), text, _short(part["gtids"])))
+    columns = ("", "transactions>", "rows", "meaning", "GTIDs")
+    title = f"{report['origin']} → {report['target']}"
+    console().print(table(columns, rows, title=title))
+    verdict = (
+        Text("harmless", "green") if report["harmless"] else Text(report["refusal"], "bold red")
+    )
+    console().print(verdict)
+
+
+def _rows(part: dict[str, Any]) -> str:
+    counted = [f"{name} {count:,}" for name, count in sorted(part.get("rows", {}).items())]
+    more = [] if part.get("rows_complete", True) else ["and more"]
+    return ", ".join(counted + more)
+
+
+def _short(gtids: str, most: int = 120) -> str:
+    return gtids if len(gtids) <= most else f"{gtids[: most - 1]}…"
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    return _short(
+        ", ".join(f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in detail.items())
+    )
+
+
+def _time(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,306 @@
+"""What it would mean to go on from another place, told before anything is done.
+
+1. The target's ledger stays the truth: what is decided is not applied again. Going back repeats
+   reading, and does no harm; going forward gives up on what lies between, and is refused unless
+   an operator takes the blame.
+2. :class:`Plan` is pure; asking the servers for it is :func:`plan`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from drc import events as ev
+from drc import mysql
+from drc.apply import ledger
+from drc.config import Config
+from drc.errors import ConfigError, DataError
+from drc.events import TableMap, u32
+from drc.gtid import GtidSet
+from drc.images import column_walkers
+from drc.monitor.backlog import native
+from drc.source.recorded import recorded
+from drc.source.servers import foreign_uuids
+from drc.transaction import RawTransaction
+
+_COUNT_S = 15.0  # of reading binlogs to count rows; then the rest is not counted
+_READER = "reposition"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Transactions, and their row changes by table; ``all`` is False when it took too long."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    all: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of an origin's own transactions when its stream goes on from ``to``.
+
+    ``repeated`` are decided and would be read again, ``gone`` also, if the origin had not purged
+    them; ``skipped`` are not decided and would be passed; ``lost`` are neither decided nor there
+    any more, wherever one begins; ``unknown`` the origin never had. ``begin`` is what is not read.
+    """
+
+    origin: str
+    target: str
+    to: GtidSet
+    begin: GtidSet
+    repeated: GtidSet
+    skipped: GtidSet
+    gone: GtidSet
+    lost: GtidSet
+    unknown: GtidSet
+    repeats: Counted = field(default_factory=Counted)
+    skips: Counted = field(default_factory=Counted)
+
+    @property
+    def refusal(self) -> DataError | None:
+        """Return why this is not done without force; None when it does no harm."""
+        if self.unknown:
+            return DataError(
+                f"{self.origin} never had {self.unknown}",
+                gtid=str(self.unknown),
+                hint=f"name a set that is part of gtid_executed of {self.origin}",
+            )
+        if self.skipped or self.lost:
+            missing = self.skipped | self.lost
+            return DataError(
+                f"{len(missing):,} transactions of {self.origin} are not applied at"
+                f" {self.target} and never would be: {missing}",
+                gtid=str(missing),
+                hint="let them be applied; or, if their rows are repaired by hand, use --force"
+                " with a --reason",
+            )
+        return None
+
+    @property
+    def forcible(self) -> bool:
+        """Return whether an operator may insist."""
+        return not self.unknown
+
+    def document(self) -> dict[str, Any]:
+        """Return it JSON-ready; docs/operations/control.md."""
+        refusal = self.refusal
+        return {
+            "origin": self.origin,
+            "target": self.target,
+            "to": str(self.to),
+            "harmless": refusal is None,
+            "refusal": refusal.message if refusal else None,
+            "repeated": _part(self.repeated, self.repeats),
+            "skipped": _part(self.skipped, self.skips),
+            "purged": {"transactions": len(self.gone), "gtids": str(self.gone)},
+            "lost": {"transactions": len(self.lost), "gtids": str(self.lost)},
+            "unknown": str(self.unknown),
+        }
+
+
+def judge(
+    origin: str,
+    target: str,
+    to: GtidSet,
+    *,
+    applied: GtidSet,
+    executed: GtidSet,
+    purged: GtidSet,
+    foreign: set[bytes],
+) -> Plan:
+    """Compare where to go with what is decided and what is there; pure.
+
+    :param to: what is to count as read; other sites' transactions in it do not matter.
+    :param applied: what is decided at the target, given up included.
+    :param executed: the origin's ``gtid_executed``; ``purged`` its ``gtid_purged``.
+    :param foreign: server UUIDs of all other sites.
+    """
+    wanted, known = native(to, foreign), native(applied, foreign)
+    gone = native(purged, foreign)
+    behind = known - wanted
+    repeated = behind - gone
+    return Plan(
+        origin,
+        target,
+        to=wanted,
+        begin=applied - repeated,
+        repeated=repeated,
+        skipped=(wanted & executed) - known - gone,
+        gone=behind & gone,
+        lost=gone - known,
+        unknown=wanted - executed,
+    )
+
+
+def plan(config: Config, origin: str, target: str, text: str, *, count: bool = True) -> Plan:
+    """Ask both sites what it would mean to go on from ``text``.
+
+    :param text: a GTID set, a time such as ``2026-11-24T03:00:00Z``, or an offset of the topic.
+    :param count: read the origin's binlog for the rows that are concerned, for some seconds.
+    :raises ConfigError: ``text`` is none of these.
+    :raises DrcError: a site or Kafka is away.
+    """
+    settings = config.site(origin), config.site(target)
+    with contextlib.closing(
+        mysql.connect(settings[0], settings[0].source, site_name=origin)
+    ) as conn:
+        facts = mysql.server_facts(conn)
+        to = _place(config, conn, origin, text)
+    with contextlib.closing(
+        mysql.connect(settings[1], settings[1].applier, site_name=target)
+    ) as conn:
+        state = ledger.read(conn, origin)
+    if state is None:
+        raise ConfigError(
+            f"the stream {origin} {target} has not begun",
+            hint="replicate.start in the configuration says where a new one begins",
+        )
+    foreign = foreign_uuids(config, origin, at=target)
+    found = judge(
+        origin,
+        target,
+        to,
+        applied=state.applied,
+        executed=facts.gtid_executed,
+        purged=facts.gtid_purged,
+        foreign=foreign,
+    )
+    if not count or not (found.repeated or found.skipped):
+        return found
+    repeats, skips = _counted(config, origin, facts.gtid_executed, found)
+    return replace(found, repeats=repeats, skips=skips)
+
+
+def _part(gtids: GtidSet, counted: Counted) -> dict[str, Any]:
+    return {
+        "transactions": len(gtids),
+        "gtids": str(gtids),
+        "rows": counted.rows,
+        "rows_complete": counted.all,
+    }
+
+
+# ------------------------------------------------------------ which place is meant
+
+
+def _place(config: Config, conn: mysql.Connection, origin: str, text: str) -> GtidSet:
+    text = text.strip()
+    if re.fullmatch(r"\d+", text):
+        return _at_offset(config, origin, int(text))
+    if re.match(r"\d{4}-\d\d-\d\d", text) and not re.match(r"[0-9a-fA-F]{8}-", text):
+        return _at_time(config, conn, origin, _instant(text))
+    return GtidSet.parse(text)
+
+
+def _at_offset(config: Config, origin: str, offset: int) -> GtidSet:
+    if config.log != "kafka":
+        raise ConfigError(
+            "an offset is a place in a topic, and this pair has no Kafka between its sites",
+            hint="name a GTID set or a time",
+        )
+    from drc.log.topic import open_topic  # not loaded where Kafka is not used
+
+    with contextlib.closing(open_topic(config, origin)) as topic:
+        return topic.covered_before(offset)
+
+
+def _instant(text: str) -> int:
+    """Return a time in microseconds since the epoch."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"no time: {text!r}", hint="such as 2026-11-24T03:00:00Z") from error
+    if at.tzinfo is None:
+        raise ConfigError(
+            f"{text} is another moment in each time zone", hint=f"append Z for UTC: {text}Z"
+        )
+    return int(at.timestamp() * 1e6)
+
+
+def _at_time(config: Config, conn: mysql.Connection, origin: str, at_us: int) -> GtidSet:
+    """Return what the origin had executed by then, as far as its binlogs reach back."""
+    files = [str(row[0]) for row in mysql.ask(conn, "SHOW BINARY LOGS")]
+    low, high = 0, len(files)  # the last file that begins before then
+    while high - low > 1:
+        middle = (low + high) // 2
+        first = _first_us(config, origin, _before_file(conn, files[middle]))
+        low, high = (middle, high) if first is not None and first <= at_us else (low, middle)
+    out = _before_file(conn, files[low])
+    for transactions in recorded(config, origin, out, reader=_READER):
+        for transaction in transactions:
+            if transaction.commit_us > at_us:
+                return out
+            out.add(transaction.gtid)
+    return out
+
+
+def _before_file(conn: mysql.Connection, name: str) -> GtidSet:
+    """Return what was executed before a binlog file began."""
+    rows = mysql.ask(conn, "SHOW BINLOG EVENTS IN %s LIMIT 3", (name,))
+    text = next((str(row[5]) for row in rows if row[2] == "Previous_gtids"), "")
+    return GtidSet.parse(text)
+
+
+def _first_us(config: Config, origin: str, before: GtidSet) -> int | None:
+    found = next(recorded(config, origin, before, reader=_READER), None)
+    return found[0].commit_us if found else None
+
+
+# ------------------------------------------------------------ rows
+
+
+def _counted(
+    config: Config, origin: str, executed: GtidSet, found: Plan
+) -> tuple[Counted, Counted]:
+    """Count the row changes of what would be repeated and skipped, by table."""
+    repeats, skips = Counter[str](), Counter[str]()
+    left = len(found.repeated) + len(found.skipped)
+    deadline = time.monotonic() + _COUNT_S
+    others = executed - found.repeated - found.skipped
+    for transactions in recorded(config, origin, others, reader=_READER):
+        for transaction in transactions:
+            into = repeats if transaction.gtid in found.repeated else skips
+            into.update(_rows(transaction))
+            left -= transaction.last
+        if time.monotonic() > deadline:
+            break
+    return Counted(dict(repeats), not left), Counted(dict(skips), not left)
+
+
+def _rows(transaction: RawTransaction) -> Counter[str]:
+    """Return the row changes of a transaction, by table."""
+    out, data = Counter[str](), transaction.data
+    tables: dict[int, TableMap] = {}
+    for at in transaction.events:
+        kind, end = data[at + 4], at + u32(data, at + 9)[0] - transaction.checksum
+        if kind == ev.TABLE_MAP:
+            table = ev.parse_table_map(bytes(data[at + ev.HEADER_BYTES : end]))
+            tables[table.table_id] = table
+        elif kind in ev.ROWS_EVENTS:
+            table_id, body = ev.rows_header(data, at)
+            if found := tables.get(table_id):
+                out[found.name] += _images(found, kind, data, body, end)
+    return out
+
+
+def _images(table: TableMap, kind: int, data: bytes, at: int, end: int) -> int:
+    """Return how many rows an event changes; of partial images, that it changes one at least."""
+    pair = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1, ev.PARTIAL_UPDATE_ROWS)
+    walkers = column_walkers(table, ())
+    size, (_, at) = walkers.null_bytes, ev.lenenc(data, at)
+    whole = all(
+        data[at + n * size : at + (n + 1) * size] == table.full_bitmap for n in range(1 + pair)
+    )
+    if not whole or kind == ev.PARTIAL_UPDATE_ROWS:
+        return 1
+    at, images = at + size * (1 + pair), 0
+    while at < end:
+        at, _ = walkers[bytes(data[at : at + size])](data, at)
+        images += 1
+    return images // (1 + pair)
