@@ -69,6 +69,8 @@ def render(status: dict[str, Any]) -> Group:
             error = site["error"] or {}
             text = f"{name}: {error.get('message', 'not reachable')}"
             parts.append(Text.assemble((text, "bold red"), f"  {error.get('hint', '')}"))
+        for alert in site["daemon"].get("alerts", ()) if site["daemon"]["fresh"] else ():
+            parts.append(Text.assemble((alert["sentence"], "bold red"), f"  {alert['command']}"))
     return Group(*parts)
 
 

@@ -12,7 +12,7 @@ from drc.errors import DrcError
 from drc.monitor.locks import Holder
 
 PATIENCE_S = 1.0  # a batch that waits longer than this is asked after
-_SLOW_S = 3.0  # one that works longer is worth a word
+SLOW_S = 3.0  # one that works longer is worth a word
 _DIAL_S = 3.0
 _STAGES = {"read": "source", "fetch": "broker", "log": "broker"}
 
@@ -116,7 +116,7 @@ def _waiting(facts: Facts) -> Blocked | None:
             f" connection {held.connection} of {facts.target}, which {busy}"
         )
         return Blocked("lock", sentence, _client(facts, facts.target, f"KILL {held.connection}"))
-    if waited < _SLOW_S or not facts.phase:
+    if waited < SLOW_S or not facts.phase:
         return None
     if facts.phase == "certify":
         sentence = f"the binlog of {facts.target} itself is read too slowly to certify a batch"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
+import socket
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -12,8 +14,10 @@ from urllib.parse import quote, urlsplit
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, TransientError
 
+_LISTEN_HINT = 'set web.listen = "127.0.0.1:9464" and start the daemons again'
 _TIMEOUT_S = 5.0
 _ORDER_TIMEOUT_S = 60.0  # what is in flight may have to commit first
+_KINDS: dict[int, type[DrcError]] = {404: ConfigError, 422: ConfigError, 503: TransientError}
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where one may ask who listens so
 
 
@@ -36,13 +40,21 @@ class Daemon:
         """
         return self._ask("GET", "/api/v1/snapshot")
 
-    def order(self, origin: str, action: str, reason: str) -> dict[str, Any]:
+    def order(self, origin: str, action: str, reason: str, **more: Any) -> dict[str, Any]:
         """Pause or resume its stream from ``origin``; return what became of it.
 
+        :param action: one of those in docs/operations/control.md, with its own fields in ``more``.
         :raises DrcError: as :meth:`snapshot`.
         """
         path = f"/api/v1/streams/{quote(origin, safe='')}/{quote(action, safe='')}"
-        return self._ask("POST", path, {"reason": reason})
+        return self._ask("POST", path, {"reason": reason, "actor": _operator(), **more})
+
+    def reload(self, reason: str) -> dict[str, Any]:
+        """Have it take up its configuration file; return the keys that changed.
+
+        :raises DrcError: as :meth:`snapshot`.
+        """
+        return self._ask("POST", "/api/v1/reload", {"reason": reason, "actor": _operator()})
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -53,7 +65,7 @@ class Daemon:
         timeout = _TIMEOUT_S if body is None else _ORDER_TIMEOUT_S
         with contextlib.closing(kind(place.netloc, timeout=timeout)) as conn:
             try:
-                conn.request(method, path, json.dumps(body) if body else None, headers)
+                conn.request(method, path, json.dumps(body) if body is not None else None, headers)
                 answer = conn.getresponse()
                 text = answer.read().decode("utf-8", "replace")
             except (OSError, HTTPException) as error:
@@ -75,7 +87,13 @@ class Daemon:
             said = json.loads(text).get("error")
             message = said["message"] if isinstance(said, dict) else str(said)
             hint = said.get("hint", "") if isinstance(said, dict) else ""
-        return DrcError(f"{self.url} refuses, status {status}: {message}", hint=hint)
+        kind = _KINDS.get(status, DrcError)
+        return kind(f"{self.url} refuses, status {status}: {message}", hint=hint)
+
+
+def _operator() -> str:
+    """Return who gives orders here, for the audit; the daemon adds from where."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def daemons(config: Config) -> list[Daemon]:
@@ -83,15 +101,20 @@ def daemons(config: Config) -> list[Daemon]:
 
     :raises ConfigError: none of them listens, or the token cannot be read.
     """
-    places = dict.fromkeys(filter(None, map(config.listen, config.sites)))
-    if not places:
-        raise ConfigError(
-            "no daemon of this pair listens",
-            hint='set web.listen = "127.0.0.1:9464" and start the daemons again',
-        )
-    token = config.web.token()
-    urls = []
-    for host, port in places:
-        host = _ANYWHERE.get(host, host)
-        urls.append(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    return [Daemon(url, token) for url in urls]
+    listening = [name for name in config.sites if config.listen(name)]
+    if not listening:
+        raise ConfigError("no daemon of this pair listens", hint=_LISTEN_HINT)
+    return list(dict.fromkeys(daemon_of(config, name) for name in listening))
+
+
+def daemon_of(config: Config, site: str) -> Daemon:
+    """Return the daemon of a site.
+
+    :raises ConfigError: as :func:`daemons`.
+    """
+    address = config.listen(site)
+    if address is None:
+        raise ConfigError(f"the daemon of {site} does not listen", hint=_LISTEN_HINT)
+    host, port = _ANYWHERE.get(address[0], address[0]), address[1]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return Daemon(url, config.web.token())

@@ -19,7 +19,7 @@ from drc.config import Config
 from drc.errors import DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
-from drc.monitor.blocked import PATIENCE_S, Blocked, Facts, explain
+from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
 from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.progress import PublisherProgress, StreamProgress
@@ -27,6 +27,8 @@ from drc.monitor.pulse import Pulse, foreign
 from drc.monitor.stages import now_us
 
 _DIAL_S = 1.0
+# Kafka's ApiVersions request, version 0: a frozen broker's kernel accepts connections, too.
+_API_VERSIONS = bytes.fromhex("0000000d 0012 0000 00000001 0003 647263")
 _SILENCE_S = 3.0  # beyond the time in which an idle site publishes a frame
 
 
@@ -100,6 +102,7 @@ class Observer:
                 "rates": self._rates(seen),
                 "behind": self._behind(seen)._asdict(),
                 "blocked": _since(blocked, seen),
+                "observed_us": now_us(),
             }
             said = {"state": progress.state, **progress.observed}
             out += seen.history.add(now_us(), sample(said, progress.passages.drain()))
@@ -164,7 +167,7 @@ class Observer:
             silence_max_s=silence_s if progress.state == "running" else 0.0,
             waited_s=waited_s,
             phase=doing.phase if doing else "",
-            table=seen.table,
+            table=seen.table or (", ".join(doing.tables()) if doing and waited_s > SLOW_S else ""),
             transactions=len(native),
             gtids=str(GtidSet.of(t.gtid for t in native)),
             statement=doing.statement if doing else "",
@@ -193,7 +196,7 @@ class Observer:
             seen.untold, seen.table = True, ", ".join(doing.tables())
 
     def _dial(self, progress: StreamProgress) -> str:
-        """Return the brokers of a log that has fallen silent, if none of them can be dialled."""
+        """Return the brokers of a log that has fallen silent, if none of them answers."""
         if _silent_s(progress) < self._config.kafka.idle_frame_s + 1:
             return ""
         brokers = self._config.brokers(progress.origin)
@@ -201,8 +204,10 @@ class Observer:
             host, _, port = broker.rpartition(":")
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection((host.strip("[]"), int(port)), _DIAL_S),
+                socket.create_connection((host.strip("[]"), int(port)), _DIAL_S) as dialled,
             ):
+                dialled.sendall(_API_VERSIONS)
+                dialled.recv(1)  # by one that wants TLS, the connection is closed
                 return ""
         return ", ".join(brokers)
 

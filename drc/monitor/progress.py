@@ -55,6 +55,12 @@ class SessionProgress:
         """The session ended; another will begin."""
         self.state, self.reason, self.error = "connecting", str(error), error
 
+    def held(self, state: str, reason: str) -> None:
+        """No session may run: an operator wants it so, or does something between two of them."""
+        if state == "running":
+            state, reason = "connecting", "held for a moment"
+        self.state, self.reason, self.error = state, reason, None
+
     def stopped(self, error: DrcError | None) -> None:
         """Nothing runs any more, for an error or because it was told to stop."""
         self.state, self.error = "stopped", error
@@ -100,6 +106,7 @@ class StreamProgress(SessionProgress):
             "rates": {"transactions": 0, "rows": 0, "bytes": 0},
             "blocked": None,
             "canary": None,
+            "observed_us": 0,
         }
         self._feeder: Feeder | None = None
 
@@ -186,6 +193,7 @@ class StreamProgress(SessionProgress):
             "lock_failures": self.lock_failures,
             "taken_apart": self.taken_apart,
             "concurrent": self.concurrent,
+            "repeated": self._link.repeated if self._link else 0,
             "conflicts": dict(self.conflicts),
             "frames": self._link.counts if self._link else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from drc.control.wanted import Wanted
 from drc.monitor.history import Bucket
 
 log = structlog.get_logger("drc.site")
@@ -18,6 +19,8 @@ class _Store(Protocol):
     def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None: ...
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
+
+    def wanted(self, site: str) -> dict[str, Wanted]: ...
 
 
 class Reporter:
@@ -39,6 +42,10 @@ class Reporter:
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
         """Save."""
         self._store.save_lag(buckets)
+
+    def wanted(self, site: str) -> dict[str, Wanted]:
+        """Ask."""
+        return self._store.wanted(site)
 
     def _watch(self, stream: dict[str, Any]) -> None:
         name = f"{stream['origin']}->{stream['target']}"

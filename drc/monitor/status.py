@@ -103,6 +103,7 @@ def _site(site: SiteStatus, said: dict[str, Any], now_us: int) -> dict[str, Any]
             "rss_bytes_max": said.get("rss_bytes_max"),
             "publisher": said.get("publisher"),
             "watcher": said.get("watcher"),
+            "alerts": said.get("alerts", []),
         },
     }
 

@@ -1,48 +1,225 @@
-"""What a daemon tells programs and its own page, as JSON; who may ask is the application's."""
+"""What a daemon tells programs and its own page, as JSON, and takes as orders.
+
+Who may ask is decided in ``app.py``. Orders run in threads of their own: they wait for what is in
+flight.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from drc import __version__
+from drc.errors import ConfigError, DrcError, TransientError
+from drc.web.openapi import document as openapi
+
+if TYPE_CHECKING:
+    from drc.control.control import Control
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _EVENT_S = 1.0
+_LIMIT_MAX = 1000
+_BODY_MAX = 1 << 20
+
+Ask = Callable[[], "Control | None"]
+Guard = Callable[[Request], Response | None]
+Answer = Callable[[Request], Awaitable[Any]]
 
 
-def routes(
-    pair: str, site: str, snapshot: Callable[[], Any], refusal: Callable[[Request], Response | None]
-) -> list[Route]:
-    """Return ``/api/v1/snapshot``, and ``/api/v1/events``: the same each second, for ever.
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """What orders say; each takes a part of it."""
 
-    :param refusal: returns what to answer those who may not ask, None to those who may.
+    reason: str = ""
+    actor: str = ""
+    to: str | None = None
+    gtids: str = ""
+    dry_run: bool = False
+    force: bool = False
+
+
+class UnavailableError(TransientError):
+    """There is no running site yet: another daemon has it, or servers are waited for."""
+
+
+def routes(pair: str, site: str, ask: Ask, may_read: Guard, may_order: Guard) -> list[Route]:
+    """Return the routes below ``/api/v1``, and the document that describes them.
+
+    :param ask: returns what gives orders to the running site, None before it runs.
+    :param may_read: returns what to answer those who may not ask, None to those who may.
+    :param may_order: the same for orders.
     """
 
-    def document() -> dict[str, Any]:
-        said = snapshot() or {"streams": [], "publisher": None, "watcher": None}
+    def control() -> Control:
+        if (found := ask()) is None:
+            raise UnavailableError(
+                f"the daemon of {site} does not replicate yet",
+                hint="another one may run for this site, or servers are waited for: see its log",
+            )
+        return found
+
+    def snapshot() -> dict[str, Any]:
+        found = ask()
+        said = found.snapshot() if found else {"streams": [], "publisher": None, "watcher": None}
         now_us = time.time_ns() // 1000
         who = {"pair": pair, "site": site, "version": __version__, "now_us": now_us}
-        return {**said, **who, "controls": {}}
+        return {"controls": {}, **said, **who}
 
-    async def once(request: Request) -> Response:
-        return refusal(request) or JSONResponse(document(), headers=_HEADERS)
+    async def once(_request: Request) -> Any:
+        return snapshot()
 
     async def events() -> AsyncIterator[str]:
         while True:
-            yield f"data: {json.dumps(document())}\n\n"
+            yield f"data: {json.dumps(snapshot())}\n\n"
             await asyncio.sleep(_EVENT_S)
 
     async def follow(request: Request) -> Response:
-        return refusal(request) or StreamingResponse(
+        return may_read(request) or StreamingResponse(
             events(), media_type="text/event-stream", headers=_HEADERS
         )
 
-    return [Route("/api/v1/snapshot", once), Route("/api/v1/events", follow)]
+    async def status(_request: Request) -> Any:
+        from drc.monitor.status import collect
+
+        here = control()
+        return await run_in_threadpool(collect, here.config, here.store)
+
+    async def lag(request: Request) -> Any:
+        asked = request.query_params
+        here, since_us = control(), _number(request, "since_us", 0)
+        target = asked.get("target", site)
+        rows = await run_in_threadpool(here.store.lag, asked.get("origin", ""), target, since_us)
+        return {"buckets": rows}
+
+    async def conflicts(request: Request) -> Any:
+        from drc.conflict import desk
+
+        here, limit = control(), _number(request, "limit", 100)
+
+        def read() -> list[dict[str, Any]]:
+            return list(islice(desk.read(here.config, site, desk.Filter(), limit), limit))
+
+        return {"conflicts": await run_in_threadpool(read)}
+
+    async def audit(request: Request) -> Any:
+        limit = _number(request, "limit", 30)
+        return {"entries": await run_in_threadpool(control().store.noted, limit)}
+
+    async def describe(_request: Request) -> Any:
+        return openapi(pair, site)
+
+    async def order(request: Request) -> Any:
+        body, here = await _body(request), control()
+        origin, action = request.path_params["origin"], request.path_params["action"]
+        return await run_in_threadpool(here.order, origin, action, _order(request, body))
+
+    async def reposition(request: Request) -> Any:
+        body, here = await _body(request), control()
+        if body.to is None:
+            raise ConfigError("to: where to go is missing", hint="see /openapi.json")
+        return await run_in_threadpool(
+            here.reposition,
+            request.path_params["origin"],
+            body.to,
+            _order(request, body),
+            dry_run=body.dry_run,
+            force=body.force,
+        )
+
+    async def skip(request: Request) -> Any:
+        body, here = await _body(request), control()
+        return await run_in_threadpool(
+            here.skip, request.path_params["origin"], body.gtids, _order(request, body)
+        )
+
+    async def reload(request: Request) -> Any:
+        body, here = await _body(request), control()
+        return await run_in_threadpool(here.reload, _order(request, body))
+
+    reads = {
+        "/api/v1/snapshot": once,
+        "/api/v1/status": status,
+        "/api/v1/lag": lag,
+        "/api/v1/conflicts": conflicts,
+        "/api/v1/audit": audit,
+        "/openapi.json": describe,
+    }
+    stream = "/api/v1/streams/{origin}"
+    orders = {
+        f"{stream}/reposition": reposition,
+        f"{stream}/skip": skip,
+        f"{stream}/{{action}}": order,
+        "/api/v1/reload": reload,
+    }
+    return [
+        Route("/api/v1/events", follow),
+        *(Route(path, _answering(answer, may_read)) for path, answer in reads.items()),
+        *(
+            Route(path, _answering(answer, may_order), methods=["POST"])
+            for path, answer in orders.items()
+        ),
+    ]
+
+
+def _answering(answer: Answer, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint: guarded, and with errors as JSON."""
+
+    async def endpoint(request: Request) -> Response:
+        if refused := guard(request):
+            return refused
+        try:
+            return JSONResponse(await answer(request), headers=_HEADERS)
+        except DrcError as error:
+            body = {"kind": type(error).__name__, "message": error.message, **error.fields()}
+            return JSONResponse({"error": body}, _status(error), headers=_HEADERS)
+
+    return endpoint
+
+
+def _status(error: DrcError) -> int:
+    from drc.control.control import UnknownStreamError
+
+    if isinstance(error, UnknownStreamError):
+        return 404
+    if isinstance(error, UnavailableError):
+        return 503
+    return 422 if isinstance(error, ConfigError) else 409
+
+
+async def _body(request: Request) -> Body:
+    """Return what an order says.
+
+    :raises ConfigError: it is no JSON of that form.
+    """
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _BODY_MAX:
+            raise ConfigError("the body is too long", hint=f"at most {_BODY_MAX} bytes")
+    try:
+        return msgspec.json.decode(bytes(raw) or b"{}", type=Body)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the body: {error}", hint="see /openapi.json") from error
+
+
+def _order(request: Request, body: Body) -> Any:
+    from drc.control.control import Order
+
+    place = request.client.host if request.client else "?"
+    return Order(f"{body.actor or 'api'} from {place}", body.reason)
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{name}: {text!r} is no number", hint="see /openapi.json")
+    return int(text) if name == "since_us" else min(int(text), _LIMIT_MAX)

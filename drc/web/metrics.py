@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from drc import __version__
 from drc.monitor.stages import QUANTILES
 
-STATES = ("running", "connecting", "stopped", "need_reseed")
+STATES = ("running", "connecting", "paused", "stopped", "need_reseed")
 
 
 class _Number(NamedTuple):
@@ -58,10 +58,12 @@ _STREAM_COUNTERS = (
     _Number("batches", "batches", "Transactions at the target."),
     _Number("lock_failures", "lock_failures", "Batches rolled back by a deadlock or lock wait."),
     _Number("taken_apart", "batches_taken_apart", "Batches applied one by one after a failure."),
+    _Number("repeated", "transactions_repeated", "Read again since the session began."),
     _Number("concurrent", "transactions_concurrent", "Settled row by row: others wrote meanwhile."),
 )
 _STREAM_GAUGES = (
     *_SESSION_GAUGES,
+    _Number("observed_us", "observed_timestamp_seconds", "When lag was last looked at.", _US),
     _Number("queue_transactions", "queue_transactions", "Transactions read and not yet taken."),
 )
 _COUNTS = (

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -23,14 +23,15 @@ _CLIENTS_MAX = 32  # more at once are no scrapers
 _KEEP_ALIVE_S = 30
 _END_S = 3.0  # then what is being answered is left
 
-log = structlog.get_logger("drc.web")
+if TYPE_CHECKING:
+    from drc.control.control import Control
 
-Snapshot = Callable[[], dict[str, Any]]
+log = structlog.get_logger("drc.web")
 
 
 @contextlib.contextmanager
-def serving(config: Config, site: str) -> Iterator[Callable[[Snapshot], None]]:
-    """Serve until the block ends; yield a function that takes what tells snapshots.
+def serving(config: Config, site: str) -> Iterator[Callable[[Control | None], None]]:
+    """Serve until the block ends; yield a function that takes what tells of the running site.
 
     :raises ConfigError: the token cannot be read.
     """
@@ -49,9 +50,9 @@ class _Server(threading.Thread):
         address = config.listen(site)
         assert address, "who does not listen is not served"
         self._address = address
-        self._snapshot: Snapshot | None = None
+        self._control: Control | None = None
         self._closed = threading.Event()
-        app = build_app(config.web, config.name, site, self._ask)
+        app = build_app(config.web, config.name, site, lambda: self._control, (address[0],))
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -69,11 +70,9 @@ class _Server(threading.Thread):
             )
         )
 
-    def show(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def _ask(self) -> dict[str, Any] | None:
-        return self._snapshot() if self._snapshot else None
+    def show(self, control: Control | None) -> None:
+        """Tell of this from now on; None: nothing runs."""
+        self._control = control
 
     def close(self) -> None:
         self._closed.set()

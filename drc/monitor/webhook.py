@@ -1,0 +1,110 @@
+"""Post alerts to a webhook from a thread of its own. Edge.
+
+1. Replication never waits for it: the queue is bounded; what does not fit is dropped, and logged.
+2. Neither address nor secret is logged: an address is often a secret itself. No redirect is
+   followed: it would take the secret elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import urllib.error
+import urllib.request
+from typing import Any
+
+import structlog
+
+from drc.config import AlertsConfig
+from drc.errors import ConfigError
+from drc.monitor.alerts import Note
+
+_QUEUE_MAX = 1000  # notes; a site has a dozen conditions
+_ATTEMPTS = 6  # with the pauses between them half a minute; a repeat follows anyway
+_BACKOFF_MAX_S = 10.0
+_ANSWER_MAX = 4096
+
+log = structlog.get_logger("drc.alerts")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+
+
+def post(config: AlertsConfig, pair: str, note: Note) -> int:
+    """Post one note; return the status, which is 2xx.
+
+    :raises OSError: no answer, or another status; its text does not hold the address.
+    :raises ConfigError: the secret cannot be read.
+    """
+    body = {"pair": pair, "event": note.event, **note.alert._asdict()}
+    headers = {"Content-Type": "application/json"}
+    if secret := config.secret():
+        headers["Authorization"] = f"Bearer {secret}"
+    request = urllib.request.Request(  # noqa: S310  # the scheme is checked by the configuration
+        config.webhook_url, json.dumps(body).encode(), headers, method="POST"
+    )
+    try:
+        with _OPENER.open(request, timeout=config.timeout_s) as answer:
+            answer.read(_ANSWER_MAX)
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"answered {error.code}") from None
+
+
+class Webhook:
+    """Posts what it is told, in order, until it is closed."""
+
+    def __init__(self, config: AlertsConfig, pair: str) -> None:
+        self._config, self._pair = config, pair
+        self._queue: queue.Queue[Note] = queue.Queue(_QUEUE_MAX)
+        self._closed = threading.Event()
+        self._well = True
+        if config.webhook_url:
+            threading.Thread(target=self._run, name="webhook", daemon=True).start()
+
+    def tell(self, note: Note) -> None:
+        """Post this soon; never waits."""
+        if self._config.webhook_url:
+            try:
+                self._queue.put_nowait(note)
+            except queue.Full:
+                self._complain("its queue is full")
+
+    def close(self) -> None:
+        """End, with what is not posted yet left."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._deliver(self._queue.get(timeout=1))
+
+    def _deliver(self, note: Note) -> None:
+        backoff_s = 1.0
+        for _ in range(_ATTEMPTS):
+            try:
+                post(self._config, self._pair, note)
+            except (OSError, ConfigError) as error:
+                self._complain(str(error))
+            except Exception as error:  # of a broken answer; its text may hold the address
+                self._complain(type(error).__name__)
+            else:
+                self._well = True
+                return
+            if self._closed.wait(backoff_s):
+                return
+            backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+
+    def _complain(self, why: str) -> None:
+        if self._well:  # once for each time that it breaks
+            hint = "check alerts.webhook_url with `drc alerts --test`"
+            log.warning("alerts cannot be posted", error=why, hint=hint)
+        self._well = False

@@ -1,0 +1,65 @@
+"""Alerts: raised once, repeated, resolved once; nothing flaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drc.config import AlertsConfig
+from drc.monitor.alerts import Alerts
+
+S = 1_000_000
+CONFIG = AlertsConfig(behind_s=60, blocked_s=30, clear_s=10, repeat_s=100)
+
+
+def _said(
+    *,
+    behind: float = 0,
+    what: str = "",
+    since_s: float = 0,
+    late: int = 0,
+    watcher: str = "running",
+) -> dict[str, Any]:
+    held = {"what": what, "sentence": "why", "command": "do", "since_us": int(since_s * S)}
+    stream = {
+        "origin": "a",
+        "target": "b",
+        "behind": {"seconds": behind},
+        "blocked": held if what else None,
+    }
+    seen = {"state": watcher, "reason": "r", "error": None, "late_conflicts": late}
+    return {"streams": [stream], "publisher": None, "watcher": seen}
+
+
+def _events(alerts: Alerts, at_s: float, said: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(n.event, n.alert.id) for n in alerts.look("b", said, int(at_s * S))]
+
+
+def test_raised_once_repeated_and_resolved_once() -> None:
+    alerts = Alerts(CONFIG)
+    held = _said(what="lock", since_s=100)
+    assert _events(alerts, 120, held) == []
+    assert _events(alerts, 131, held) == [("raised", "a->b/blocked")]
+    assert _events(alerts, 132, held) == []
+    assert alerts.current[0].since_us == 100 * S
+    assert (alerts.current[0].sentence, alerts.current[0].command) == ("a → b: why", "do")
+    assert _events(alerts, 231, held) == [("repeated", "a->b/blocked")]
+    assert _events(alerts, 232, _said()) == []
+    assert _events(alerts, 241, _said()) == [("resolved", "a->b/blocked")]
+    assert _events(alerts, 300, _said()) == []
+    assert alerts.current == []
+
+
+def test_what_comes_and_goes_is_one_alert() -> None:
+    alerts = Alerts(CONFIG)
+    told = [e for at in range(50) for e in _events(alerts, at, _said(behind=70 if at % 2 else 40))]
+    assert told == [("raised", "a->b/behind")]
+    told = [
+        e for at in range(50, 90) for e in _events(alerts, at, _said(what="stopped" * (at % 2)))
+    ]
+    assert told == [("raised", "a->b/stopped"), ("resolved", "a->b/behind")]
+
+
+def test_a_watcher_that_stopped_and_late_conflicts_page() -> None:
+    alerts = Alerts(CONFIG)
+    events = _events(alerts, 1, _said(watcher="stopped", late=1))
+    assert events == [("raised", "b/watcher"), ("raised", "b/late")]
