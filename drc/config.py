@@ -117,6 +117,7 @@ class ApplyConfig(_Strict, frozen=True):
     batch_transactions_max: Positive = 500
     batch_bytes_max: Positive = 4 * MiB
     batch_target_ms: Positive = 50
+    transactions_per_s_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     queue_bytes_max: Positive = 16 * MiB
     lock_wait_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 2
     transaction_stream_bytes: Positive = 8 * MiB
@@ -164,6 +165,7 @@ class KafkaConfig(_Strict, frozen=True):
     retention_hours: Positive = 168
     message_bytes_max: Annotated[int, msgspec.Meta(ge=1024)] = 1_000_000
     compression: Literal["zstd", "none"] = "zstd"
+    client: Literal["librdkafka", "kafka-python"] = "librdkafka"
     request_timeout_s: Seconds = 5.0
     delivery_timeout_s: Seconds = 30.0
     idle_frame_s: Seconds = 5.0
@@ -202,6 +204,34 @@ class WebConfig(_Strict, frozen=True):
         return token
 
 
+class AlertsConfig(_Strict, frozen=True):
+    """When a person should hear of something, and where; without an address nothing is posted."""
+
+    webhook_url: Annotated[str, msgspec.Meta(pattern=r"^$|^https?://[^/@\s]+(/\S*)?$")] = ""
+    secret_env: str = ""
+    secret_file: str = ""
+    timeout_s: Seconds = 5.0
+    behind_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    blocked_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    paused_s: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    late_conflicts_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    clear_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    repeat_s: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.secret_env and self.secret_file:
+            raise ValueError("secret_env and secret_file exclude each other")
+
+    def secret(self) -> str:
+        """Read what is sent as bearer token now; '' when there is none.
+
+        :raises ConfigError: as :meth:`Account.password`.
+        """
+        if not (self.secret_env or self.secret_file):
+            return ""
+        return read_secret(self.secret_env, self.secret_file, "the webhook's secret")
+
+
 class Config(_Strict, frozen=True):
     """Everything; ``sites`` is in the order of the file."""
 
@@ -217,6 +247,7 @@ class Config(_Strict, frozen=True):
     conflicts: ConflictsConfig = msgspec.field(default_factory=ConflictsConfig)
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
     web: WebConfig = msgspec.field(default_factory=WebConfig)
+    alerts: AlertsConfig = msgspec.field(default_factory=AlertsConfig)
 
     def site(self, name: str) -> SiteConfig:
         """Return one site's settings.
@@ -419,7 +450,15 @@ def _resolve_paths(raw: Any, folder: Path) -> None:
     if not isinstance(raw, dict):
         return
     for key, value in raw.items():
-        if key in ("password_file", "state_password_file", "token_file", "ca", "cert", "key"):
+        if key in (
+            "password_file",
+            "state_password_file",
+            "token_file",
+            "secret_file",
+            "ca",
+            "cert",
+            "key",
+        ):
             if isinstance(value, str) and value:
                 raw[key] = str(folder.absolute() / Path(value).expanduser())
         else:

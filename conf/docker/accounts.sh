@@ -14,6 +14,7 @@ GRANT SELECT ON shop.* TO 'drc_source'@'%';
 CREATE USER 'drc_applier'@'%' IDENTIFIED BY '${DRC_APPLIER_PASSWORD:?}';
 GRANT REPLICATION CLIENT, REPLICATION_APPLIER ON *.* TO 'drc_applier'@'%';
 GRANT SELECT, INSERT, UPDATE ON drc.* TO 'drc_applier'@'%';
+GRANT SELECT ON performance_schema.* TO 'drc_applier'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO 'drc_applier'@'%';
 GRANT CREATE, ALTER, DROP, INDEX, REFERENCES ON shop.* TO 'drc_applier'@'%';
 GRANT TRANSACTION_GTID_TAG ON *.* TO 'drc_applier'@'%';

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from drc import events as ev
 from drc.apply.ddl import touched_schemas
 from drc.config import Config
-from drc.events import TableMap, u32
+from drc.events import Buffer, TableMap, u32
 from drc.gtid import Gtid, GtidSet
 from drc.images import column_walkers
 from drc.selection import Selection
@@ -24,8 +24,8 @@ from drc.source.recorded import recorded
 from drc.transaction import Kind, RawTransaction
 
 TAG = "drc"
-_ORIGIN, _GTIDS = 0, 3  # columns of drc.ledger; their order is a contract of its migration
-_NOTES = ("drc.clock", "drc.site_uuid")  # what daemons write for themselves
+_ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
+_NOTES = ("drc.clock", "drc.site_uuid", "drc.skip")  # what daemons write for themselves
 _TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
 
 Progress = Callable[[str, int], None]
@@ -113,18 +113,24 @@ class BinlogCount:
         return table
 
     def _read_ledger(self, table: TableMap, kind: int, data: bytes, at: int, end: int) -> None:
-        """Note the GTIDs of every after image; a deleted row claims nothing."""
-        walkers = column_walkers(table, (_ORIGIN, _GTIDS))
+        """Note the GTIDs of every after image.
+
+        A deleted row claims nothing, nor one that only got the epoch of a new lease.
+        """
+        walkers = column_walkers(table, (_ORIGIN, _SEQ, _GTIDS))
         update = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
         size = walkers.null_bytes
         at = ev.lenenc(data, at)[1] + size * (1 + update)
         after = kind in (ev.WRITE_ROWS, ev.WRITE_ROWS_V1)
+        before: list[Buffer] | None = None
         while at < end:
-            at, (origin, gtids) = walkers[bytes(data[at : at + size])](data, at)
-            if after and len(gtids) > 3:  # MEDIUMTEXT: three bytes of length first
+            at, row = walkers[bytes(data[at : at + size])](data, at)
+            origin, _, gtids = row
+            # MEDIUMTEXT: three bytes of length first
+            if after and len(gtids) > 3 and row != before:
                 ledgered = self.ledger.setdefault(bytes(origin[1:]).decode(), Ledgered())
                 ledgered.add(GtidSet.parse(bytes(gtids[3:]).decode()))
-            after = not after if update else after
+            before, after = row, not after if update else after
 
     def _sort(self, transaction: RawTransaction) -> None:
         gtid, kind = transaction.gtid, transaction.kind

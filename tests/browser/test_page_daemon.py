@@ -8,23 +8,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from drc.config import WebConfig
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
-from drc.web.app import build_app
 from tests.browser.fix_browser import Witness, shots
-from tests.faults.fix_daemon import StartDaemon
+from tests.faults.fix_daemon import LONG, StartDaemon
 
-pytestmark = [
-    pytest.mark.servers,
-    pytest.mark.skipif(
-        not any(
-            r.path.startswith("/api/v1/streams")
-            for r in build_app(WebConfig(), "", "", dict).routes
-        ),
-        reason="a daemon cannot be told to pause over HTTP yet",
-    ),
-]
+pytestmark = [pytest.mark.servers, LONG]
 
 TOKEN = "of-the-test-0123456789"
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"

@@ -63,6 +63,7 @@ def test_example_loads_and_names_every_key() -> None:
         config.SourceConfig,
         config.KafkaConfig,
         config.WebConfig,
+        config.AlertsConfig,
     ):
         for field in msgspec.structs.fields(struct):
             assert field.name in text, f"{struct.__name__}.{field.name} is not in the example"
@@ -71,7 +72,7 @@ def test_example_loads_and_names_every_key() -> None:
 def test_commented_defaults_of_the_example_are_the_defaults() -> None:
     """Take the comment marks away: the file must still load and change nothing but the names."""
     lines = (ROOT / "conf" / "pair.toml").read_text().splitlines()
-    shown: dict[str, dict[str, Any]] = {"apply": {}, "source": {}, "kafka": {}}
+    shown: dict[str, dict[str, Any]] = {"apply": {}, "source": {}, "kafka": {}, "alerts": {}}
     section = ""
     for line in lines:
         if line.startswith("["):
@@ -82,6 +83,7 @@ def test_commented_defaults_of_the_example_are_the_defaults() -> None:
         "apply": config.ApplyConfig(),
         "source": config.SourceConfig(),
         "kafka": config.KafkaConfig(),
+        "alerts": config.AlertsConfig(),
     }
     samples = ("brokers", "account", "tls")  # no default would do
     for name, values in shown.items():

@@ -54,6 +54,7 @@ class FakeLane:
     """A lane that records; the number of its batch is its event."""
 
     connection = 0
+    epoch = 0
 
     def __init__(self, target: Target) -> None:
         self.target = target

@@ -14,6 +14,7 @@ from drc.apply.feeder import Feeder
 from drc.apply.ledger import LedgerState
 from drc.apply.netting import Tables
 from drc.apply.solo import Solo
+from drc.apply.throttle import Throttle
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
@@ -45,6 +46,7 @@ class RecordingLane:
     """A lane that writes down what it was told."""
 
     connection = 0
+    epoch = 0
 
     def __init__(self, stop: threading.Event, begin_after: threading.Event) -> None:
         self.log: list[str] = []
@@ -110,6 +112,8 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         batcher,
         BatchLimit(100, 50),
         solo,
+        skips=GtidSet(),
+        throttle=Throttle(0),
         progress=progress,
         on_quiet=lambda _: None,
         stop=stop,

@@ -55,6 +55,7 @@ GRANTS = {
         "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER"
         " ON `shop`.* TO `u`@`%`",
         "GRANT SELECT, INSERT, UPDATE ON `drc`.* TO `u`@`%`",
+        "GRANT SELECT ON `performance_schema`.* TO `u`@`%`",
     ),
     "source": (
         "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`",
@@ -230,7 +231,7 @@ def test_rights_come_in_other_shapes() -> None:
             *GRANTS["applier"][:2],
             GRANTS["applier"][2].replace("`shop`", r"`sho\_`"),
             GRANTS["applier"][2].replace("`shop`", "`s%p`"),
-            GRANTS["applier"][3],
+            *GRANTS["applier"][3:],
         ),
         (
             *GRANTS["applier"][:2],
@@ -254,7 +255,7 @@ def test_rights_that_do_not_reach() -> None:
     assert "DELETE on shop.*" in found.found
     escaped = (*GRANTS["applier"][:2], GRANTS["applier"][2].replace("shop", r"sho\_"))
     found = _only(
-        _account("applier", AccountFacts("u", None, (*escaped, GRANTS["applier"][3]))), "fail"
+        _account("applier", AccountFacts("u", None, (*escaped, *GRANTS["applier"][3:]))), "fail"
     )
     assert "shop.*" in found.found
 
@@ -265,7 +266,7 @@ def test_needs_follow_the_configuration_and_the_version() -> None:
     old = _account("applier", AccountFacts("u", None, lines), version=(8, 0, 31))
     assert not _bad(evaluate(_config(), old, HEAD))
     rows = GRANTS["applier"][2].replace(", CREATE, DROP, REFERENCES, INDEX, ALTER", "")
-    lines = (*GRANTS["applier"][:2], rows, GRANTS["applier"][3])
+    lines = (*GRANTS["applier"][:2], rows, *GRANTS["applier"][3:])
     facts = _account("applier", AccountFacts("u", None, lines))
     assert not _bad(evaluate(_config(ddl="skip"), facts, HEAD))
     assert "CREATE" in _only(facts, "fail").found

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from drc import config as configuration
-from drc import site as sites
+from drc.control.wanted import Wanted
 from drc.errors import DataError, InvariantError, TransientError
 from drc.monitor.progress import SessionProgress
 from drc.sessions import Worker
+from drc.site import Site
 from drc.stream import Stream
 
 
@@ -69,7 +72,79 @@ def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.Mon
 
         def save_lag(self, _: object) -> None: ...
 
+        def wanted(self, _: str) -> dict[str, Wanted]:
+            return {}
+
     monkeypatch.setattr(Stream, "_session", session)
     with pytest.raises(InvariantError, match="a->b broke"):
-        sites.run_site(config, "b", threading.Event(), Store())
+        Site(config, "b", threading.Event(), Store()).run()
     assert saved[-1] == "stopped"
+
+
+# ------------------------------------------------------------ whose turn it is
+
+
+class Patient(Worker):
+    """Its sessions last until they are told to end."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        super().__init__("a->b", "b", self.stop, SessionProgress(), backoff_max_s=0.01)
+        self.began = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self.run)
+
+    def _session(self) -> None:
+        self.progress.state = "running"
+        self.began.release()
+        self.turn.halt.wait()
+
+
+@pytest.fixture
+def patient() -> Iterator[Patient]:
+    worker = Patient()
+    worker.thread.start()
+    yield worker
+    worker.stop.set()
+    worker.thread.join(10)
+    assert not worker.thread.is_alive()
+
+
+def test_a_pause_ends_the_session_and_a_resume_begins_another(patient: Patient) -> None:
+    assert patient.began.acquire(timeout=10)
+    patient.turn.wanted = Wanted("paused", "backup")
+    assert patient.turn.rest(10)
+    assert not patient.began.acquire(timeout=0.05)
+    patient.turn.wanted = Wanted()
+    assert patient.began.acquire(timeout=10)
+    assert patient.progress.sessions == 2
+
+
+def test_nothing_runs_while_a_worker_is_held_or_is_paused_meanwhile(patient: Patient) -> None:
+    assert patient.began.acquire(timeout=10)
+    with patient.turn.held(10), patient.turn.held(10):
+        assert not patient.began.acquire(timeout=0.05)
+        patient.turn.wanted = Wanted("stopped")
+    assert not patient.began.acquire(timeout=0.05)
+    patient.turn.wanted = Wanted()
+    assert patient.began.acquire(timeout=10)
+
+
+def test_who_holds_does_not_wait_for_ever_and_lets_go() -> None:
+    worker = Patient()
+    worker.turn.halt.wait = lambda _=None: worker.stop.wait()  # type: ignore[method-assign, assignment]
+    worker.thread.start()
+    assert worker.began.acquire(timeout=10)
+    with pytest.raises(TransientError, match="did not end"), worker.turn.held(0.01):
+        pytest.fail("somebody runs")
+    assert not worker.turn.halt.is_set()
+    worker.stop.set()
+    worker.thread.join(10)
+
+
+def test_a_pause_is_told_by_the_worker(patient: Patient) -> None:
+    assert patient.began.acquire(timeout=10)
+    patient.turn.wanted = Wanted("paused", "backup")
+    deadline = time.monotonic() + 10
+    while patient.progress.state != "paused" and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert (patient.progress.state, patient.progress.reason) == ("paused", "backup")

@@ -71,16 +71,31 @@ def _save(url: str, site: str) -> None:
     Store(url).save_status(site, {"x": site})
 
 
-def test_processes_create_it_together(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/s.db"
+def create_together(url: str, processes: int) -> None:
+    """Have so many processes save a status each into a store that is not there yet."""
     spawn = multiprocessing.get_context("spawn")
-    children = [spawn.Process(target=_save, args=(url, f"s{i}")) for i in range(4)]
+    children = [spawn.Process(target=_save, args=(url, f"s{i}")) for i in range(processes)]
     for child in children:
         child.start()
     for child in children:
         child.join(60)
-    assert [c.exitcode for c in children] == [0] * 4
-    assert len(Store(url).statuses()) == 4
+    assert [c.exitcode for c in children] == [0] * processes
+    assert set(Store(url).statuses()) == {f"s{i}" for i in range(processes)}
+
+
+def test_processes_create_it_together(tmp_path: Path) -> None:
+    create_together(f"sqlite:///{tmp_path}/s.db", 4)
+
+
+def test_what_an_operator_did_is_kept_by_a_store_that_is_new_or_was_deleted(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/s.db")
+    for _ in range(2):
+        with capture_logs() as logs:
+            store.save_revision("a", "digest", {})
+            store.note("me", "pause", "a->b", "why", {})
+        assert [entry["action"] for entry in store.noted(5)] == ["pause"]
+        assert not [e for e in logs if e["log_level"] == "warning"]
+        (tmp_path / "s.db").unlink()
 
 
 def test_a_driver_that_is_not_there_is_a_configuration_error() -> None:

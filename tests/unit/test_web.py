@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,13 +100,18 @@ def test_errors_and_names_of_rows_stay_inside() -> None:
     progress = StreamProgress("a", "b")
     progress.stopped(error)
     said = {"streams": [progress.snapshot()], "publisher": None, "watcher": None}
-    app = build_app(WebConfig(), "shop", "b", lambda: said)
+    app = build_app(WebConfig(), "shop", "b", running(said))
     for path in ("/metrics", "/readyz", "/healthz"):
         _, body = ask(app, path)
         assert not re.search(r"secret|users|u:7", body), path
 
 
 # ------------------------------------------------------------ over HTTP
+
+
+def running(said: dict[str, Any] | None) -> Any:
+    """Return what a daemon shows once it runs: something with a snapshot."""
+    return lambda: said and SimpleNamespace(snapshot=lambda: said)
 
 
 def ask(app: Any, path: str, authorization: str | None = None) -> tuple[int, str]:
@@ -135,7 +141,7 @@ def ask(app: Any, path: str, authorization: str | None = None) -> tuple[int, str
 
 def test_metrics_ask_for_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRC_TOKEN", TOKEN)
-    app = build_app(WebConfig(token_env="DRC_TOKEN"), "shop", "b", snapshot)
+    app = build_app(WebConfig(token_env="DRC_TOKEN"), "shop", "b", running(snapshot()))
     for wrong in (None, TOKEN, f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN[:-1]}", "Bearer é"):
         assert ask(app, "/metrics", wrong)[0] == 401, wrong
     status, body = ask(app, "/metrics", f"Bearer {TOKEN}")
@@ -145,7 +151,7 @@ def test_metrics_ask_for_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_new_token_counts_at_once_and_an_unreadable_one_lets_nobody_in(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    app = build_app(WebConfig(token_file=str(file)), "shop", "b", snapshot)
+    app = build_app(WebConfig(token_file=str(file)), "shop", "b", running(snapshot()))
     assert ask(app, "/metrics", "Bearer ")[0] == 503
     file.touch(mode=0o600)
     file.write_text(TOKEN)
@@ -157,7 +163,7 @@ def test_a_new_token_counts_at_once_and_an_unreadable_one_lets_nobody_in(tmp_pat
 
 
 def test_without_a_token_anybody_who_reaches_it_may_ask() -> None:
-    assert ask(build_app(WebConfig(), "shop", "b", snapshot), "/metrics")[0] == 200
+    assert ask(build_app(WebConfig(), "shop", "b", running(snapshot())), "/metrics")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_without_a_token_anybody_who_reaches_it_may_ask() -> None:
     ],
 )
 def test_ready_is_when_everything_runs(said: dict[str, Any] | None, status: int) -> None:
-    found, body = ask(build_app(WebConfig(), "shop", "b", lambda: said), "/readyz")
+    found, body = ask(build_app(WebConfig(), "shop", "b", running(said)), "/readyz")
     assert (found, json.loads(body)["ready"]) == (status, status == 200)
 
 
