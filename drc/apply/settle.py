@@ -197,13 +197,13 @@ class Settler:
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
         if found.blind:
             raise DataError(
-                "INDEX_INCOMPLETE: more keys were written here than the index may hold, and the"
-                f" peer had not seen {self._index.forgotten()} of them",
+                f"INDEX_INCOMPLETE: {self._index.forgotten()} transactions of this site are held no"
+                " more, and the peer had not seen all of them",
                 stage="certify",
                 gtid=str(transaction.gtid),
                 table=change.table.name,
                 hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
-                " is built anew from this site's binlog",
+                " is built anew from this site's binlog; where that is purged, compare and repair",
             )
         state = Change(change.before is not None, change.after is not None, row.has)
         decision = resolve(state, found, transaction.ets, self._origin, policy)

@@ -82,6 +82,11 @@ class WindowIndex:
             fullest = max(self._origins.values(), key=lambda o: len(o.order))
             fullest.forgotten.add(self._drop(fullest).gtid)
 
+    def forget(self, gtids: GtidSet) -> None:
+        """Note writes of this site whose keys cannot be had any more."""
+        kept = self._origins[self._site]
+        kept.forgotten = kept.forgotten | gtids
+
     def advance(self, peer: str, seen: Seen) -> None:
         """Learn that nothing will come from ``peer`` any more that has not seen ``seen``."""
         self._frontier[peer] = seen

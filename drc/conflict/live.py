@@ -78,6 +78,11 @@ class LiveIndex:
             for peer, seen in self._frontier.items():
                 self._index.advance(peer, seen)
 
+    def forget(self, gtids: GtidSet) -> None:
+        """See :meth:`WindowIndex.forget`."""
+        with self._changed:
+            self._index.forget(gtids)
+
     def record(self, passed: Iterable[Native | Met], end: Position | None) -> None:
         """Take what the binlog had, then move on to ``end``; None while the index is incomplete."""
         with self._changed:

@@ -6,7 +6,9 @@ the index; the position it has reached is what a certificate waits for.
 1. It starts from where the clock was noted, which all peers are known to have seen (I4): so
    after a start the index has all it needs. Before it has caught up nothing is certified.
 2. What all peers knew when it began is passed through the clock, and not kept.
-3. Our own notes never make it write another one: an idle site stays silent.
+3. What the binlog does not hold any more is named to the index, and what has not seen it is
+   not judged. Before the first stream of ``start = "now"`` nothing is concurrent.
+4. Our own notes never make it write another one: an idle site stays silent.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from drc.selection import Selection
 from drc.sessions import Worker
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
+from drc.source.resume import native_set
 from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 from drc.transaction import Kind, RawTransaction
@@ -90,20 +93,28 @@ class _Session:
         if facts.has_tags:  # our notes are nobody's transactions
             mysql.ask(self._control, "SET gtid_next='AUTOMATIC:drc'")
         self._executed, mark = clock_note(conn, site)
-        self._tagger = Tagger(foreign_uuids(config, site, at=site), mark)
+        foreign = foreign_uuids(config, site, at=site)
+        self._tagger = Tagger(foreign, mark)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
         self._prepared = PreparedTransactions()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete
-        self._native = GtidSet()
+        lost = native_set(facts.gtid_purged - self._executed, foreign)
+        self._executed = self._executed | facts.gtid_purged
         self._moved = False  # anything but notes came since the last note
         self._candidates: deque[_Candidate] = deque()
         index.restart()
+        begun = False
         for origin in config.sites:
             if origin != site and (state := ledger.read(self._control, origin)):
+                begun = True
                 index.advance(origin, state.mark.seen)
+        if not begun and config.replicate.start == "now":
+            lost = GtidSet()
         self._known = index.known_to_all() or GtidSet()
+        self._native = lost - self._known  # since the note
+        index.forget(self._native)
         self._sock = start_dump(
             conn,
             self._executed,

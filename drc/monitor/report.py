@@ -24,16 +24,19 @@ class _Store(Protocol):
 
 
 class Reporter:
-    """A store whose writes are also watched: each change of a stream's state is logged once."""
+    """A store whose writes are also watched: each change of a state is logged once."""
 
     def __init__(self, store: _Store) -> None:
         self._store = store
-        self._seen: dict[str, tuple[str, str]] = {}
+        self._seen: dict[tuple[str, str], tuple[str, str]] = {}
 
     def save_status(self, site: str, status: dict[str, Any]) -> None:
         """Log what changed, then save."""
+        for kind in ("watcher", "publisher"):
+            if other := status.get(kind):
+                self._watch(kind, site, other)
         for stream in status.get("streams", ()):
-            self._watch(stream)
+            self._watch("stream", f"{stream['origin']}->{stream['target']}", stream)
             applied = str(stream.get("applied_set", ""))
             read = str(stream.get("read_set") or applied)
             self._store.save_position(stream["origin"], site, read_set=read, applied=applied)
@@ -47,19 +50,18 @@ class Reporter:
         """Ask."""
         return self._store.wanted(site)
 
-    def _watch(self, stream: dict[str, Any]) -> None:
-        name = f"{stream['origin']}->{stream['target']}"
-        error = stream.get("error") or {}
-        now = (str(stream["state"]), str(error.get("message", "")))
-        if self._seen.get(name) == now:
+    def _watch(self, kind: str, name: str, said: dict[str, Any]) -> None:
+        error = said.get("error") or {}
+        now = (str(said["state"]), str(error.get("message", "")))
+        if self._seen.get((kind, name)) == now:
             return
-        self._seen[name] = now
-        fields = {"stream": name, **{k: v for k, v in error.items() if k != "message"}}
-        if stream["state"] == "running":
-            log.info("stream is running", **fields)
+        self._seen[kind, name] = now
+        fields = {kind: name, **{k: v for k, v in error.items() if k != "message"}}
+        if said["state"] == "running":
+            log.info(f"{kind} is running", **fields)
         elif not error:
-            log.info(f"stream is {stream['state']}", reason=stream.get("reason"), **fields)
-        elif stream["state"] == "stopped":
-            log.error("stream stopped", error=error["message"], **fields)
+            log.info(f"{kind} is {said['state']}", reason=said.get("reason"), **fields)
+        elif said["state"] == "stopped":
+            log.error(f"{kind} stopped", error=error["message"], **fields)
         else:
-            log.warning("stream interrupted, trying again", error=error["message"], **fields)
+            log.warning(f"{kind} interrupted, trying again", error=error["message"], **fields)

@@ -7,6 +7,11 @@ from drc.gtid import GtidSet
 from drc.source.tagger import TAG
 
 
+def native_set(gtids: GtidSet, foreign: set[bytes]) -> GtidSet:
+    """Return what may have been written at the site itself: neither tagged, nor another's."""
+    return gtids - gtids.with_tag(TAG) - gtids.of_uuids(foreign)
+
+
 def resume_set(
     applied: GtidSet,
     executed: GtidSet,
@@ -32,8 +37,7 @@ def resume_set(
             stage="read",
             hint="it lost its newest binlog (sync_binlog = 1 prevents that): compare and repair",
         )
-    missing = purged - applied
-    missing = missing - missing.with_tag(TAG) - missing.of_uuids(foreign)
+    missing = native_set(purged - applied, foreign)
     if given_up:
         missing = missing - given_up
     if missing:

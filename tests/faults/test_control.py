@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from drc.cli import invoke
-from drc.gtid import GtidSet
+from drc.gtid import GtidSet, parse_uuid
 from drc.monitor.daemons import daemon_of
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
@@ -192,8 +192,9 @@ def test_another_place_is_judged_before_it_is_taken(
     while rows(pair, schema, "b") < BACK:
         assert time.monotonic() < deadline, running.tail()
         time.sleep(0.05)
-    applied = running.applied("a", "b")
-    *_, (uuid, tag, _, end) = (i for i in applied.intervals() if not i[1])
+    uuid = parse_uuid(a.query("SELECT @@server_uuid")[0][0])
+    native = running.applied("a", "b").with_tag("").of_uuids({uuid})
+    *_, (uuid, tag, _, end) = native.intervals()
     newest = GtidSet()
     newest.add_range(uuid, tag, end - BACK, end)
     drc("pause", "a", "b")  # so that the numbers are exact

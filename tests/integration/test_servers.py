@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,12 +24,14 @@ INSERT = "INSERT INTO drc.site_uuid (site, server_uuid) VALUES ('b', %s)"
 
 
 @pytest.fixture
-def config(pair: Sandbox, tmp_path: Path) -> Config:
+def config(pair: Sandbox, tmp_path: Path) -> Iterator[Config]:
     path = pair.write_config(tmp_path / "pair.toml", name="servers")
     assert drc_command(["migrate", "-c", str(path)]) == 0
     pair.sites["a"].query("DELETE FROM drc.site_uuid")
     assert drc_command(["migrate", "-c", str(path)]) == 0
-    return load(path)
+    yield load(path)
+    # What is remembered wrongly would stop the streams of the tests that follow.
+    pair.sites["a"].query("DELETE FROM drc.site_uuid")
 
 
 def uuid_of(pair: Sandbox, site: str) -> bytes:

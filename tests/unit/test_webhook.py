@@ -35,10 +35,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        # Before the answer: who has it may look at once.
+        self.server.got.put((self.headers.get("Authorization", ""), body))
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
         self.send_header("Location", f"{self.server.url}/elsewhere")
         self.end_headers()
-        self.server.got.put((self.headers.get("Authorization", ""), body))
 
     def log_message(self, *_: Any) -> None:
         pass
