@@ -101,6 +101,7 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     assert_identical(pair, schema)
     running.assert_accounted(since)
     assert running.stop() == 0
+    assert "fenced" not in running.log.read_text()  # nobody else was there
 
 
 @pytest.mark.parametrize("log", ["direct", pytest.param("kafka", marks=LONG)])
