@@ -29,7 +29,7 @@ def test_what_operators_want_and_did_is_kept(url: str, pair: Sandbox, schema: st
     store = Store(url)
     store.save_wanted("a", "b", Wanted("paused", "why"))
     store.note("me", "pause", "a->b", "why", {"x": 1})
-    store.save_position("a", "b", read_set="r", applied="p")
+    store.save_status("b", {}, {"a": ("r", "p")})
     for _ in range(2):
         store.save_revision("b", "digest", {"name": "p"})
     assert store.wanted("b") == {"a": Wanted("paused", "why")}
