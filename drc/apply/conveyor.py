@@ -126,15 +126,20 @@ class Conveyor:
             self._work.notify()
             return True
 
-    def wait_room(self, timeout: float) -> bool:
-        """Return True when a batch could start at once, waiting up to ``timeout`` seconds."""
+    def wait_room(self, timeout: float, *, ahead: bool) -> bool:
+        """Return True when a batch could be taken, waiting up to ``timeout`` seconds.
+
+        :param ahead: take it while those before it still execute, so that it is ready then; if
+            not, what comes until then may join it.
+        """
+
+        def room() -> bool:
+            if self._queue or self._flying >= len(self._lanes):
+                return False
+            return ahead or len(self._executing) < self._parallel
+
         with self._room:
-            return bool(
-                self._room.wait_for(
-                    lambda: self._error or len(self._queue) + self._flying < len(self._lanes),
-                    timeout,
-                )
-            )
+            return bool(self._room.wait_for(lambda: self._error or room(), timeout))
 
     def drain(self) -> bool:
         """Wait until all is committed. False: a failure wants attention."""
@@ -240,6 +245,7 @@ class Conveyor:
         with self._turns:
             self._executing.pop(seq, None)
             self._turns.notify_all()
+            self._room.notify()
         free = self._certifier.certify(batch, end)
         doing.phase = "turn"
         if not self._turn(lambda: self._committed == seq - 1):

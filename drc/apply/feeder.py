@@ -35,6 +35,7 @@ _LOCKED_S = 0.005
 _SETTLE_MAX = 50  # transactions at once: each row takes a round trip while all locks are held
 _RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+_AHEAD = 50  # transactions that make a batch worth preparing while others execute
 _SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
 _PASSED_MAX = 1000  # skipped transactions remembered beside the ledger, while there are native ones
 
@@ -108,7 +109,7 @@ class Feeder:
                 self._receive()
                 if not self._pending:
                     self._quiet()
-            elif self._conveyor.wait_room(_POLL_S):
+            elif self._conveyor.wait_room(_POLL_S, ahead=self._gather() >= _AHEAD):
                 self._step()
             self._settle()
         while not self._conveyor.drain():
@@ -138,10 +139,15 @@ class Feeder:
             if (admitted := self._prepared.admit(transaction)) is not None:
                 self._pending.append(admitted)
 
-    def _step(self) -> None:
-        """Send one batch, or do one thing that goes alone."""
+    def _gather(self) -> int:
+        """Take what has come, up to a whole batch; return how many transactions wait."""
         while self._log.bytes and len(self._pending) < self._limit.transactions:
             self._admit(self._log.take(0))
+        return len(self._pending)
+
+    def _step(self) -> None:
+        """Send one batch, or do one thing that goes alone."""
+        self._gather()
         head = self._pending[0]
         if head.kind is Kind.DDL:
             self._exclusive(self._replay)
