@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,11 +28,14 @@ from drc.apply.pinpoint import key_text
 from drc.conflict.clock import encode_seen
 from drc.conflict.index import Rivals
 from drc.conflict.mask import Mask
+from drc.conflict.merge import Join, beats, withdraws
 from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
+from drc.events import Column
 from drc.images import column_walkers
 from drc.literals import OutOfRangeError, key_condition, number, pack_number, shift
+from drc.ordered import pack, rank
 from drc.transaction import RawTransaction
 
 DUPLICATE_KEY = 1062
@@ -46,7 +48,6 @@ _INSERT = (
 )
 # What errors tell of values.
 _VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
-Number = int | Decimal
 Values = tuple[bytes | None, ...]
 
 
@@ -69,7 +70,8 @@ class _Row:
     """A row as it is here, under its lock, and as it will be written.
 
     ``had`` and ``has`` tell whether it was there at first and is now; ``values`` are those at
-    first; ``image`` is a change taken over whole, ``sums`` columns that were added up since.
+    first; ``image`` is a change taken over whole, ``sets`` columns that were merged since, as
+    images hold them.
     """
 
     table: NetTable
@@ -77,7 +79,7 @@ class _Row:
     values: dict[str, Any] | None
     has: bool
     image: bytes | None = None
-    sums: dict[int, Number] = field(default_factory=dict)
+    sets: dict[int, bytes | None] = field(default_factory=dict)
 
     @property
     def had(self) -> bool:
@@ -86,34 +88,32 @@ class _Row:
 
     def take(self, image: bytes | None) -> None:
         """Become ``image``; None: be deleted."""
-        self.has, self.image, self.sums = image is not None, image, {}
+        self.has, self.image, self.sets = image is not None, image, {}
 
-    def current(self, ordinal: int) -> Number | None:
-        """Return the number that a column holds now."""
-        if ordinal in self.sums:
-            return self.sums[ordinal]
-        column = self.table.map.columns[ordinal]
+    def current(self, ordinal: int) -> bytes | None:
+        """Return what a column holds now.
+
+        :raises DataError: it is of a type that has no order.
+        """
+        if ordinal in self.sets:
+            return self.sets[ordinal]
         if self.image is not None:
-            value = _values(self.table, self.image)[ordinal]
-            return None if value is None else number(column, value)
+            return _values(self.table, self.image)[ordinal]
         assert self.values is not None
-        found: Number | None = self.values[column.name]
-        return found
+        column = self.table.map.columns[ordinal]
+        return pack(column, self.values[column.name])
 
     def events(self) -> list[tuple[int, bytes]]:
         """Return what to write, as (rows event type, event)."""
-        table = self.table.map
-        packed: dict[int, bytes | None] = {
-            i: pack_number(table.columns[i], value) for i, value in self.sums.items()
-        }
+        table, sets = self.table.map, self.sets
         if self.image is None:
             if self.had and not self.has:
                 return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
-            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, packed))] if packed else []
+            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, sets))] if sets else []
         image = self.image
-        if packed:
+        if sets:
             whole = enumerate(_values(self.table, image))
-            image = ev.image([packed.get(i, value) for i, value in whole])
+            image = ev.image([sets.get(i, value) for i, value in whole])
         if self.had and self.table.unique is None:
             event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
             return [(ev.UPDATE_ROWS, event)]
@@ -223,7 +223,7 @@ class Settler:
         log = []
         for change in sorted(changes, key=_turn):
             row = rows[_place(change)]
-            row.has, row.image, row.sums = row.had, None, {}
+            row.has, row.image, row.sets = row.had, None, {}
             entry = self._decide(change, row)
             try:
                 _write(lane, [row])
@@ -251,10 +251,14 @@ class Settler:
     def _shown(self, row: _Row) -> dict[str, Any] | None:
         if not row.has:
             return None
-        columns = row.table.map.columns
-        values = self._decoder.image(row.table.map, row.image) if row.image else row.values
+        table, sets = row.table.map, row.sets
+        values = self._decoder.image(table, row.image) if row.image else row.values
         assert values is not None
-        return {**values, **{columns[i].name: value for i, value in row.sums.items()}}
+        if not sets:
+            return dict(values)
+        merged = ev.image([sets.get(i) for i in range(len(table.columns))])
+        decoded = self._decoder.image(table, merged)
+        return {**values, **{name: decoded[name] for i in sets if (name := table.columns[i].name)}}
 
     def _entry(
         self,
@@ -342,25 +346,48 @@ def _write(lane: Lane, rows: Iterable[_Row]) -> None:
 
 
 def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) -> Decision:
-    """Add up the columns of ``policy`` in ``row``; take the others over if the change wins."""
+    """Merge the columns of ``policy`` in ``row``; take the others over if the change wins."""
     table = change.table
-    assert change.before is not None
     assert change.after is not None
-    old, new = _values(table, change.before), _values(table, change.after)
-    sums: dict[int, Number] = {}
-    for i, column in enumerate(table.map.columns):
-        if column.name in policy.deltas:
-            before, after, here = old[i], new[i], row.current(i)
-            if before is None or after is None or here is None:
-                return _open(decision.kind, f"{column.name} is NULL at one of the sites")
-            try:
-                sums[i] = shift(column, here, before, after)
-            except OutOfRangeError as error:
-                return _open(decision.kind, error.message)
+    new = _values(table, change.after)
+    old = new if change.before is None else _values(table, change.before)
+    sets: dict[int, bytes | None] = {}
+    try:
+        for i, column in enumerate(table.map.columns):
+            if how := policy.columns.get(column.name):
+                here, before = row.current(i), old[i]
+                if how == "delta":
+                    sets[i] = _added(column, here, before, new[i])
+                else:
+                    sets[i] = _stays(column, how, here, before, new[i])
+    except _OpenError as error:
+        return _open(decision.kind, str(error))
     if decision.takes:
         row.take(change.after)
-    row.sums |= sums
+    row.sets |= sets
     return decision
+
+
+class _OpenError(Exception):
+    """Why columns cannot be merged."""
+
+
+def _added(column: Column, here: bytes | None, before: bytes | None, after: bytes | None) -> bytes:
+    if before is None or after is None or here is None:
+        raise _OpenError(f"{column.name} is NULL at one of the sites")
+    try:
+        return pack_number(column, shift(column, number(column, here), before, after))
+    except OutOfRangeError as error:
+        raise _OpenError(error.message) from error
+
+
+def _stays(
+    column: Column, join: Join, here: bytes | None, before: bytes | None, after: bytes | None
+) -> bytes | None:
+    ranks = [None if value is None else rank(column, value) for value in (here, before, after)]
+    if withdraws(join, ranks[1], ranks[2]):
+        raise _OpenError(f"{column.name} was moved against its policy, {join}, by one of the sites")
+    return after if beats(join, ranks[2], ranks[0]) else here
 
 
 def _open(kind: Kind | None, reason: str) -> Decision:

@@ -8,6 +8,9 @@
 3. ``delta`` of a column adds what both sides added. That agrees as long as the row is updated;
    where one side deleted or inserted it, the conflict is left open for a person. Among three
    sites an increment that came by way of another site could count twice, so it needs two, too.
+4. ``max`` and ``min`` of a column keep the greater or the lesser value, ``merge.py``. What a delete
+   takes back cannot be told at the site that deleted, so where a delete loses the row is left
+   open; how three sites would hear of that is not worked out, so they need two sites as well.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from typing import Literal
 
 import msgspec
 
+from drc.conflict.merge import Join
 from drc.errors import ConfigError
 
 RowPolicy = Literal["last_writer_wins", "site_priority", "park"]
-ColumnPolicy = Literal["delta"]
+ColumnPolicy = Literal["delta", "max", "min"]
 
 
 class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +42,18 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def deltas(self) -> frozenset[str]:
         """Return the columns whose changes are added up."""
         return frozenset(name for name, kind in self.columns.items() if kind == "delta")
+
+    @property
+    def joins(self) -> dict[str, Join]:
+        """Return the columns of which the greater or the lesser value stays."""
+        return {name: kind for name, kind in self.columns.items() if kind != "delta"}
+
+    @property
+    def two_sites_only(self) -> str:
+        """Return what in it makes two sites agree and no more; '' if nothing does."""
+        if self.policy == "site_priority":
+            return self.policy
+        return next(iter(self.columns.values()), "")
 
 
 class Policies:
@@ -60,10 +76,9 @@ def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) ->
 
     :raises ConfigError: with what to take instead.
     """
-    if len(sites) > 2 and (policy.policy == "site_priority" or policy.deltas):
-        what = "delta" if policy.deltas else "site_priority"
+    if len(sites) > 2 and policy.two_sites_only:
         raise ConfigError(
-            f"{where}: {what} does not make {len(sites)} sites agree",
+            f"{where}: {policy.two_sites_only} does not make {len(sites)} sites agree",
             hint="take last_writer_wins; docs/invariants.md tells why",
         )
     if policy.policy == "site_priority" and set(policy.sites) != set(sites):

@@ -10,6 +10,8 @@ every site (``tests/simulation``).
 3. A change that nothing explains (no rival, but the row is missing, or there already) shows that
    sites differed before. The newer state is written and the log says so.
 4. What cannot be judged, or must not be judged by a rule, is left open: each site keeps its row.
+5. Columns with a policy of their own are merged in a row that is there. Where one side deleted it,
+   and not all that was merged into it went with it, a merge would depend on the order: open.
 
 Kinds are PostgreSQL 18's: manual, "Logical Replication Conflicts".
 """
@@ -50,7 +52,7 @@ class Action(Enum):
     KEEP = "keep"
     WRITE = "write"
     DELETE = "delete"
-    MERGE = "merge"  # the policy's columns are added up, the others kept or written
+    MERGE = "merge"  # the policy's columns by their own rules, the others kept or written
 
 
 class Change(NamedTuple):
@@ -98,14 +100,30 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
         return _open(kind, "the table's policy leaves it to a person")
     newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy))
     wins = _order(ets, site, policy) > _order(newest.ets, newest.origin, policy)
-    if policy.deltas:
-        if not (change.before and change.after and change.exists):
-            return _open(kind, "a counter's row was deleted or inserted at one site")
-        return Decision(Action.MERGE, kind, Winner.MERGED, "increments of both stay", wins)
+    if policy.columns and (merged := _merged(change, found, kind, policy, wins=wins)):
+        return merged
     why = _reason(ets, site, newest, policy)
     if wins:
         return Decision(wanted, kind, Winner.REMOTE, why)
     return Decision(Action.KEEP, kind, Winner.LOCAL, why)
+
+
+def _merged(
+    change: Change, found: Rivals, kind: Kind, policy: TablePolicy, *, wins: bool
+) -> Decision | None:
+    """Decide about a row whose columns are merged; None: it goes as a whole.
+
+    An insert that meets one write only met an insert. With several, some may be to the row that
+    was there before a delete: they are gone here, and yet to come where the insert is from.
+    """
+    if policy.deltas and not (change.before and change.after and change.exists):
+        return _open(kind, "a counter's row was deleted or inserted at one site")
+    if change.after and change.exists and (change.before or len(found.writes) == 1):
+        why = "increments of both stay" if policy.deltas else "columns are merged"
+        return Decision(Action.MERGE, kind, Winner.MERGED, why, wins)
+    if (change.exists or wins) if change.after else (change.exists and not wins):
+        return _open(kind, "a row with merged columns was deleted at one site")
+    return None
 
 
 def _kind(change: Change, found: Rivals) -> Kind | None:

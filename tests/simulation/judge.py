@@ -2,7 +2,7 @@
 
 1. All sites hold the same rows, but for keys that one of them has logged as open.
 2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, and a counter
-   the sum of all increments.
+   the sum of all increments, or a maximum the greatest of all values.
 3. Each site has met each pair of concurrent writes, and no other; none contradicts another.
 4. A transaction has one ``ets``, whoever reads it.
 5. Nothing is unexplained: no row is missing, or there already, without a concurrent writer.
@@ -42,11 +42,24 @@ def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
     after = max(known, key=lambda w: w[:2])[2] if known else None
     if (after and after.value) != (row and row.value):
         yield f"row {key} is {row}, its newest writer left {after}"
-    if row and world.policy.columns:
+    if row and world.policy.joins:
+        yield from _highest(world, key, row)
+    if row and world.policy.deltas:
         total = _count(world.initial.get(key))
         total += sum(_count(e.after) - _count(e.before) for _, e in edits)
         if row.counter != total:
             yield f"row {key} counts {row.counter}, all increments are {total}"
+
+
+def _highest(world: World, key: int, row: Row) -> Iterator[str]:
+    """Judge a column whose greatest value stays, in a row that nobody deleted or lowered."""
+    edits = [e for native in world.natives for e in native.edits if e.key == key]
+    if any(e.after is None or (e.before and e.before.counter > e.after.counter) for e in edits):
+        return
+    images = [world.initial.get(key), *(e.after for e in edits)]
+    highest = max(image.counter for image in images if image)
+    if row.counter != highest:
+        yield f"row {key} has {row.counter}, the greatest value was {highest}"
 
 
 def _count(row: Row | None) -> int:

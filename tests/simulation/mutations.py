@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from drc.conflict.clock import Clock, Mark, Seen
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
@@ -288,6 +290,24 @@ class OutOfOrder(Site):
         super().commit(stream, batch)
 
 
+# ------------------------------------------------------------ columns
+
+
+class TakenBack(Site):
+    """``max``: a write that lowers the column is merged like any other."""
+
+    def can_merge(self, edit: Edit) -> bool:
+        return True
+
+
+class LastValue(Site):
+    """``max``: the value of the write that comes last stays."""
+
+    def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
+        assert edit.after
+        return super().merged(edit, here, decision)._replace(counter=edit.after.counter)
+
+
 # ------------------------------------------------------------ resolver
 
 
@@ -317,6 +337,15 @@ def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolic
     return resolve(change, found._replace(blind=False), ets, site, policy)
 
 
+def deletes_go_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """``max``: where a delete meets an update, the later one stays."""
+    if policy.joins and not (change.after and change.exists):
+        policy = replace(policy, columns={})
+    return resolve(change, found, ets, site, policy)
+
+
 MUTATIONS: dict[str, Parts] = {
     **{
         kind.__name__: Parts(clock=kind)
@@ -329,10 +358,11 @@ MUTATIONS: dict[str, Parts] = {
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
             *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
+            *(TakenBack, LastValue),
         )
     },
     **{
         decide.__name__: Parts(resolve=decide)
-        for decide in (local_on_ties, remote_wins, first_rival, guess)
+        for decide in (local_on_ties, remote_wins, first_rival, guess, deletes_go_by_time)
     },
 }

@@ -30,6 +30,7 @@ class Setting(NamedTuple):
 
 
 _COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
+_HIGHEST: dict[str, ColumnPolicy] = {"counter": "max"}
 _PREFERRED = ("b", "a")
 SETTINGS = (
     *(Setting(2), Setting(2), Setting(2, bounded=True), Setting(2, unique=True)),
@@ -38,6 +39,9 @@ SETTINGS = (
     Setting(3, TablePolicy(columns=_COUNTER)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+    Setting(2, TablePolicy(columns=_HIGHEST)),
+    Setting(2, TablePolicy(columns=_HIGHEST), unique=True),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_HIGHEST)),
 )
 
 
@@ -60,7 +64,9 @@ def run(
         initial=initial,
         trace=trace,
     )
-    deletes = 0.05 if setting.policy.columns else 0.35
+    deletes = 0.05 if setting.policy.deltas else 0.35
+    if setting.policy.joins and rng.random() < 0.5:
+        deletes = 0.0
     Schedule(world, rng, len(values), setting.unique, deletes).run()
     world.drain()
     return broken_promises(world)
@@ -79,6 +85,7 @@ class Schedule:
         self._unique = unique
         self._values = 0
         self._deletes = deletes  # how many of the writes to a row
+        self._lowers = 2 if not world.policy.joins or rng.random() < 0.5 else 0
         self._now_us = 40
         for site in world.sites.values():
             site.offset_us = int(rng.random() * 60) - 30
@@ -139,7 +146,7 @@ class Schedule:
         if before is not None and self._chance() < self._deletes:
             return None
         self._values += 1
-        counter = (before.counter if before else 0) + int(self._chance() * 5) - 2
+        counter = (before.counter if before else 0) + int(self._chance() * 5) - self._lowers
         unique = int(self._chance() * 3) if self._unique else None
         return Row(self._values, counter, unique)
 

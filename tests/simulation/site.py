@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from drc.conflict.clock import NOTHING, Mark
 from drc.conflict.index import Rivals
+from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import (
@@ -259,7 +260,9 @@ class Site:
             here = self.rows.get(edit.key)
             change = Change(edit.before is not None, edit.after is not None, here is not None)
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
-            self.put(edit.key, decided_row(edit, here, decision))
+            if decision.action is Action.MERGE and not self.can_merge(edit):
+                decision = WITHDRAWN
+            self.put(edit.key, self.decided_row(edit, here, decision))
             decided.append((edit, found, decision))
         if any(row and self.collides(key, row) for key, row in self.rows.items()):
             self.rows = before
@@ -269,11 +272,42 @@ class Site:
 
     def one(self, edit: Edit, found: Rivals, decision: Decision) -> tuple[Edit, Rivals, Decision]:
         """Write one row of a transaction whose rows collide; park it when it does."""
-        row = decided_row(edit, self.rows.get(edit.key), decision)
+        row = self.decided_row(edit, self.rows.get(edit.key), decision)
         if row and self.collides(edit.key, row):
             return edit, found, PARKED
         self.put(edit.key, row)
         return edit, found, decision
+
+    def can_merge(self, edit: Edit) -> bool:
+        """Return whether a write moves the column that is merged as its policy says."""
+        join = self.world.policy.joins.get("counter")
+        return not (
+            join
+            and edit.before
+            and edit.after
+            and withdraws(join, edit.before.counter, edit.after.counter)
+        )
+
+    def decided_row(self, edit: Edit, here: Row | None, decision: Decision) -> Row | None:
+        """Return what a row becomes."""
+        if decision.action is Action.KEEP:
+            return here
+        if decision.action is Action.MERGE:
+            assert here
+            return self.merged(edit, here, decision)
+        assert (edit.after is None) == (decision.action is Action.DELETE)
+        return edit.after
+
+    def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
+        """Return what a row becomes whose columns are merged."""
+        assert edit.after
+        counter, policy = edit.after.counter, self.world.policy
+        if policy.deltas:
+            assert edit.before
+            counter += here.counter - edit.before.counter
+        elif beats(policy.joins["counter"], here.counter, counter):
+            counter = here.counter
+        return (edit.after if decision.takes else here)._replace(counter=counter)
 
     def log(self, key: int, taken: Taken, found: Rivals, decision: Decision) -> None:
         gtid = taken.native.gtid
@@ -310,21 +344,8 @@ class Site:
             raise CrashedError
 
 
+WITHDRAWN = Decision(Action.KEEP, Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, "moved back")
 PARKED = Decision(Action.KEEP, Kind.MULTIPLE_UNIQUE_CONFLICTS, Winner.OPEN, "a unique key")
-
-
-def decided_row(edit: Edit, here: Row | None, decision: Decision) -> Row | None:
-    """Return what a row becomes."""
-    if decision.action is Action.KEEP:
-        return here
-    if decision.action is Action.MERGE:
-        assert here
-        assert edit.before
-        assert edit.after
-        kept = edit.after if decision.takes else here
-        return kept._replace(counter=here.counter + edit.after.counter - edit.before.counter)
-    assert (edit.after is None) == (decision.action is Action.DELETE)
-    return edit.after
 
 
 def slots_of(edits: tuple[Edit, ...]) -> frozenset[int]:

@@ -15,8 +15,9 @@ from drc.gtid import Gtid
 LWW = TablePolicy()
 PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
 COUNTED = TablePolicy(columns={"n": "delta"})
+HIGHEST = TablePolicy(columns={"n": "max"})
 PARKED = TablePolicy(policy="park")
-POLICIES = (LWW, PREFERRED, COUNTED, PARKED)
+POLICIES = (LWW, PREFERRED, COUNTED, HIGHEST, PARKED)
 CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
 UPDATE = Change(True, True, True)
 NOBODY = Rivals(())
@@ -39,7 +40,8 @@ def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Ri
     if decision.action is Action.DELETE:
         assert not change.after
     if decision.action is Action.MERGE:
-        assert all(change)
+        assert change.after
+        assert change.exists
     assert (decision.action is Action.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
     assert (decision.winner is Winner.OPEN) <= (decision.action is Action.KEEP)
 
@@ -120,10 +122,34 @@ def test_a_counter_that_was_deleted_or_inserted_is_left_open() -> None:
             assert resolve(change, by("b", 5), 10, "a", COUNTED).winner is Winner.OPEN
 
 
+@pytest.mark.parametrize(
+    ("change", "newer", "older"),
+    [
+        (UPDATE, Winner.MERGED, Winner.MERGED),
+        (Change(False, True, True), Winner.MERGED, Winner.MERGED),
+        (Change(True, True, False), Winner.OPEN, Winner.LOCAL),
+        (Change(False, True, False), Winner.OPEN, Winner.LOCAL),
+        (Change(True, False, True), Winner.REMOTE, Winner.OPEN),
+        (Change(True, False, False), Winner.REMOTE, Winner.LOCAL),
+        (Change(False, False, True), Winner.REMOTE, Winner.OPEN),
+    ],
+)
+def test_a_row_with_a_maximum_goes_whole_or_not_at_all(
+    change: Change, newer: Winner, older: Winner
+) -> None:
+    assert resolve(change, by("b", 5), 10, "a", HIGHEST).winner is newer
+    assert resolve(change, by("b", 50), 10, "a", HIGHEST).winner is older
+
+
+def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
+    insert = Change(False, True, True)
+    assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
+
+
 # ------------------------------------------------------------ policies
 
 
-@pytest.mark.parametrize("policy", [PREFERRED, COUNTED])
+@pytest.mark.parametrize("policy", [PREFERRED, COUNTED, HIGHEST])
 def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
     refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):

@@ -1,0 +1,30 @@
+"""Columns of one row that two sites wrote: which value of each stays. Pure.
+
+``max`` and ``min`` are joins: what stays depends on the values alone, not on who came first, so
+it does not matter in which order, how often or together with whom they are applied.
+
+1. NULL gives way to any value.
+2. That holds as long as each write leaves the column as it was or moves it the policy's way. One
+   that takes a value back (:func:`withdraws`) says so only to the site that applies it, which
+   leaves the row open: here nobody can tell any more what was taken back.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+Join = Literal["max", "min"]
+Rank = int | Decimal | None  # as ``ordered.rank`` has it; None for NULL
+
+
+def beats(join: Join, one: Rank, other: Rank) -> bool:
+    """Return whether ``one`` stays and ``other`` goes; False for equal ones."""
+    if one is None or other is None:
+        return one is not None and other is None
+    return one > other if join == "max" else one < other
+
+
+def withdraws(join: Join, before: Rank, after: Rank) -> bool:
+    """Return whether a write moves a column against its policy."""
+    return beats(join, before, after)
