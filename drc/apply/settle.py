@@ -25,8 +25,9 @@ from drc.apply.certifier import Causal
 from drc.apply.lane import Lane
 from drc.apply.netting import NetRows, NetTable, Tables
 from drc.apply.pinpoint import key_text
+from drc.apply.rows import changed_columns
 from drc.conflict.clock import encode_seen
-from drc.conflict.index import Rivals
+from drc.conflict.index import ALL_COLUMNS, Rivals
 from drc.conflict.mask import Mask
 from drc.conflict.merge import Join, beats, withdraws
 from drc.conflict.policy import Policies, TablePolicy
@@ -54,7 +55,7 @@ Values = tuple[bytes | None, ...]
 class _NetRow(NamedTuple):
     """What one transaction did to a row.
 
-    ``image`` has its primary key, whose slot is the first of ``slots``.
+    ``image`` has its primary key, whose slot is the first of ``slots``; ``changed`` are columns.
     """
 
     transaction: RawTransaction
@@ -63,6 +64,7 @@ class _NetRow(NamedTuple):
     after: bytes | None
     image: bytes
     slots: tuple[int, ...]
+    changed: int
 
 
 @dataclass(slots=True)
@@ -178,11 +180,15 @@ class Settler:
                     gtid=str(transaction.gtid),
                     hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
                 )
+            changed = dict[int, int]()
+            if self._policies.ask_columns:
+                wanted = self._policies.asks_columns
+                changed = changed_columns(transaction, self._tables, wanted)
             out: dict[tuple[str, int], _NetRow] = {}
             for table, before, after, image in net.rows():
-                change = _NetRow(
-                    transaction, table, before, after, image, _slots(table, image, after)
-                )
+                slots = _slots(table, image, after)
+                columns = changed.get(slots[0], ALL_COLUMNS)
+                change = _NetRow(transaction, table, before, after, image, slots, columns)
                 same = out.get(_place(change))
                 out[_place(change)] = _joined(same, change) if same else change
             return list(out.values())
@@ -205,7 +211,8 @@ class Settler:
                 hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
                 " is built anew from this site's binlog; where that is purged, compare and repair",
             )
-        state = Change(change.before is not None, change.after is not None, row.has)
+        images = change.before is not None, change.after is not None
+        state = Change(*images, row.has, change.changed)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
         shown = self._shown(row) if decision.kind else None
         if decision.action is Action.MERGE:
@@ -312,7 +319,8 @@ def _joined(one: _NetRow, other: _NetRow) -> _NetRow:
     """
     before, after = one.before or other.before, one.after or other.after
     slots = tuple(dict.fromkeys((*one.slots, *other.slots)))
-    return _NetRow(one.transaction, one.table, before, after, before or after or one.image, slots)
+    image, changed = before or after or one.image, one.changed | other.changed
+    return _NetRow(one.transaction, one.table, before, after, image, slots, changed)
 
 
 def _turn(change: _NetRow) -> int:
@@ -360,9 +368,11 @@ def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) 
                     sets[i] = _added(column, here, before, new[i])
                 else:
                     sets[i] = _stays(column, how, here, before, new[i])
+            elif decision.takes >> i & 1 and decision.takes != ALL_COLUMNS:
+                sets[i] = new[i]
     except _OpenError as error:
         return _open(decision.kind, str(error))
-    if decision.takes:
+    if decision.takes == ALL_COLUMNS:
         row.take(change.after)
     row.sets |= sets
     return decision

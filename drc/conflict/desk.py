@@ -214,7 +214,7 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
         change, found = _asked(logged)
         decision = resolve(change, found, logged["ets"], logged["origin"], policy)
         if decision.action is Action.MERGE and winner is Winner.OPEN:
-            out.passed_over["its counters could not be added up"] += 1
+            out.passed_over["its columns could not be merged"] += 1
         elif (decision.kind, decision.winner, decision.reason[:255]) == (
             logged["kind"],
             winner,

@@ -23,7 +23,7 @@ import msgspec
 from drc.conflict.merge import Join
 from drc.errors import ConfigError
 
-RowPolicy = Literal["last_writer_wins", "site_priority", "park"]
+RowPolicy = Literal["last_writer_wins", "site_priority", "column_merge", "park"]
 ColumnPolicy = Literal["delta", "max", "min"]
 
 
@@ -49,9 +49,14 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return {name: kind for name, kind in self.columns.items() if kind != "delta"}
 
     @property
+    def merges(self) -> bool:
+        """Return whether a row may become what neither site wrote."""
+        return bool(self.columns) or self.policy == "column_merge"
+
+    @property
     def two_sites_only(self) -> str:
         """Return what in it makes two sites agree and no more; '' if nothing does."""
-        if self.policy == "site_priority":
+        if self.policy in ("site_priority", "column_merge"):
             return self.policy
         return next(iter(self.columns.values()), "")
 
@@ -60,15 +65,22 @@ class Policies:
     """The policies of a pair, by table.
 
     :param tables: by ``schema.table``; ``default`` is for the others.
+
+    ``ask_columns`` tells whether any of them is to know which columns a write changed.
     """
 
     def __init__(self, default: TablePolicy, tables: Mapping[str, TablePolicy]) -> None:
         self._default = default
         self._tables = tables
+        self.ask_columns = any(p.policy == "column_merge" for p in (default, *tables.values()))
 
     def of(self, table: str) -> TablePolicy:
         """Return the policy of ``schema.table``."""
         return self._tables.get(table, self._default)
+
+    def asks_columns(self, table: str) -> bool:
+        """Return whether it matters which columns a write of ``schema.table`` changed."""
+        return self.of(table).policy == "column_merge"
 
 
 def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) -> None:

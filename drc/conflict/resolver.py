@@ -10,8 +10,9 @@ every site (``tests/simulation``).
 3. A change that nothing explains (no rival, but the row is missing, or there already) shows that
    sites differed before. The newer state is written and the log says so.
 4. What cannot be judged, or must not be judged by a rule, is left open: each site keeps its row.
-5. Columns with a policy of their own are merged in a row that is there. Where one side deleted it,
-   and not all that was merged into it went with it, a merge would depend on the order: open.
+5. Columns are merged in a row that is there: by a policy of their own, or each by its last writer.
+   Where one side deleted the row, and not all that was merged into it went with it, what a merge
+   gives would depend on the order: open.
 
 Kinds are PostgreSQL 18's: manual, "Logical Replication Conflicts".
 """
@@ -21,7 +22,8 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from drc.conflict.index import Rivals, Write
+from drc.conflict.index import ALL_COLUMNS, Rivals, Write
+from drc.conflict.merge import taken
 from drc.conflict.policy import TablePolicy
 
 
@@ -59,24 +61,27 @@ class Change(NamedTuple):
     """A row of a transaction: whether it has images, and whether the row is here now.
 
     With neither image it came and went in the transaction: what is left of it is a delete.
+    ``changed`` are the columns that the transaction changed, as bits.
     """
 
     before: bool
     after: bool
     exists: bool
+    changed: int = ALL_COLUMNS
 
 
 class Decision(NamedTuple):
     """What to do; ``kind`` is None where there was no conflict.
 
-    ``takes`` says of a merge whether the columns that are not merged are the remote ones.
+    ``takes`` tells which columns of a merge are the remote ones, as bits; those with a policy of
+    their own have no part in it.
     """
 
     action: Action
     kind: Kind | None
     winner: Winner
     reason: str
-    takes: bool = True
+    takes: int = ALL_COLUMNS
 
 
 Order = tuple[int, int, str]
@@ -100,30 +105,38 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
         return _open(kind, "the table's policy leaves it to a person")
     newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy))
     wins = _order(ets, site, policy) > _order(newest.ets, newest.origin, policy)
-    if policy.columns and (merged := _merged(change, found, kind, policy, wins=wins)):
-        return merged
+    if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
+        return open_
+    if policy.merges and change.after and change.exists:
+        takes = ALL_COLUMNS if wins else 0
+        if policy.policy == "column_merge":
+            takes = taken(change.changed, ets, site, found.writes)
+        why = "increments of both stay" if policy.deltas else "columns are merged"
+        return Decision(Action.MERGE, kind, Winner.MERGED, why, takes)
     why = _reason(ets, site, newest, policy)
     if wins:
         return Decision(wanted, kind, Winner.REMOTE, why)
     return Decision(Action.KEEP, kind, Winner.LOCAL, why)
 
 
-def _merged(
+def _unmergeable(
     change: Change, found: Rivals, kind: Kind, policy: TablePolicy, *, wins: bool
 ) -> Decision | None:
-    """Decide about a row whose columns are merged; None: it goes as a whole.
+    """Leave open what would be merged in another order at the other site, 5.
 
     An insert that meets one write only met an insert. With several, some may be to the row that
-    was there before a delete: they are gone here, and yet to come where the insert is from.
+    was there before a delete: they are gone here, and yet to come where the insert is from. To
+    which of them a column belongs can be told, but not what a maximum was made of.
     """
     if policy.deltas and not (change.before and change.after and change.exists):
         return _open(kind, "a counter's row was deleted or inserted at one site")
-    if change.after and change.exists and (change.before or len(found.writes) == 1):
-        why = "increments of both stay" if policy.deltas else "columns are merged"
-        return Decision(Action.MERGE, kind, Winner.MERGED, why, wins)
-    if (change.exists or wins) if change.after else (change.exists and not wins):
-        return _open(kind, "a row with merged columns was deleted at one site")
-    return None
+    if not change.after:
+        mergeable = wins or not change.exists
+    elif change.exists:
+        mergeable = change.before or not policy.columns or len(found.writes) == 1
+    else:
+        mergeable = not wins or not (change.before or policy.columns)
+    return None if mergeable else _open(kind, "a row to be merged was deleted at one site")
 
 
 def _kind(change: Change, found: Rivals) -> Kind | None:

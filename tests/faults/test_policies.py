@@ -16,12 +16,19 @@ MAXIMUM = (
     "CREATE TABLE m (id INT PRIMARY KEY, n INT, d DECIMAL(20, 4), day DATE, at DATETIME(3),"
     " seen TIMESTAMP(6) NULL, lap TIME(2), v VARCHAR(20))"
 )
+COLUMNS = (
+    "CREATE TABLE c (id INT PRIMARY KEY, x INT, y INT, doc JSON, t TEXT, e ENUM('p', 'q'), f FLOAT,"
+    " s INT AS (x + y) STORED, w INT AS (x - y) VIRTUAL, INDEX (w))"
+)
 JOINS = {"n": "max", "d": "min", "day": "max", "at": "max", "seen": "max", "lap": "min"}
 
 
 def policies(schema: str) -> dict[str, object]:
     """Return a policy for each table, as the configuration has them."""
-    return {f"{schema}.m": {"columns": JOINS}}
+    return {
+        f"{schema}.m": {"columns": JOINS},
+        f"{schema}.c": {"policy": "column_merge"},
+    }
 
 
 def test_what_both_wrote_is_merged_by_the_policy(
@@ -33,6 +40,9 @@ def test_what_both_wrote_is_merged_by_the_policy(
         "INSERT INTO m VALUES"
         " (1, 5, 5, '2025-01-01', '2025-01-01', '2025-01-01', '1:00:00', 'old'),"
         " (2, 5, 5, NULL, NULL, NULL, NULL, 'old')",
+        COLUMNS,
+        "INSERT INTO c (id, x, y, doc, t, e, f) VALUES (1, 1, 1, '{}', 'old', 'p', 1),"
+        " (2, 1, 1, '{}', 'old', 'p', 1)",
         conflicts={"tables": policies(schema)},
     )
     one.write(
@@ -41,15 +51,25 @@ def test_what_both_wrote_is_merged_by_the_policy(
         " seen = '2025-05-01', lap = '0:59:00', v = 'a' WHERE id = 1",
         "UPDATE m SET n = 9, v = 'a again' WHERE id = 1",
         "UPDATE m SET n = 4, v = 'lowered' WHERE id = 2",
+        "UPDATE c SET x = 10, t = 'a' WHERE id = 1",
+        "UPDATE c SET e = 'q', f = 1.1 WHERE id = 1",
+        "BEGIN",
+        "UPDATE c SET x = 2 WHERE id = 2",
+        "UPDATE c SET x = 1 WHERE id = 2",
+        "COMMIT",
     )
     one.write(
         "b",
         "UPDATE m SET n = 8, d = 4.25, day = '2025-02-01', at = '2025-01-02 03:04:05.677',"
         " seen = '2025-05-01 00:00:00.000001', lap = '-0:00:01.5', v = 'b' WHERE id = 1",
         "UPDATE m SET n = 6, v = 'b' WHERE id = 2",
+        "UPDATE c SET y = 20, t = 'b' WHERE id = 1",
+        """UPDATE c SET doc = '{"b": 1.5}' WHERE id = 1""",
+        "UPDATE c SET y = 3 WHERE id = 2",
     )
     one.meet()
     assert_the_greatest_stays(one)
+    assert_each_column_has_its_last_writer(one)
 
 
 def assert_the_greatest_stays(one: Duel) -> None:
@@ -62,4 +82,13 @@ def assert_the_greatest_stays(one: Duel) -> None:
             "b",
         )
     # At a nobody can tell that 5 was there; b sees it taken back, and leaves the row to a person.
-    assert one.brief("b")[-1] == ("id=2", "update_origin_differs", "open")
+    assert ("id=2", "update_origin_differs", "open") in one.brief("b")
+
+
+def assert_each_column_has_its_last_writer(one: Duel) -> None:
+    for site in "ab":
+        print(one.rows("c", site))
+    for site in "ab":
+        first, second = one.rows("c", site)
+        assert first[:7] == (1, 10, 20, '{"b": 1.5}', "b", "q", 1.1)
+        assert second[:3] == (2, 1, 3)

@@ -1,8 +1,9 @@
 """What is promised when all is delivered:
 
 1. All sites hold the same rows, but for keys that one of them has logged as open.
-2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, and a counter
-   the sum of all increments, or a maximum the greatest of all values.
+2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, with
+   ``column_merge`` each column; a counter is the sum of all increments, a maximum the greatest of
+   all values.
 3. Each site has met each pair of concurrent writes, and no other; none contradicts another.
 4. A transaction has one ``ets``, whoever reads it.
 5. Nothing is unexplained: no row is missing, or there already, without a concurrent writer.
@@ -32,8 +33,23 @@ def _rows(world: World) -> Iterator[str]:
             yield f"row {key} differs: {rows}"
         elif exact and world.policy.policy == "last_writer_wins":
             yield from _newest(world, key, rows[0])
+        elif exact and world.policy.policy == "column_merge":
+            yield from _newest_of_columns(world, key, rows[0])
         if exact and any(key in s.unexplained for s in sites):
             yield f"row {key}: unexplained"
+
+
+def _newest_of_columns(world: World, key: int, row: Row | None) -> Iterator[str]:
+    edits = [(n, e) for n in world.natives for e in n.edits if e.key == key and n.gtid in world.ets]
+    edits.sort(key=lambda item: (world.ets[item[0].gtid], item[0].gtid.uuid))
+    if row is None or not edits:
+        return
+    for i, name in enumerate(Row._fields):
+        if name in world.policy.columns:
+            continue
+        last = next((e.after for _, e in reversed(edits) if e.changed >> i & 1), None)
+        if last is not None and row[i] != last[i]:
+            yield f"row {key} is {row}, the last writer of {name} left {last}"
 
 
 def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from drc.conflict.clock import Seen
+from drc.conflict.index import ALL_COLUMNS
 from drc.gtid import Gtid, GtidSet
 
 NAMES = ("a", "b", "c")
@@ -21,12 +22,16 @@ class Row(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What a transaction does to one row; ``slots`` begins with that of its primary key."""
+    """What a transaction does to one row; ``slots`` begins with that of its primary key.
+
+    ``changed`` are bits of the columns of :class:`Row`.
+    """
 
     key: int
     before: Row | None
     after: Row | None
     slots: tuple[int, ...]
+    changed: int = ALL_COLUMNS
 
 
 class Native(NamedTuple):
@@ -37,6 +42,11 @@ class Native(NamedTuple):
     edits: tuple[Edit, ...]
     slots: frozenset[int]
     saw: dict[str, int]
+
+    @property
+    def columns(self) -> dict[int, int]:
+        """Return the columns that it changed, by the slot of the primary key."""
+        return {edit.slots[0]: edit.changed for edit in self.edits}
 
 
 class Learned(NamedTuple):

@@ -5,18 +5,18 @@ A simulation that lets one of them pass would prove nothing about the real class
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from msgspec.structs import replace
+from collections.abc import Iterable, Mapping
 
 from drc.conflict.clock import Clock, Mark, Seen
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
-from drc.conflict.resolver import Change, Decision, resolve
+from drc.conflict.resolver import Action, Change, Decision, resolve
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
 from tests.simulation.world import Parts
+
+Columns = Mapping[int, int] | None
 
 # ------------------------------------------------------------ I1, I2, I6: the clock
 
@@ -86,8 +86,10 @@ class AnyPeer(WindowIndex):
 class ShortMemory(WindowIndex):
     """I4: an entry leaves by age, and nobody remembers that it did."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
-        super().record(origin, gtid, ets, slots)
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
             while len(kept.order) > 1:
                 self._drop(kept)
@@ -96,8 +98,10 @@ class ShortMemory(WindowIndex):
 class Careless(WindowIndex):
     """I4: what had to be forgotten is not named."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
-        super().record(origin, gtid, ets, slots)
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
             kept.forgotten = GtidSet()
 
@@ -120,7 +124,8 @@ class NoTombstones(Site):
 
 
 def _without_deletes(native: Native) -> Native:
-    return native._replace(slots=slots_of(tuple(e for e in native.edits if e.after)))
+    edits = tuple(e for e in native.edits if e.after)
+    return native._replace(edits=edits, slots=slots_of(edits))
 
 
 # ------------------------------------------------------------ I5, I9, I10: streams and binlogs
@@ -233,9 +238,11 @@ class Impatient(Site):
 class OwnOnly(WindowIndex):
     """Three sites: what comes from peers is not in the index."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
         if origin == self._site:
-            super().record(origin, gtid, ets, slots)
+            super().record(origin, gtid, ets, slots, columns)
 
 
 class Amnesia(Site):
@@ -293,6 +300,25 @@ class OutOfOrder(Site):
 # ------------------------------------------------------------ columns
 
 
+class NoColumns(WindowIndex):
+    """``column_merge``: what a write changed is not noted, so it counts for all columns."""
+
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots)
+
+
+class NetColumns(WindowIndex):
+    """``column_merge``: what a write changed here is not what the other site takes it for."""
+
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        first = {slot: changed & -changed for slot, changed in (columns or {}).items()}
+        super().record(origin, gtid, ets, slots, first)
+
+
 class TakenBack(Site):
     """``max``: a write that lowers the column is merged like any other."""
 
@@ -340,10 +366,20 @@ def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolic
 def deletes_go_by_time(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """``max``: where a delete meets an update, the later one stays."""
-    if policy.joins and not (change.after and change.exists):
-        policy = replace(policy, columns={})
+    """Merges: where a delete meets an update, the later one stays."""
+    if (policy.joins or policy.policy == "column_merge") and not (change.after and change.exists):
+        policy = TablePolicy()
     return resolve(change, found, ets, site, policy)
+
+
+def columns_of_the_winner(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """``column_merge``: the later write brings what it changed, the earlier one nothing."""
+    decision = resolve(change, found, ets, site, policy)
+    if decision.action is Action.MERGE and decision.takes != change.changed:
+        return decision._replace(takes=0)
+    return decision
 
 
 MUTATIONS: dict[str, Parts] = {
@@ -351,7 +387,10 @@ MUTATIONS: dict[str, Parts] = {
         kind.__name__: Parts(clock=kind)
         for kind in (RawClock, StandingClock, DeafClock, BlindClock, ForgetfulClock)
     },
-    **{kind.__name__: Parts(index=kind) for kind in (AnyPeer, ShortMemory, Careless, OwnOnly)},
+    **{
+        kind.__name__: Parts(index=kind)
+        for kind in (AnyPeer, ShortMemory, Careless, OwnOnly, NoColumns, NetColumns)
+    },
     **{
         kind.__name__: Parts(site=kind)
         for kind in (
@@ -363,6 +402,13 @@ MUTATIONS: dict[str, Parts] = {
     },
     **{
         decide.__name__: Parts(resolve=decide)
-        for decide in (local_on_ties, remote_wins, first_rival, guess, deletes_go_by_time)
+        for decide in (
+            local_on_ties,
+            remote_wins,
+            first_rival,
+            guess,
+            deletes_go_by_time,
+            columns_of_the_winner,
+        )
     },
 }

@@ -39,6 +39,10 @@ SETTINGS = (
     Setting(3, TablePolicy(columns=_COUNTER)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+    Setting(2, TablePolicy(policy="column_merge")),
+    Setting(2, TablePolicy(policy="column_merge"), unique=True),
+    Setting(2, TablePolicy(policy="column_merge", columns=_HIGHEST)),
+    Setting(2, TablePolicy(policy="column_merge", columns=_COUNTER)),
     Setting(2, TablePolicy(columns=_HIGHEST)),
     Setting(2, TablePolicy(columns=_HIGHEST), unique=True),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_HIGHEST)),
@@ -83,6 +87,7 @@ class Schedule:
         self._pick = rng.choice
         self._keys = keys
         self._unique = unique
+        self._by_column = world.policy.policy == "column_merge"
         self._values = 0
         self._deletes = deletes  # how many of the writes to a row
         self._lowers = 2 if not world.policy.joins or rng.random() < 0.5 else 0
@@ -135,7 +140,7 @@ class Schedule:
             after[key] = self._after(site.rows.get(key))
         if self._unique and len(after) == 2 and self._chance() < 0.5:
             _exchange(site, after)
-        edits = [edit(key, site.rows.get(key), row) for key, row in after.items()]
+        edits = [self._edit(key, site.rows.get(key), row) for key, row in after.items()]
         edits = [e for e in edits if e.before or e.after or self._chance() < 0.2]
         if edits and not _breaks_unique(site, after):
             site.write(tuple(edits), self._now_us)
@@ -146,15 +151,35 @@ class Schedule:
         if before is not None and self._chance() < self._deletes:
             return None
         self._values += 1
+        if before is not None and self._by_column:
+            return self._some_columns(before)
         counter = (before.counter if before else 0) + int(self._chance() * 5) - self._lowers
         unique = int(self._chance() * 3) if self._unique else None
         return Row(self._values, counter, unique)
 
+    def _some_columns(self, before: Row) -> Row:
+        """Change a row in one column, or in several."""
+        what = self._chance()
+        if what < 0.6:
+            before = before._replace(value=self._values)
+        if what > 0.4:
+            step = int(self._chance() * 5) - self._lowers
+            before = before._replace(counter=before.counter + step)
+        if self._unique and self._chance() < 0.3:
+            before = before._replace(unique=int(self._chance() * 3))
+        return before
 
-def edit(key: int, before: Row | None, after: Row | None) -> Edit:
-    """Return what changes a row, with its slots."""
-    values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
-    return Edit(key, before, after, (key, *(UNIQUE_SLOTS + value for value in values)))
+    def _edit(self, key: int, before: Row | None, after: Row | None) -> Edit:
+        """Return what changes a row, with its slots; a column may change and change back."""
+        values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
+        slots = (key, *(UNIQUE_SLOTS + value for value in values))
+        if before is None or after is None or not self._by_column:
+            return Edit(key, before, after, slots)
+        pairs = enumerate(zip(before, after, strict=True))
+        changed = sum(1 << i for i, (old, new) in pairs if old != new)
+        if self._chance() < 0.1:
+            changed |= 1 << int(self._chance() * len(before))
+        return Edit(key, before, after, slots, changed)
 
 
 def _exchange(site: Site, after: dict[int, Row | None]) -> None:

@@ -107,7 +107,7 @@ class Site:
             if taken.end > stream.end:
                 break
             native = taken.native
-            self.index.record(stream.origin, native.gtid, taken.ets, native.slots)
+            self.index.record(stream.origin, native.gtid, taken.ets, native.slots, native.columns)
 
     # ------------------------------------------------------------ its clients
 
@@ -149,7 +149,7 @@ class Site:
             if isinstance(entry, Native):
                 ets = self.clock.native(entry.commit_us)
                 self.world.timed(entry.gtid, ets)
-                self.index.record(self.name, entry.gtid, ets, entry.slots)
+                self.index.record(self.name, entry.gtid, ets, entry.slots, entry.columns)
             else:
                 self.clock.replicated(entry.origin, entry.applied, entry.ets)
 
@@ -258,7 +258,8 @@ class Site:
         for edit in taken.native.edits:
             found = self.index.rivals(origin, taken.seen, edit.slots[:1])
             here = self.rows.get(edit.key)
-            change = Change(edit.before is not None, edit.after is not None, here is not None)
+            images = edit.before is not None, edit.after is not None
+            change = Change(*images, here is not None, edit.changed)
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
             if decision.action is Action.MERGE and not self.can_merge(edit):
                 decision = WITHDRAWN
@@ -301,13 +302,17 @@ class Site:
     def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
         """Return what a row becomes whose columns are merged."""
         assert edit.after
-        counter, policy = edit.after.counter, self.world.policy
+        policy, pairs = self.world.policy, zip(here, edit.after, strict=True)
+        row = Row(*(new if decision.takes >> i & 1 else old for i, (old, new) in enumerate(pairs)))
+        counter = edit.after.counter
         if policy.deltas:
             assert edit.before
             counter += here.counter - edit.before.counter
+        elif not policy.joins:
+            return row
         elif beats(policy.joins["counter"], here.counter, counter):
             counter = here.counter
-        return (edit.after if decision.takes else here)._replace(counter=counter)
+        return row._replace(counter=counter)
 
     def log(self, key: int, taken: Taken, found: Rivals, decision: Decision) -> None:
         gtid = taken.native.gtid
@@ -332,7 +337,7 @@ class Site:
         for taken in batch:
             native = taken.native
             stream.applied.add(native.gtid)
-            self.index.record(stream.origin, native.gtid, taken.ets, native.slots)
+            self.index.record(stream.origin, native.gtid, taken.ets, native.slots, native.columns)
         if last.end > stream.end:
             stream.end, stream.mark = last.end, Mark(last.ets, last.seen)
             stream.places.append((stream.end, stream.mark))

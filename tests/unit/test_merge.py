@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import permutations, product
 
-from drc.conflict.merge import Join, Rank, beats, withdraws
+from drc.conflict.index import Write
+from drc.conflict.merge import Join, Rank, beats, taken, withdraws
+from drc.gtid import Gtid
 
 VALUES: tuple[Rank, ...] = (None, -1, 0, 7)
 JOINS: tuple[Join, ...] = ("max", "min")
@@ -33,3 +35,14 @@ def test_a_value_taken_back_is_noticed() -> None:
     assert withdraws("max", 7, None)
     assert not withdraws("max", 7, 7)
     assert not withdraws("max", None, -1)
+
+
+def test_a_column_goes_to_its_last_writer() -> None:
+    rivals = [
+        Write("b", Gtid(b"b" * 16, gno), *w) for gno, w in enumerate([(5, 0b011), (9, 0b100)])
+    ]
+    assert taken(0b111, 10, "a", rivals) == 0b111
+    assert taken(0b111, 7, "a", rivals) == 0b011
+    assert taken(0b111, 5, "a", rivals) == 0b000
+    assert taken(0b101, 4, "a", rivals) == 0b000
+    assert taken(0b1001, 4, "a", rivals) == 0b1000

@@ -16,8 +16,9 @@ LWW = TablePolicy()
 PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
 COUNTED = TablePolicy(columns={"n": "delta"})
 HIGHEST = TablePolicy(columns={"n": "max"})
+BY_COLUMN = TablePolicy(policy="column_merge")
 PARKED = TablePolicy(policy="park")
-POLICIES = (LWW, PREFERRED, COUNTED, HIGHEST, PARKED)
+POLICIES = (LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
 CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
 UPDATE = Change(True, True, True)
 NOBODY = Rivals(())
@@ -146,10 +147,25 @@ def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
     assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
 
 
+def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
+    change = Change(True, True, True, 0b011)
+    rival = Write("b", Gtid(b"b" * 16, 1), 50, 0b110)
+    decision = resolve(change, Rivals((rival,)), 10, "a", BY_COLUMN)
+    assert (decision.winner, decision.takes) == (Winner.MERGED, 0b001)
+    assert resolve(change, Rivals((rival,)), 60, "a", BY_COLUMN).takes == 0b011
+
+
+def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
+    insert, update = Change(False, True, False), Change(True, True, False)
+    assert resolve(insert, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
+    assert resolve(update, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
+    assert resolve(Change(True, False, True), by("b", 50), 10, "a", BY_COLUMN).winner is Winner.OPEN
+
+
 # ------------------------------------------------------------ policies
 
 
-@pytest.mark.parametrize("policy", [PREFERRED, COUNTED, HIGHEST])
+@pytest.mark.parametrize("policy", [PREFERRED, COUNTED, HIGHEST, BY_COLUMN])
 def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
     refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):
