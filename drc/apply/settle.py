@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -212,7 +212,8 @@ class Settler:
                 " is built anew from this site's binlog; where that is purged, compare and repair",
             )
         images = change.before is not None, change.after is not None
-        state = Change(*images, row.has, change.changed)
+        owner = self._owner(change, row, policy) if policy.owner_column and found.writes else ""
+        state = Change(*images, row.has, change.changed, owner)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
         shown = self._shown(row) if decision.kind else None
         if decision.action is Action.MERGE:
@@ -222,6 +223,17 @@ class Settler:
         elif decision.action is Action.DELETE:
             row.take(None)
         return self._entry(change, decision, found, policy, shown) if decision.kind else None
+
+    def _owner(self, change: _NetRow, row: _Row, policy: TablePolicy) -> str | None:
+        """Return the site that owns a row, as all its versions here have it."""
+        table, column = change.table.map, policy.owner_column
+        images = [change.before, change.after]
+        shown = [self._decoder.image(table, i) for i in images if i] or [
+            self._decoder.image(table, change.image)
+        ]
+        if here := self._shown(row):
+            shown.append(here)
+        return policy.owner(self._readable(values.get(column)) for values in shown)
 
     def _one_by_one(
         self, lane: Lane, changes: list[_NetRow], rows: dict[tuple[str, int], _Row]
@@ -255,6 +267,12 @@ class Settler:
 
         return Decoder()
 
+    @cached_property
+    def _readable(self) -> Callable[[Any], Any]:
+        from drc.monitor.rows import readable
+
+        return readable
+
     def _shown(self, row: _Row) -> dict[str, Any] | None:
         if not row.has:
             return None
@@ -275,8 +293,7 @@ class Settler:
         policy: TablePolicy,
         local: dict[str, Any] | None,
     ) -> tuple[Any, ...]:
-        from drc.monitor.rows import readable
-
+        readable = self._readable
         table, transaction = change.table.map, change.transaction
         rivals = [
             {"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets}

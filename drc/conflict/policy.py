@@ -5,6 +5,10 @@
 2. A preference that is not that order can contradict causality among three sites (A is preferred
    to B, C comes after A, B is newer than C: each of the three beats another). So
    ``site_priority`` needs exactly two sites, and is refused with more.
+   ``owner_unit`` is such a preference by row. It needs both sites to name the same owner, so the
+   row's unit is taken from all versions that a site has at hand, and where they differ the row is
+   left open: at the site that changed a unit and changed it back nobody could tell. Units that no
+   site owns, and all versions agree about, go by ``(ets, site)``.
 3. ``delta`` of a column adds what both sides added. That agrees as long as the row is updated;
    where one side deleted or inserted it, the conflict is left open for a person. Among three
    sites an increment that came by way of another site could count twice, so it needs two, too.
@@ -15,15 +19,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from drc.conflict.merge import Join
 from drc.errors import ConfigError
 
-RowPolicy = Literal["last_writer_wins", "site_priority", "column_merge", "park"]
+RowPolicy = Literal["last_writer_wins", "site_priority", "owner_unit", "column_merge", "park"]
 ColumnPolicy = Literal["delta", "max", "min"]
 
 
@@ -32,11 +36,19 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     policy: RowPolicy = "last_writer_wins"
     sites: tuple[str, ...] = ()
+    owner_column: str = ""
+    owners: dict[str, str] = msgspec.field(default_factory=dict)
     columns: dict[str, ColumnPolicy] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.sites) != (self.policy == "site_priority"):
             raise ValueError("sites, in order of preference, belong to site_priority")
+        owned = self.policy == "owner_unit"
+        if bool(self.owner_column) != owned or bool(self.owners) != owned:
+            raise ValueError(
+                "owner_column and owners, which site owns which value of it, belong to owner_unit"
+                " of a table"
+            )
 
     @property
     def deltas(self) -> frozenset[str]:
@@ -48,6 +60,14 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """Return the columns of which the greater or the lesser value stays."""
         return {name: kind for name, kind in self.columns.items() if kind != "delta"}
 
+    def owner(self, units: Iterable[Any]) -> str | None:
+        """Return the site that owns a row; '' when it is none's, None when it is not one row's.
+
+        :param units: values of ``owner_column`` in all versions that are at hand.
+        """
+        found = {"" if unit is None else str(unit) for unit in units}
+        return self.owners.get(found.pop(), "") if len(found) == 1 else None
+
     @property
     def merges(self) -> bool:
         """Return whether a row may become what neither site wrote."""
@@ -56,7 +76,7 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     @property
     def two_sites_only(self) -> str:
         """Return what in it makes two sites agree and no more; '' if nothing does."""
-        if self.policy in ("site_priority", "column_merge"):
+        if self.policy in ("site_priority", "owner_unit", "column_merge"):
             return self.policy
         return next(iter(self.columns.values()), "")
 
@@ -97,4 +117,9 @@ def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) ->
         raise ConfigError(
             f"{where}.sites: {', '.join(policy.sites)} are not the sites of this pair",
             hint=f"name each once, the preferred one first: {', '.join(sites)}",
+        )
+    if strangers := set(policy.owners.values()) - set(sites):
+        raise ConfigError(
+            f"{where}.owners: {', '.join(sorted(strangers))} is no site of this pair",
+            hint=f"give each value of {policy.owner_column} one of: {', '.join(sites)}",
         )

@@ -61,13 +61,15 @@ class Change(NamedTuple):
     """A row of a transaction: whether it has images, and whether the row is here now.
 
     With neither image it came and went in the transaction: what is left of it is a delete.
-    ``changed`` are the columns that the transaction changed, as bits.
+    ``changed`` are the columns that the transaction changed, as bits; ``owner`` is the site that
+    owns the row, as :meth:`TablePolicy.owner` tells.
     """
 
     before: bool
     after: bool
     exists: bool
     changed: int = ALL_COLUMNS
+    owner: str | None = ""
 
 
 class Decision(NamedTuple):
@@ -103,8 +105,11 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     assert kind is not None
     if policy.policy == "park":
         return _open(kind, "the table's policy leaves it to a person")
-    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy))
-    wins = _order(ets, site, policy) > _order(newest.ets, newest.origin, policy)
+    if change.owner is None:
+        return _open(kind, f"{policy.owner_column} is not the same in all versions of the row")
+    owner = change.owner
+    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy, owner))
+    wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
     if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
         return open_
     if policy.merges and change.after and change.exists:
@@ -113,7 +118,7 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
             takes = taken(change.changed, ets, site, found.writes)
         why = "increments of both stay" if policy.deltas else "columns are merged"
         return Decision(Action.MERGE, kind, Winner.MERGED, why, takes)
-    why = _reason(ets, site, newest, policy)
+    why = f"{owner} owns the row" if owner else _reason(ets, site, newest, policy)
     if wins:
         return Decision(wanted, kind, Winner.REMOTE, why)
     return Decision(Action.KEEP, kind, Winner.LOCAL, why)
@@ -156,8 +161,8 @@ def _kind(change: Change, found: Rivals) -> Kind | None:
     return Kind.UPDATE_ORIGIN_DIFFERS if rivalled else None
 
 
-def _order(ets: int, site: str, policy: TablePolicy) -> Order:
-    rank = -policy.sites.index(site) if policy.sites else 0
+def _order(ets: int, site: str, policy: TablePolicy, owner: str) -> Order:
+    rank = -policy.sites.index(site) if policy.sites else int(site == owner)
     return rank, ets, site
 
 

@@ -14,6 +14,7 @@ from drc.preflight.facts import Facts, Finding, TableFacts
 _SETTING = "conflict policy"
 _WHY = "concurrent writes of these columns are merged by it"
 _NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
+_UNITS = ("tinyint", "smallint", "mediumint", "int", "bigint", "char", "varchar", "enum")
 _TYPES: dict[ColumnPolicy, tuple[str, ...]] = {
     "delta": _NUMBERS,
     "max": (*_NUMBERS, "date", "datetime", "timestamp", "time", "year"),
@@ -45,6 +46,11 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
 
 def _faults(table: TableFacts, policy: TablePolicy) -> Iterator[str]:
     columns = {column.name: column for column in table.columns}
+    if unit := policy.owner_column:
+        if unit not in columns:
+            yield _missing(unit, table)
+        elif not _is_one_of(columns[unit].type, _UNITS):
+            yield f"{unit} is {columns[unit].type}; an owner is told by {', '.join(_UNITS)}"
     for name, how in policy.columns.items():
         if name not in columns:
             yield _missing(name, table)

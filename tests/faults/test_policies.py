@@ -20,6 +20,7 @@ COLUMNS = (
     "CREATE TABLE c (id INT PRIMARY KEY, x INT, y INT, doc JSON, t TEXT, e ENUM('p', 'q'), f FLOAT,"
     " s INT AS (x + y) STORED, w INT AS (x - y) VIRTUAL, INDEX (w))"
 )
+OWNED = "CREATE TABLE o (id INT PRIMARY KEY, unit BIGINT NOT NULL, v VARCHAR(20))"
 JOINS = {"n": "max", "d": "min", "day": "max", "at": "max", "seen": "max", "lap": "min"}
 
 
@@ -28,6 +29,11 @@ def policies(schema: str) -> dict[str, object]:
     return {
         f"{schema}.m": {"columns": JOINS},
         f"{schema}.c": {"policy": "column_merge"},
+        f"{schema}.o": {
+            "policy": "owner_unit",
+            "owner_column": "unit",
+            "owners": {"7": "a", "8": "b"},
+        },
     }
 
 
@@ -43,6 +49,8 @@ def test_what_both_wrote_is_merged_by_the_policy(
         COLUMNS,
         "INSERT INTO c (id, x, y, doc, t, e, f) VALUES (1, 1, 1, '{}', 'old', 'p', 1),"
         " (2, 1, 1, '{}', 'old', 'p', 1)",
+        OWNED,
+        "INSERT INTO o VALUES (1, 7, 'old'), (2, 8, 'old'), (3, 9, 'old'), (4, 7, 'old')",
         conflicts={"tables": policies(schema)},
     )
     one.write(
@@ -57,6 +65,8 @@ def test_what_both_wrote_is_merged_by_the_policy(
         "UPDATE c SET x = 2 WHERE id = 2",
         "UPDATE c SET x = 1 WHERE id = 2",
         "COMMIT",
+        "UPDATE o SET v = 'a' WHERE id < 4",
+        "UPDATE o SET v = 'a', unit = 8 WHERE id = 4",
     )
     one.write(
         "b",
@@ -66,10 +76,12 @@ def test_what_both_wrote_is_merged_by_the_policy(
         "UPDATE c SET y = 20, t = 'b' WHERE id = 1",
         """UPDATE c SET doc = '{"b": 1.5}' WHERE id = 1""",
         "UPDATE c SET y = 3 WHERE id = 2",
+        "UPDATE o SET v = 'b'",
     )
     one.meet()
     assert_the_greatest_stays(one)
     assert_each_column_has_its_last_writer(one)
+    assert_the_owner_wins(one)
 
 
 def assert_the_greatest_stays(one: Duel) -> None:
@@ -87,8 +99,13 @@ def assert_the_greatest_stays(one: Duel) -> None:
 
 def assert_each_column_has_its_last_writer(one: Duel) -> None:
     for site in "ab":
-        print(one.rows("c", site))
-    for site in "ab":
         first, second = one.rows("c", site)
-        assert first[:7] == (1, 10, 20, '{"b": 1.5}', "b", "q", 1.1)
-        assert second[:3] == (2, 1, 3)
+        assert first == (1, 10, 20, '{"b": 1.5}', "b", "q", 1.1, 30, -10)  # the server adds up
+        assert (*second[:3], *second[-2:]) == (2, 1, 3, 4, -2)
+
+
+def assert_the_owner_wins(one: Duel) -> None:
+    for site in "ab":
+        rows = one.rows("o", site)
+        assert rows[:3] == [(1, 7, "a"), (2, 8, "b"), (3, 9, "b")]
+        assert ("id=4", "update_origin_differs", "open") in one.brief(site)

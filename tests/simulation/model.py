@@ -14,11 +14,12 @@ UNIQUE_SLOTS = 100  # slot of a value of the unique column; below are keys
 
 
 class Row(NamedTuple):
-    """A row's columns beside its key: an ordinary one, a counter and a unique one."""
+    """A row's columns beside its key: an ordinary one, a counter, a unique one, and its unit."""
 
     value: int
     counter: int = 0
     unique: int | None = None
+    unit: int = 0
 
 
 class Edit(NamedTuple):

@@ -319,6 +319,13 @@ class NetColumns(WindowIndex):
         super().record(origin, gtid, ets, slots, first)
 
 
+class OwnerHere(Site):
+    """``owner_unit``: the row here tells its owner, whatever others wrote."""
+
+    def owner(self, edit: Edit, here: Row | None) -> str | None:
+        return super().owner(edit._replace(before=None, after=None), here or edit.before)
+
+
 class TakenBack(Site):
     """``max``: a write that lowers the column is merged like any other."""
 
@@ -372,6 +379,13 @@ def deletes_go_by_time(
     return resolve(change, found, ets, site, policy)
 
 
+def disagreement_goes_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """``owner_unit``: where units differ, the later write stays."""
+    return resolve(change._replace(owner=change.owner or ""), found, ets, site, policy)
+
+
 def columns_of_the_winner(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
@@ -397,7 +411,7 @@ MUTATIONS: dict[str, Parts] = {
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
             *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
-            *(TakenBack, LastValue),
+            *(OwnerHere, TakenBack, LastValue),
         )
     },
     **{
@@ -409,6 +423,7 @@ MUTATIONS: dict[str, Parts] = {
             guess,
             deletes_go_by_time,
             columns_of_the_winner,
+            disagreement_goes_by_time,
         )
     },
 }

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from drc.conflict.policy import ColumnPolicy, TablePolicy
 from tests.simulation.judge import broken_promises
 from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
@@ -32,6 +34,9 @@ class Setting(NamedTuple):
 _COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
 _HIGHEST: dict[str, ColumnPolicy] = {"counter": "max"}
 _PREFERRED = ("b", "a")
+_OWNED = TablePolicy(
+    policy="owner_unit", owner_column="unit", owners={"1": NAMES[0], "2": NAMES[1]}
+)
 SETTINGS = (
     *(Setting(2), Setting(2), Setting(2, bounded=True), Setting(2, unique=True)),
     *(Setting(3), Setting(3), Setting(3, bounded=True), Setting(3, unique=True)),
@@ -39,6 +44,9 @@ SETTINGS = (
     Setting(3, TablePolicy(columns=_COUNTER)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+    Setting(2, _OWNED),
+    Setting(2, _OWNED, unique=True),
+    Setting(2, replace(_OWNED, columns=_HIGHEST)),
     Setting(2, TablePolicy(policy="column_merge")),
     Setting(2, TablePolicy(policy="column_merge"), unique=True),
     Setting(2, TablePolicy(policy="column_merge", columns=_HIGHEST)),
@@ -59,7 +67,11 @@ def run(
     rng = random.Random(seed)
     setting = setting or SETTINGS[seed % len(SETTINGS)]
     values = [k if setting.unique else None for k in range(rng.randint(1, 3))]
-    initial = {k: Row(0, 0, value) for k, value in enumerate(values) if rng.random() < 0.6}
+    initial = {
+        k: Row(0, 0, value, k if setting.policy.owner_column else 0)
+        for k, value in enumerate(values)
+        if rng.random() < 0.6
+    }
     world = World(
         NAMES[: setting.sites],
         setting.policy,
@@ -88,6 +100,8 @@ class Schedule:
         self._keys = keys
         self._unique = unique
         self._by_column = world.policy.policy == "column_merge"
+        self._owned = bool(world.policy.owner_column)
+        self._moves = 0.1 if self._owned and rng.random() < 0.7 else 0.0
         self._values = 0
         self._deletes = deletes  # how many of the writes to a row
         self._lowers = 2 if not world.policy.joins or rng.random() < 0.5 else 0
@@ -137,7 +151,7 @@ class Schedule:
         after: dict[int, Row | None] = {}
         for _ in range(1 if self._chance() < 0.6 else 2):
             key = int(self._chance() * self._keys)
-            after[key] = self._after(site.rows.get(key))
+            after[key] = self._after(key, site.rows.get(key))
         if self._unique and len(after) == 2 and self._chance() < 0.5:
             _exchange(site, after)
         edits = [self._edit(key, site.rows.get(key), row) for key, row in after.items()]
@@ -147,7 +161,7 @@ class Schedule:
             if self._world.trace:
                 self._world.trace(f"{site.name}: writes {site.binlog[-1]}")
 
-    def _after(self, before: Row | None) -> Row | None:
+    def _after(self, key: int, before: Row | None) -> Row | None:
         if before is not None and self._chance() < self._deletes:
             return None
         self._values += 1
@@ -155,7 +169,15 @@ class Schedule:
             return self._some_columns(before)
         counter = (before.counter if before else 0) + int(self._chance() * 5) - self._lowers
         unique = int(self._chance() * 3) if self._unique else None
-        return Row(self._values, counter, unique)
+        return Row(self._values, counter, unique, self._unit(key, before))
+
+    def _unit(self, key: int, before: Row | None) -> int:
+        """Return the unit that a row belongs to: mostly the one that it belonged to."""
+        if not self._owned:
+            return 0
+        if self._chance() < self._moves:
+            return int(self._chance() * 3)
+        return before.unit if before else key
 
     def _some_columns(self, before: Row) -> Row:
         """Change a row in one column, or in several."""

@@ -259,7 +259,8 @@ class Site:
             found = self.index.rivals(origin, taken.seen, edit.slots[:1])
             here = self.rows.get(edit.key)
             images = edit.before is not None, edit.after is not None
-            change = Change(*images, here is not None, edit.changed)
+            owner = self.owner(edit, here)
+            change = Change(*images, here is not None, edit.changed, owner)
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
             if decision.action is Action.MERGE and not self.can_merge(edit):
                 decision = WITHDRAWN
@@ -278,6 +279,11 @@ class Site:
             return edit, found, PARKED
         self.put(edit.key, row)
         return edit, found, decision
+
+    def owner(self, edit: Edit, here: Row | None) -> str | None:
+        """Return the site that owns a row."""
+        policy, rows = self.world.policy, (edit.before, edit.after, here)
+        return policy.owner(row.unit for row in rows if row) if policy.owner_column else ""
 
     def can_merge(self, edit: Edit) -> bool:
         """Return whether a write moves the column that is merged as its policy says."""

@@ -577,6 +577,19 @@ def test_policies_fit_their_columns(columns: dict[str, str], fault: str) -> None
     assert all(f.kind == "config" and fault in f.found for f in found)
 
 
+@pytest.mark.parametrize(
+    ("column", "fault"), [("id", ""), ("unit", "no column unit"), ("at", "at is datetime")]
+)
+def test_the_column_that_tells_the_owner_is_there(column: str, fault: str) -> None:
+    table = replace(ORDERS, columns=(*ORDERS.columns, ColumnFacts("at", "datetime")))
+    policy = TablePolicy(policy="owner_unit", owner_column=column, owners={"7": "a"})
+    config = msgspec.structs.replace(
+        _config(), conflicts=ConflictsConfig(tables={"shop.x": policy})
+    )
+    found = _bad(evaluate(config, _tables({"x": table}, {"x": table}), HEAD))
+    assert [fault in f.found for f in found] == ([True, True] if fault else [])
+
+
 def test_a_policy_for_a_table_that_is_not_there_is_a_warning() -> None:
     conflicts = ConflictsConfig(tables={"shop.x": TablePolicy(columns={"n": "max"})})
     config = msgspec.structs.replace(_config(), conflicts=conflicts)

@@ -17,8 +17,9 @@ PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
 COUNTED = TablePolicy(columns={"n": "delta"})
 HIGHEST = TablePolicy(columns={"n": "max"})
 BY_COLUMN = TablePolicy(policy="column_merge")
+OWNED = TablePolicy(policy="owner_unit", owner_column="unit", owners={"7": "a", "8": "b"})
 PARKED = TablePolicy(policy="park")
-POLICIES = (LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
+POLICIES = (OWNED, LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
 CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
 UPDATE = Change(True, True, True)
 NOBODY = Rivals(())
@@ -147,6 +148,28 @@ def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
     assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
 
 
+def test_the_owner_of_a_row_wins_whenever_it_wrote() -> None:
+    mine, theirs = UPDATE._replace(owner="a"), UPDATE._replace(owner="b")
+    assert resolve(mine, by("b", 99), 1, "a", OWNED)[2:4] == (Winner.REMOTE, "a owns the row")
+    assert resolve(theirs, by("b", 1), 99, "a", OWNED)[2:4] == (Winner.LOCAL, "b owns the row")
+
+
+def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() -> None:
+    assert resolve(UPDATE, by("b", 99), 1, "a", OWNED).winner is Winner.LOCAL
+    assert resolve(UPDATE, by("b", 1), 99, "a", OWNED).winner is Winner.REMOTE
+    disputed = UPDATE._replace(owner=None)
+    assert resolve(disputed, by("b", 1), 99, "a", OWNED).winner is Winner.OPEN
+    assert resolve(disputed, NOBODY, 99, "a", OWNED).kind is None
+
+
+def test_who_owns_a_row() -> None:
+    assert OWNED.owner([7, "7", 7]) == "a"
+    assert OWNED.owner([9]) == ""
+    assert OWNED.owner([None]) == ""
+    assert OWNED.owner([7, 8]) is None
+    assert OWNED.owner([7, None]) is None
+
+
 def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
     change = Change(True, True, True, 0b011)
     rival = Write("b", Gtid(b"b" * 16, 1), 50, 0b110)
@@ -165,7 +188,7 @@ def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
 # ------------------------------------------------------------ policies
 
 
-@pytest.mark.parametrize("policy", [PREFERRED, COUNTED, HIGHEST, BY_COLUMN])
+@pytest.mark.parametrize("policy", [PREFERRED, OWNED, COUNTED, HIGHEST, BY_COLUMN])
 def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
     refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):
@@ -179,6 +202,18 @@ def test_the_last_writer_makes_any_number_of_sites_agree() -> None:
 def test_a_preference_names_both_sites() -> None:
     with pytest.raises(ConfigError, match=r"conflicts\.sites"):
         refuse_divergent(PREFERRED, ("a", "x"), "conflicts")
+
+
+def test_owners_are_sites_of_this_pair() -> None:
+    with pytest.raises(ConfigError, match="b is no site"):
+        refuse_divergent(OWNED, ("a", "c"), "conflicts")
+
+
+def test_owners_belong_to_owner_unit() -> None:
+    for given in ({"owner_column": "unit"}, {"owners": {"7": "a"}}):
+        for policy in ("owner_unit", "last_writer_wins"):
+            with pytest.raises(ValueError, match="belong to owner_unit"):
+                TablePolicy(policy=policy, **given)  # type: ignore[arg-type]
 
 
 def test_sites_belong_to_site_priority() -> None:
