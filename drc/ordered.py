@@ -112,7 +112,7 @@ def _fraction(column: Column, micros: int) -> bytes:
 def _parts(value: object) -> list[int]:
     """Return year to microsecond of a date or time; text is one that Python does not know."""
     if isinstance(value, date):
-        value = value.isoformat()
+        value = value.isoformat()  # of a date and time, too
     assert isinstance(value, str)
     whole, _, fraction = value.partition(".")
     found = [int(digits) for digits in _DIGITS.findall(whole)]

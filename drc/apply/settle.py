@@ -21,12 +21,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from drc import events as ev
+from drc.apply.ask import Sides, merged, read_back
 from drc.apply.certifier import Causal
 from drc.apply.lane import Lane
 from drc.apply.netting import NetRows, NetTable, Tables
 from drc.apply.pinpoint import key_text
 from drc.apply.rows import changed_columns
 from drc.conflict.clock import encode_seen
+from drc.conflict.function import Version, load
 from drc.conflict.index import ALL_COLUMNS, Rivals
 from drc.conflict.mask import Mask
 from drc.conflict.merge import Join, beats, withdraws
@@ -126,6 +128,14 @@ class _Row:
         return out
 
 
+class _Asked(NamedTuple):
+    """What a function decided, by which versions; ``remote`` are the row before and after."""
+
+    decision: Decision
+    here: dict[str, Any] | None
+    remote: list[dict[str, Any] | None] | None = None
+
+
 class Settled(NamedTuple):
     """What became of transactions: rows, and conflicts by kind."""
 
@@ -152,7 +162,7 @@ class Settler:
         changes = [c for transaction in transactions for c in self._net_rows(transaction)]
         rows = _locked(lane, changes)
         self._causal.barrier(lane)
-        log = [entry for c in changes if (entry := self._decide(c, rows[_place(c)]))]
+        log = [entry for c in changes if (entry := self._decide(lane, c, rows[_place(c)]))]
         try:
             _write(lane, rows.values())
         except DrcError as error:
@@ -197,7 +207,7 @@ class Settler:
 
     # ------------------------------------------------------------ decisions
 
-    def _decide(self, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
+    def _decide(self, lane: Lane, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
         """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
         transaction, policy = change.transaction, self._policies.of(change.table.name)
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
@@ -215,6 +225,10 @@ class Settler:
         owner = self._owner(change, row, policy) if policy.owner_column and found.writes else ""
         state = Change(*images, row.has, change.changed, owner)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
+        if decision.action is Action.ASK:
+            assert decision.kind
+            asked = self._ask(lane, change, row, found, policy, decision.kind)
+            return self._entry(change, asked.decision, found, policy, asked.here, asked.remote)
         shown = self._shown(row) if decision.kind else None
         if decision.action is Action.MERGE:
             decision = _merge(change, row, decision, policy)
@@ -223,6 +237,53 @@ class Settler:
         elif decision.action is Action.DELETE:
             row.take(None)
         return self._entry(change, decision, found, policy, shown) if decision.kind else None
+
+    def _ask(
+        self,
+        lane: Lane,
+        change: _NetRow,
+        row: _Row,
+        found: Rivals,
+        policy: TablePolicy,
+        kind: Kind,
+    ) -> _Asked:
+        """Let the table's function decide, and ``row`` become what it answers."""
+        table, (rival,), ets = change.table.map, found.writes, change.transaction.ets
+        here = self._json(row.values)
+        if row.image is not None or row.sets or row.has != row.had:
+            why = "a write met several, and the table's function is for two"
+            return _Asked(_open(kind, why), self._shown(row))
+        try:
+            images = change.before, change.after
+            remote = [
+                self._json(read_back(lane, table, change.image, image, exists=row.had))
+                for image in images
+            ]
+        except DrcError as error:
+            if error.errno != DUPLICATE_KEY:
+                raise
+            lane.execute("ROLLBACK TO SAVEPOINT version")
+            return _Asked(_open(kind, f"it cannot be read: {error.message}"), here)
+        before, after = remote
+        ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, self._origin)
+        verdict = load(policy.function).verdict(kind, change.table.name, before, theirs, ours)
+        decision = verdict.decision
+        if decision.action in (Action.WRITE, Action.DELETE):
+            row.take(change.after)
+        elif decision.action is Action.MERGE:
+            raw = None if change.after is None else _values(change.table, change.after)
+            sides = Sides(raw, after, here, (ets, self._origin) > (rival.ets, rival.origin))
+            try:
+                sets = merged(table, sides, verdict.values, remote=verdict.remote)
+            except DataError as error:
+                return _Asked(_open(kind, f"{policy.function}: {error.message}"), here, remote)
+            if not row.had:
+                row.take(change.after)
+            row.sets |= sets
+        return _Asked(decision, here, remote)
+
+    def _json(self, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values and {name: self._readable(value) for name, value in values.items()}
 
     def _owner(self, change: _NetRow, row: _Row, policy: TablePolicy) -> str | None:
         """Return the site that owns a row, as all its versions here have it."""
@@ -243,7 +304,7 @@ class Settler:
         for change in sorted(changes, key=_turn):
             row = rows[_place(change)]
             row.has, row.image, row.sets = row.had, None, {}
-            entry = self._decide(change, row)
+            entry = self._decide(lane, change, row)
             try:
                 _write(lane, [row])
             except DrcError as error:
@@ -292,21 +353,23 @@ class Settler:
         found: Rivals,
         policy: TablePolicy,
         local: dict[str, Any] | None,
+        remote: Sequence[dict[str, Any] | None] | None = None,
     ) -> tuple[Any, ...]:
-        readable = self._readable
         table, transaction = change.table.map, change.transaction
         rivals = [
             {"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets}
             for w in sorted(found.writes, key=lambda w: (w.ets, w.origin))[-_RIVALS_MAX:]
         ]
-        here = local and {name: readable(value) for name, value in local.items()}
-        versions = [here] + [
+        versions = [self._json(local)]
+        versions += remote or [
             None if image is None else self._decoder.image(table, image)
             for image in (change.before, change.after)
         ]
         shown = [row and json.dumps(self._mask.row(table.name, row)) for row in versions]
         masked = self._mask.table(table.name)
         reason = _VALUES.sub("***", decision.reason) if masked else decision.reason
+        if masked and policy.function and decision.winner is Winner.OPEN:
+            reason = f"{policy.function} decided nothing: ***"  # what it says may hold values
         return (
             *(table.schema, table.table),
             *(key_text(table, change.image, masked=self._mask)[:512], change.slots[0]),

@@ -19,16 +19,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from drc.conflict.merge import Join
 from drc.errors import ConfigError
 
-RowPolicy = Literal["last_writer_wins", "site_priority", "owner_unit", "column_merge", "park"]
+RowPolicy = Literal[
+    "last_writer_wins", "site_priority", "owner_unit", "column_merge", "function", "park"
+]
 ColumnPolicy = Literal["delta", "max", "min"]
+
+_FUNCTION = r"^$|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +42,7 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     sites: tuple[str, ...] = ()
     owner_column: str = ""
     owners: dict[str, str] = msgspec.field(default_factory=dict)
+    function: Annotated[str, msgspec.Meta(pattern=_FUNCTION)] = ""
     columns: dict[str, ColumnPolicy] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,6 +54,10 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 "owner_column and owners, which site owns which value of it, belong to owner_unit"
                 " of a table"
             )
+        if bool(self.function) != (self.policy == "function"):
+            raise ValueError("function, as module:name, belongs to the policy function of a table")
+        if self.function and self.columns:
+            raise ValueError("with a function there are no columns: it decides about all of them")
 
     @property
     def deltas(self) -> frozenset[str]:
@@ -76,7 +85,7 @@ class TablePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     @property
     def two_sites_only(self) -> str:
         """Return what in it makes two sites agree and no more; '' if nothing does."""
-        if self.policy in ("site_priority", "owner_unit", "column_merge"):
+        if self.policy in ("site_priority", "owner_unit", "column_merge", "function"):
             return self.policy
         return next(iter(self.columns.values()), "")
 
@@ -97,6 +106,12 @@ class Policies:
     def of(self, table: str) -> TablePolicy:
         """Return the policy of ``schema.table``."""
         return self._tables.get(table, self._default)
+
+    def functions(self) -> Iterator[tuple[str, str]]:
+        """Yield the tables that have a function, and its name."""
+        for table, policy in self._tables.items():
+            if policy.function:
+                yield table, policy.function
 
     def asks_columns(self, table: str) -> bool:
         """Return whether it matters which columns a write of ``schema.table`` changed."""

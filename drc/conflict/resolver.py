@@ -54,6 +54,7 @@ class Action(Enum):
     KEEP = "keep"
     WRITE = "write"
     DELETE = "delete"
+    ASK = "ask"  # the table's function, ``function.py``
     MERGE = "merge"  # the policy's columns by their own rules, the others kept or written
 
 
@@ -110,6 +111,10 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     owner = change.owner
     newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy, owner))
     wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
+    if policy.function and len(found.writes) > 1:
+        return _open(kind, "a write met several, and the table's function is for two")
+    if policy.function and (change.after or change.exists):
+        return Decision(Action.ASK, kind, Winner.OPEN, f"{policy.function} decides")
     if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
         return open_
     if policy.merges and change.after and change.exists:

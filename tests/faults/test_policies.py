@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from drc.cli import invoke as drc_command
 from drc.sandbox import Sandbox
 from tests.faults.fix_duel import Duel, StartDuel
 
@@ -21,6 +22,10 @@ COLUMNS = (
     " s INT AS (x + y) STORED, w INT AS (x - y) VIRTUAL, INDEX (w))"
 )
 OWNED = "CREATE TABLE o (id INT PRIMARY KEY, unit BIGINT NOT NULL, v VARCHAR(20))"
+DECIDED = (
+    "CREATE TABLE f (id INT PRIMARY KEY, n INT, d DECIMAL(9, 2), v VARCHAR(9), doc JSON, f FLOAT,"
+    " e ENUM('p', 'q'), raw VARBINARY(9), at DATETIME(3), c CHAR(9))"
+)
 JOINS = {"n": "max", "d": "min", "day": "max", "at": "max", "seen": "max", "lap": "min"}
 
 
@@ -29,6 +34,7 @@ def policies(schema: str) -> dict[str, object]:
     return {
         f"{schema}.m": {"columns": JOINS},
         f"{schema}.c": {"policy": "column_merge"},
+        f"{schema}.f": {"policy": "function", "function": "tests.faults.deciding:parcel"},
         f"{schema}.o": {
             "policy": "owner_unit",
             "owner_column": "unit",
@@ -49,6 +55,11 @@ def test_what_both_wrote_is_merged_by_the_policy(
         COLUMNS,
         "INSERT INTO c (id, x, y, doc, t, e, f) VALUES (1, 1, 1, '{}', 'old', 'p', 1),"
         " (2, 1, 1, '{}', 'old', 'p', 1)",
+        DECIDED,
+        "INSERT INTO f VALUES "
+        + ", ".join(
+            f"({key}, 1, 1, 'old', '{{}}', 1, 'p', '', '2025-01-01', 'c')" for key in range(1, 5)
+        ),
         OWNED,
         "INSERT INTO o VALUES (1, 7, 'old'), (2, 8, 'old'), (3, 9, 'old'), (4, 7, 'old')",
         conflicts={"tables": policies(schema)},
@@ -67,6 +78,9 @@ def test_what_both_wrote_is_merged_by_the_policy(
         "COMMIT",
         "UPDATE o SET v = 'a' WHERE id < 4",
         "UPDATE o SET v = 'a', unit = 8 WHERE id = 4",
+        """UPDATE f SET n = 5, v = 'a', doc = '{"a": 0.1}', f = 1.1, e = 'q', raw = 0x0061,"""
+        " at = '2025-01-02 03:04:05.678', c = 'a' WHERE id < 4",
+        "UPDATE f SET v = 'a' WHERE id = 4",
     )
     one.write(
         "b",
@@ -77,11 +91,17 @@ def test_what_both_wrote_is_merged_by_the_policy(
         """UPDATE c SET doc = '{"b": 1.5}' WHERE id = 1""",
         "UPDATE c SET y = 3 WHERE id = 2",
         "UPDATE o SET v = 'b'",
+        """UPDATE f SET n = 3, v = 'b', doc = '{"b": 0.2}', f = 2.2, raw = 0x62,"""
+        " at = '2025-02-03 04:05:06.789', c = 'b' WHERE id < 4",
+        "DELETE FROM f WHERE id = 4",
     )
     one.meet()
     assert_the_greatest_stays(one)
     assert_each_column_has_its_last_writer(one)
     assert_the_owner_wins(one)
+    assert_the_function_decides(one)
+    config = ("-c", str(one.running.path))
+    assert drc_command(["conflicts", "replay", "--table", f"{schema}.*", *config]) == 0
 
 
 def assert_the_greatest_stays(one: Duel) -> None:
@@ -109,3 +129,14 @@ def assert_the_owner_wins(one: Duel) -> None:
         rows = one.rows("o", site)
         assert rows[:3] == [(1, 7, "a"), (2, 8, "b"), (3, 9, "b")]
         assert ("id=4", "update_origin_differs", "open") in one.brief(site)
+
+
+def assert_the_function_decides(one: Duel) -> None:
+    moments = datetime(2025, 1, 2, 3, 4, 5, 678000), datetime(2025, 2, 3, 4, 5, 6, 789000)
+    kept = ('{"a": 0.1}', 1.1, "q", b"\0a")
+    for site in "ab":
+        first, second, _, last = one.rows("f", site)
+        assert first == (1, 7, Decimal("7.25"), "a+b", *kept, moments[1], "b")
+        assert second == (2, 5, Decimal("1.00"), "a", *kept, moments[0], "a")
+        assert last[3] == "a"
+        assert ("id=3", "update_origin_differs", "open") in one.brief(site)

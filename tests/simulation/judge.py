@@ -94,6 +94,9 @@ def _pairs(world: World) -> Iterator[str]:
     beaten = set().union(*(s.beaten for s in sites))
     if world.policy.owner_column:  # each site may have deleted a row that was its own
         beaten = {won for won in beaten if len(_units(world, won[0])) == 1}
+    if world.policy.function:  # a site that met one write cannot know that the other met several
+        opened = set().union(*(s.open for s in sites))
+        beaten = {won for won in beaten if won[0] not in opened}
     if any((key, loser, winner) in beaten for key, winner, loser in beaten):
         yield "two sites disagree about a winner"
 

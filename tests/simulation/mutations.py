@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from drc.conflict.clock import Clock, Mark, Seen
+from drc.conflict.function import Verdict
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
-from drc.conflict.resolver import Action, Change, Decision, resolve
+from drc.conflict.resolver import Action, Change, Decision, Kind, resolve
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
@@ -326,6 +327,22 @@ class OwnerHere(Site):
         return super().owner(edit._replace(before=None, after=None), here or edit.before)
 
 
+class LocalFirst(Site):
+    """A function: it is given the local write first, whichever was the earlier."""
+
+    def ask(
+        self,
+        origin: str,
+        taken: Taken,
+        edit: Edit,
+        here: Row | None,
+        found: Rivals,
+        kind: Kind,
+    ) -> Verdict:
+        earliest = Rivals((found.writes[0]._replace(ets=0),))
+        return super().ask(origin, taken, edit, here, earliest, kind)
+
+
 class TakenBack(Site):
     """``max``: a write that lowers the column is merged like any other."""
 
@@ -386,6 +403,15 @@ def disagreement_goes_by_time(
     return resolve(change._replace(owner=change.owner or ""), found, ets, site, policy)
 
 
+def several_go_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """A function: what met several writes goes by time."""
+    if policy.function and len(found.writes) > 1:
+        policy = TablePolicy()
+    return resolve(change, found, ets, site, policy)
+
+
 def columns_of_the_winner(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
@@ -411,7 +437,7 @@ MUTATIONS: dict[str, Parts] = {
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
             *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
-            *(OwnerHere, TakenBack, LastValue),
+            *(OwnerHere, LocalFirst, TakenBack, LastValue),
         )
     },
     **{
@@ -424,6 +450,7 @@ MUTATIONS: dict[str, Parts] = {
             deletes_go_by_time,
             columns_of_the_winner,
             disagreement_goes_by_time,
+            several_go_by_time,
         )
     },
 }

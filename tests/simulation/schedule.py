@@ -44,6 +44,8 @@ SETTINGS = (
     Setting(3, TablePolicy(columns=_COUNTER)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+    Setting(2, TablePolicy(policy="function", function="tests:either")),
+    Setting(2, TablePolicy(policy="function", function="tests:either"), unique=True),
     Setting(2, _OWNED),
     Setting(2, _OWNED, unique=True),
     Setting(2, replace(_OWNED, columns=_HIGHEST)),

@@ -6,9 +6,10 @@ bytes, SQL, threads. A step is atomic, as its locks make it in MySQL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drc.conflict.clock import NOTHING, Mark
+from drc.conflict.function import Asked, Conflict, Verdict, Version
 from drc.conflict.index import Rivals
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
@@ -28,6 +29,9 @@ from tests.simulation.model import (
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+Decided = tuple[Edit, Rivals, Decision, Row | None]  # and what becomes of the row
 
 
 class Stream:
@@ -254,7 +258,7 @@ class Site:
     def settle(self, origin: str, taken: Taken) -> None:
         """Decide row by row; as ``Settler``."""
         self.barrier()
-        before, decided = dict(self.rows), []
+        before, decided = dict(self.rows), list[Decided]()
         for edit in taken.native.edits:
             found = self.index.rivals(origin, taken.seen, edit.slots[:1])
             here = self.rows.get(edit.key)
@@ -264,21 +268,43 @@ class Site:
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
             if decision.action is Action.MERGE and not self.can_merge(edit):
                 decision = WITHDRAWN
-            self.put(edit.key, self.decided_row(edit, here, decision))
-            decided.append((edit, found, decision))
+            if decision.action is Action.ASK:
+                assert decision.kind
+                verdict = self.ask(origin, taken, edit, here, found, decision.kind)
+                decision = verdict.decision
+                kept = edit.after if verdict.remote else here
+                row = kept._replace(**verdict.values) if kept else None
+            else:
+                row = self.decided_row(edit, here, decision)
+            self.put(edit.key, row)
+            decided.append((edit, found, decision, row))
         if any(row and self.collides(key, row) for key, row in self.rows.items()):
             self.rows = before
             decided = [self.one(*d) for d in sorted(decided, key=lambda d: _step(d[0]))]
-        for edit, found, decision in decided:
+        for edit, found, decision, _ in decided:
             self.log(edit.key, taken, found, decision)
 
-    def one(self, edit: Edit, found: Rivals, decision: Decision) -> tuple[Edit, Rivals, Decision]:
+    def one(self, edit: Edit, found: Rivals, decision: Decision, row: Row | None) -> Decided:
         """Write one row of a transaction whose rows collide; park it when it does."""
-        row = self.decided_row(edit, self.rows.get(edit.key), decision)
         if row and self.collides(edit.key, row):
-            return edit, found, PARKED
+            return edit, found, PARKED, row
         self.put(edit.key, row)
-        return edit, found, decision
+        return edit, found, decision, row
+
+    def ask(
+        self,
+        origin: str,
+        taken: Taken,
+        edit: Edit,
+        here: Row | None,
+        found: Rivals,
+        kind: Kind,
+    ) -> Verdict:
+        """Let the function of the world decide."""
+        rival = found.writes[0]
+        remote = Version(shown(edit.after), taken.ets, origin)
+        local = Version(shown(here), rival.ets, rival.origin)
+        return ASKED.verdict(kind, "t", shown(edit.before), remote, local)
 
     def owner(self, edit: Edit, here: Row | None) -> str | None:
         """Return the site that owns a row."""
@@ -357,6 +383,28 @@ class Site:
 
 WITHDRAWN = Decision(Action.KEEP, Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, "moved back")
 PARKED = Decision(Action.KEEP, Kind.MULTIPLE_UNIQUE_CONFLICTS, Winner.OPEN, "a unique key")
+
+
+def shown(row: Row | None) -> dict[str, Any] | None:
+    """Return a row as a function is given it."""
+    return row and row._asdict()
+
+
+def either(conflict: Conflict) -> Any:
+    """Decide in each of the ways in which a user's function may, by values alone."""
+    earlier, later, base = conflict.earlier.values, conflict.later.values, conflict.base
+    if earlier is None or later is None:
+        return "earlier" if conflict.later.ets % 2 else "later"
+    what = (earlier["value"] * 7 + later["value"]) % 6
+    if what < 2:
+        return ("earlier", "later")[what]
+    if what == 2:
+        return None
+    counted = earlier["counter"] + later["counter"] - (base["counter"] if base else 0)
+    return {"counter": counted, "value": max(earlier["value"], later["value"])}
+
+
+ASKED = Asked("either", either)
 
 
 def slots_of(edits: tuple[Edit, ...]) -> frozenset[int]:

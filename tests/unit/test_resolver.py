@@ -18,8 +18,9 @@ COUNTED = TablePolicy(columns={"n": "delta"})
 HIGHEST = TablePolicy(columns={"n": "max"})
 BY_COLUMN = TablePolicy(policy="column_merge")
 OWNED = TablePolicy(policy="owner_unit", owner_column="unit", owners={"7": "a", "8": "b"})
+ASKED = TablePolicy(policy="function", function="m:f")
 PARKED = TablePolicy(policy="park")
-POLICIES = (OWNED, LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
+POLICIES = (OWNED, ASKED, LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
 CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
 UPDATE = Change(True, True, True)
 NOBODY = Rivals(())
@@ -44,6 +45,10 @@ def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Ri
     if decision.action is Action.MERGE:
         assert change.after
         assert change.exists
+    if decision.action is Action.ASK:
+        assert policy.function
+        assert len(found.writes) == 1
+        return
     assert (decision.action is Action.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
     assert (decision.winner is Winner.OPEN) <= (decision.action is Action.KEEP)
 
@@ -162,6 +167,15 @@ def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() 
     assert resolve(disputed, NOBODY, 99, "a", OWNED).kind is None
 
 
+def test_a_function_is_asked_about_two_writes() -> None:
+    gone = Change(True, False, False)
+    assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert resolve(gone._replace(exists=True), by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert resolve(gone, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE  # both deleted it
+    for change in (UPDATE, gone):
+        assert resolve(change, by("b", 4, 5), 10, "a", ASKED).winner is Winner.OPEN
+
+
 def test_who_owns_a_row() -> None:
     assert OWNED.owner([7, "7", 7]) == "a"
     assert OWNED.owner([9]) == ""
@@ -188,7 +202,7 @@ def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
 # ------------------------------------------------------------ policies
 
 
-@pytest.mark.parametrize("policy", [PREFERRED, OWNED, COUNTED, HIGHEST, BY_COLUMN])
+@pytest.mark.parametrize("policy", [PREFERRED, OWNED, ASKED, COUNTED, HIGHEST, BY_COLUMN])
 def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
     refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):
