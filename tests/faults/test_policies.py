@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -26,6 +27,11 @@ DECIDED = (
     "CREATE TABLE f (id INT PRIMARY KEY, n INT, d DECIMAL(9, 2), v VARCHAR(9), doc JSON, f FLOAT,"
     " e ENUM('p', 'q'), raw VARBINARY(9), at DATETIME(3), c CHAR(9))"
 )
+PARENT = "CREATE TABLE p (id INT PRIMARY KEY)"
+CHILD = (
+    "CREATE TABLE child (id INT PRIMARY KEY, parent INT, CONSTRAINT of_p FOREIGN KEY (parent)"
+    " REFERENCES p (id))"
+)
 JOINS = {"n": "max", "d": "min", "day": "max", "at": "max", "seen": "max", "lap": "min"}
 
 
@@ -44,7 +50,7 @@ def policies(schema: str) -> dict[str, object]:
 
 
 def test_what_both_wrote_is_merged_by_the_policy(
-    pair: Sandbox, duel: StartDuel, schema: str
+    pair: Sandbox, duel: StartDuel, schema: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = duel(
         pair,
@@ -60,6 +66,9 @@ def test_what_both_wrote_is_merged_by_the_policy(
         + ", ".join(
             f"({key}, 1, 1, 'old', '{{}}', 1, 'p', '', '2025-01-01', 'c')" for key in range(1, 5)
         ),
+        PARENT,
+        CHILD,
+        "INSERT INTO p VALUES (1), (2)",
         OWNED,
         "INSERT INTO o VALUES (1, 7, 'old'), (2, 8, 'old'), (3, 9, 'old'), (4, 7, 'old')",
         conflicts={"tables": policies(schema)},
@@ -81,6 +90,7 @@ def test_what_both_wrote_is_merged_by_the_policy(
         """UPDATE f SET n = 5, v = 'a', doc = '{"a": 0.1}', f = 1.1, e = 'q', raw = 0x0061,"""
         " at = '2025-01-02 03:04:05.678', c = 'a' WHERE id < 4",
         "UPDATE f SET v = 'a' WHERE id = 4",
+        "INSERT INTO child VALUES (1, 1), (2, 2), (3, NULL)",
     )
     one.write(
         "b",
@@ -94,6 +104,7 @@ def test_what_both_wrote_is_merged_by_the_policy(
         """UPDATE f SET n = 3, v = 'b', doc = '{"b": 0.2}', f = 2.2, raw = 0x62,"""
         " at = '2025-02-03 04:05:06.789', c = 'b' WHERE id < 4",
         "DELETE FROM f WHERE id = 4",
+        "DELETE FROM p WHERE id = 1",
     )
     one.meet()
     assert_the_greatest_stays(one)
@@ -101,6 +112,12 @@ def test_what_both_wrote_is_merged_by_the_policy(
     assert_the_owner_wins(one)
     assert_the_function_decides(one)
     config = ("-c", str(one.running.path))
+    capsys.readouterr()
+    assert drc_command(["conflicts", "orphans", "--json", *config]) == 1
+    orphans = json.loads(capsys.readouterr().out)["orphans"]
+    assert [(o["site"], o["constraint"], o["rows"], o["sample"]) for o in orphans] == [
+        (site, "of_p", 1, [{"parent": 1}]) for site in "ab"
+    ]
     assert drc_command(["conflicts", "replay", "--table", f"{schema}.*", *config]) == 0
 
 
