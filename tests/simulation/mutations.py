@@ -11,7 +11,7 @@ from drc.conflict.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
-from drc.conflict.resolver import Action, Change, Decision, Kind, resolve
+from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
@@ -343,6 +343,25 @@ class LocalFirst(Site):
         return super().ask(origin, taken, edit, here, earliest, kind)
 
 
+class WholeTransactions(Site):
+    """A transaction that loses in one row loses in all (docs/adr/0006)."""
+
+    def settle(self, origin: str, taken: Taken) -> None:
+        before, lost = dict(self.rows), len(self.lost)
+        super().settle(origin, taken)
+        if len(self.lost) > lost:
+            self.rows = before
+
+    def start(self) -> None:
+        super().start()
+        self.lost: list[Gtid] = []
+
+    def log(self, key: int, taken: Taken, found: Rivals, decision: Decision) -> None:
+        super().log(key, taken, found, decision)
+        if decision.winner is Winner.LOCAL:
+            self.lost.append(taken.native.gtid)
+
+
 class TakenBack(Site):
     """``max``: a write that lowers the column is merged like any other."""
 
@@ -437,7 +456,7 @@ MUTATIONS: dict[str, Parts] = {
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
             *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
-            *(OwnerHere, LocalFirst, TakenBack, LastValue),
+            *(OwnerHere, LocalFirst, TakenBack, LastValue, WholeTransactions),
         )
     },
     **{
