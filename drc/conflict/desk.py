@@ -227,6 +227,9 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
             if mask.table(logged["table"]):
                 out.passed_over["its function saw values that are masked"] += 1
                 continue
+            if winner is Winner.OPEN and not logged["reason"].startswith(policy.function):
+                out.passed_over["its function was not asked"] += 1
+                continue
             decision = _answered(logged, policy)
         if decision.action is Action.MERGE and winner is Winner.OPEN:
             out.passed_over["its columns could not be merged"] += 1
