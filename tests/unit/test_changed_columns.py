@@ -30,6 +30,8 @@ def test_an_update_changes_the_columns_that_differ() -> None:
 
 def test_a_column_that_is_changed_back_was_changed() -> None:
     assert changed((ev.UPDATE_ROWS, [OLD, C1]), (ev.UPDATE_ROWS, [C1, OLD])) == [0b010]
+    twice = (ev.UPDATE_ROWS, [OLD, C1]), (ev.UPDATE_ROWS, [C1, OLD]), (ev.UPDATE_ROWS, [OLD, C2])
+    assert changed(*twice) == [0b110]
 
 
 def test_inserts_deletes_and_other_keys_change_all() -> None:
