@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pymysql
 import pytest
 
 from drc.cli import invoke as drc_command
 from drc.sandbox import Sandbox
+from drc.state.store import Store
+from tests.faults.fix_daemon import LONG, StartDaemon, assert_identical
 from tests.faults.fix_duel import Duel, StartDuel
+from tests.faults.test_conflicts import HOT_KEYS, Client, kills, prepare, storm
 
 pytestmark = pytest.mark.servers
 
@@ -157,3 +162,38 @@ def assert_the_function_decides(one: Duel) -> None:
         assert second == (2, 5, Decimal("1.00"), "a", *kept, moments[0], "a")
         assert last[3] == "a"
         assert ("id=3", "update_origin_differs", "open") in one.brief(site)
+
+
+class Columns(Client):
+    """An application that changes some columns of hot rows, and one that only grows."""
+
+    def _change(self, cursor: pymysql.cursors.Cursor) -> tuple[int, int]:
+        key, chosen = self._rng.randrange(HOT_KEYS), self._rng.randrange(1, 8)
+        sets = [f"{name} = {self._rng.random()}" for i, name in enumerate("vwx") if chosen >> i & 1]
+        if self._rng.random() < 0.3:
+            sets.append("n = n + 1")
+        cursor.execute(f"UPDATE hot SET {', '.join(sets)} WHERE id = {key}")
+        if self._rng.random() < 0.1:  # changed and changed back
+            cursor.execute("UPDATE hot SET v = '' WHERE id = %s", (key,))
+        return key, 0
+
+
+@LONG
+@pytest.mark.timeout(900)
+def test_columns_of_hot_rows_converge(pair: Sandbox, schema: str, daemon: StartDaemon) -> None:
+    policy = {"policy": "column_merge", "columns": {"n": "max"}}
+    running = daemon(pair, conflicts={"tables": {f"{schema}.hot": policy}})
+    prepare(pair, schema, running)
+    first, *_ = pair.sites.values()
+    first.query(f"ALTER TABLE `{schema}`.hot ADD w TEXT, ADD x DOUBLE", (), "app")
+    running.drain(schema)
+    for site in pair.sites.values():
+        site.query("DELETE FROM drc.conflict")
+    rng = random.Random(1)
+    storm(pair, schema, Columns, during=lambda: kills(running, rng))
+    running.drain(schema)
+    assert_identical(pair, schema)
+    for site in pair.sites.values():
+        assert site.query("SELECT DISTINCT winner FROM drc.conflict") == [("merged",)]
+    for status in Store(running.config.state_url).statuses().values():
+        assert status["watcher"]["late_conflicts"] == 0
