@@ -388,6 +388,10 @@ def parse(raw: dict[str, Any], folder: Path) -> Config:
                     hint="rename it",
                 )
             raw["sites"][name] = _convert(table, SiteConfig, f"sites.{name}")
+    conflicts = raw.get("conflicts")
+    if isinstance(conflicts, dict) and isinstance(tables := conflicts.get("tables"), dict):
+        named = {n: _convert(t, TablePolicy, f'conflicts.tables."{n}"') for n, t in tables.items()}
+        raw = {**raw, "conflicts": {**conflicts, "tables": named}}
     config: Config = _convert(raw, Config, "")
     _refuse_contradictions(config)
     return _with_state_url(config, folder)

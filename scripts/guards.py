@@ -222,6 +222,20 @@ GUARDS = (
         f"{_UNIT}/test_index.py",
     ),
     Guard(
+        "what any event of a transaction changed was changed",
+        "drc/apply/rows.py",
+        "out[slot] = out.get(slot, 0) | changed",
+        "out[slot] = changed",
+        f"{_UNIT}/test_changed_columns.py",
+    ),
+    Guard(
+        "a value of a version keeps that version's bytes, the later one's first",
+        "drc/apply/ask.py",
+        "sides.later_is_remote if all(has) else has[0]",
+        "has[0]",
+        f"{_UNIT}/test_function.py",
+    ),
+    Guard(
         "a write stays in the index until all peers have seen it",
         "drc/conflict/index.py",
         "while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):",

@@ -5,11 +5,13 @@ The bytes of a very large event are a bytearray, which nothing here copies or ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from drc import events as ev
 from drc.apply.netting import NetTable, Tables
+from drc.conflict.index import ALL_COLUMNS
 from drc.events import u32
+from drc.images import column_walkers
 from drc.transaction import RawTransaction
 
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
@@ -38,11 +40,13 @@ def _rows_events(
 
 
 def row_images(
-    transaction: RawTransaction, tables: Tables
+    transaction: RawTransaction, tables: Tables, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[NetTable, int, list[bytes]]]:
     """Yield (table, rows event type, images of one row); partial images are left out."""
     data = transaction.data
     for table, kind, first, end in _rows_events(transaction, tables):
+        if wanted and not wanted(table.name):
+            continue
         images = 2 if kind == ev.UPDATE_ROWS else 1
         while 0 < first < end:
             row = []
@@ -68,3 +72,30 @@ def touched_slots(transaction: RawTransaction, tables: Tables) -> frozenset[int]
                 return None
             out.update(found)
     return frozenset(out)
+
+
+def changed_columns(
+    transaction: RawTransaction, tables: Tables, wanted: Callable[[str], bool]
+) -> dict[int, int]:
+    """Return the columns that any event changed, as bits, by the slot of the primary key.
+
+    Both sites judge by it, so it must not depend on how a transaction is cut or netted: a column
+    that was changed and changed back counts. Inserts, deletes and other keys change all columns.
+
+    :param wanted: whether it is asked of ``schema.table``.
+    """
+    out: dict[int, int] = {}
+    for table, kind, images in row_images(transaction, tables, wanted):
+        slots = [found[0] for image in images if (found := table.slots_of(image))]
+        changed = ALL_COLUMNS
+        if kind == ev.UPDATE_ROWS and len(set(slots)) == 1:
+            changed = _differing(table, *images)
+        for slot in slots:
+            out[slot] = out.get(slot, 0) | changed
+    return out
+
+
+def _differing(table: NetTable, before: bytes, after: bytes) -> int:
+    walkers = column_walkers(table.map, range(len(table.map.columns)))
+    old, new = (walkers[i[: walkers.null_bytes]](i, 0)[1] for i in (before, after))
+    return sum(1 << i for i, (one, two) in enumerate(zip(old, new, strict=True)) if one != two)

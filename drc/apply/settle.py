@@ -15,25 +15,30 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from drc import events as ev
+from drc.apply.ask import Sides, merged, read_back
 from drc.apply.certifier import Causal
 from drc.apply.lane import Lane
 from drc.apply.netting import NetRows, NetTable, Tables
 from drc.apply.pinpoint import key_text
+from drc.apply.rows import changed_columns
 from drc.conflict.clock import encode_seen
-from drc.conflict.index import Rivals
+from drc.conflict.function import Version, load
+from drc.conflict.index import ALL_COLUMNS, Rivals
 from drc.conflict.mask import Mask
+from drc.conflict.merge import Join, beats, withdraws
 from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import DataError, DrcError
+from drc.events import Column
 from drc.images import column_walkers
 from drc.literals import OutOfRangeError, key_condition, number, pack_number, shift
+from drc.ordered import pack, rank
 from drc.transaction import RawTransaction
 
 DUPLICATE_KEY = 1062
@@ -46,14 +51,13 @@ _INSERT = (
 )
 # What errors tell of values.
 _VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
-Number = int | Decimal
 Values = tuple[bytes | None, ...]
 
 
 class _NetRow(NamedTuple):
     """What one transaction did to a row.
 
-    ``image`` has its primary key, whose slot is the first of ``slots``.
+    ``image`` has its primary key, whose slot is the first of ``slots``; ``changed`` are columns.
     """
 
     transaction: RawTransaction
@@ -62,6 +66,7 @@ class _NetRow(NamedTuple):
     after: bytes | None
     image: bytes
     slots: tuple[int, ...]
+    changed: int
 
 
 @dataclass(slots=True)
@@ -69,7 +74,8 @@ class _Row:
     """A row as it is here, under its lock, and as it will be written.
 
     ``had`` and ``has`` tell whether it was there at first and is now; ``values`` are those at
-    first; ``image`` is a change taken over whole, ``sums`` columns that were added up since.
+    first; ``image`` is a change taken over whole, ``sets`` columns that were merged since, as
+    images hold them.
     """
 
     table: NetTable
@@ -77,7 +83,7 @@ class _Row:
     values: dict[str, Any] | None
     has: bool
     image: bytes | None = None
-    sums: dict[int, Number] = field(default_factory=dict)
+    sets: dict[int, bytes | None] = field(default_factory=dict)
 
     @property
     def had(self) -> bool:
@@ -86,34 +92,32 @@ class _Row:
 
     def take(self, image: bytes | None) -> None:
         """Become ``image``; None: be deleted."""
-        self.has, self.image, self.sums = image is not None, image, {}
+        self.has, self.image, self.sets = image is not None, image, {}
 
-    def current(self, ordinal: int) -> Number | None:
-        """Return the number that a column holds now."""
-        if ordinal in self.sums:
-            return self.sums[ordinal]
-        column = self.table.map.columns[ordinal]
+    def current(self, ordinal: int) -> bytes | None:
+        """Return what a column holds now.
+
+        :raises DataError: it is of a type that has no order.
+        """
+        if ordinal in self.sets:
+            return self.sets[ordinal]
         if self.image is not None:
-            value = _values(self.table, self.image)[ordinal]
-            return None if value is None else number(column, value)
+            return _values(self.table, self.image)[ordinal]
         assert self.values is not None
-        found: Number | None = self.values[column.name]
-        return found
+        column = self.table.map.columns[ordinal]
+        return pack(column, self.values[column.name])
 
     def events(self) -> list[tuple[int, bytes]]:
         """Return what to write, as (rows event type, event)."""
-        table = self.table.map
-        packed: dict[int, bytes | None] = {
-            i: pack_number(table.columns[i], value) for i, value in self.sums.items()
-        }
+        table, sets = self.table.map, self.sets
         if self.image is None:
             if self.had and not self.has:
                 return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
-            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, packed))] if packed else []
+            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, sets))] if sets else []
         image = self.image
-        if packed:
+        if sets:
             whole = enumerate(_values(self.table, image))
-            image = ev.image([packed.get(i, value) for i, value in whole])
+            image = ev.image([sets.get(i, value) for i, value in whole])
         if self.had and self.table.unique is None:
             event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
             return [(ev.UPDATE_ROWS, event)]
@@ -122,6 +126,14 @@ class _Row:
             delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key], True)
             out.insert(0, (ev.DELETE_ROWS, delete))
         return out
+
+
+class _Asked(NamedTuple):
+    """What a function decided, by which versions; ``remote`` are the row before and after."""
+
+    decision: Decision
+    here: dict[str, Any] | None
+    remote: list[dict[str, Any] | None] | None = None
 
 
 class Settled(NamedTuple):
@@ -150,7 +162,7 @@ class Settler:
         changes = [c for transaction in transactions for c in self._net_rows(transaction)]
         rows = _locked(lane, changes)
         self._causal.barrier(lane.end_position())
-        log = [entry for c in changes if (entry := self._decide(c, rows[_place(c)]))]
+        log = [entry for c in changes if (entry := self._decide(lane, c, rows[_place(c)]))]
         try:
             _write(lane, rows.values())
         except DrcError as error:
@@ -178,11 +190,15 @@ class Settler:
                     gtid=str(transaction.gtid),
                     hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
                 )
+            changed = dict[int, int]()
+            if self._policies.ask_columns:
+                wanted = self._policies.asks_columns
+                changed = changed_columns(transaction, self._tables, wanted)
             out: dict[tuple[str, int], _NetRow] = {}
             for table, before, after, image in net.rows():
-                change = _NetRow(
-                    transaction, table, before, after, image, _slots(table, image, after)
-                )
+                slots = _slots(table, image, after)
+                columns = changed.get(slots[0], ALL_COLUMNS)
+                change = _NetRow(transaction, table, before, after, image, slots, columns)
                 same = out.get(_place(change))
                 out[_place(change)] = _joined(same, change) if same else change
             return list(out.values())
@@ -191,7 +207,7 @@ class Settler:
 
     # ------------------------------------------------------------ decisions
 
-    def _decide(self, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
+    def _decide(self, lane: Lane, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
         """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
         transaction, policy = change.transaction, self._policies.of(change.table.name)
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
@@ -205,8 +221,14 @@ class Settler:
                 hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
                 " is built anew from this site's binlog; where that is purged, compare and repair",
             )
-        state = Change(change.before is not None, change.after is not None, row.has)
+        images = change.before is not None, change.after is not None
+        owner = self._owner(change, row, policy) if policy.owner_column and found.writes else ""
+        state = Change(*images, row.has, change.changed, owner)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
+        if decision.action is Action.ASK:
+            assert decision.kind
+            asked = self._ask(lane, change, row, found, policy, decision.kind)
+            return self._entry(change, asked.decision, found, policy, asked.here, asked.remote)
         shown = self._shown(row) if decision.kind else None
         if decision.action is Action.MERGE:
             decision = _merge(change, row, decision, policy)
@@ -216,6 +238,64 @@ class Settler:
             row.take(None)
         return self._entry(change, decision, found, policy, shown) if decision.kind else None
 
+    def _ask(
+        self,
+        lane: Lane,
+        change: _NetRow,
+        row: _Row,
+        found: Rivals,
+        policy: TablePolicy,
+        kind: Kind,
+    ) -> _Asked:
+        """Let the table's function decide, and ``row`` become what it answers."""
+        table, (rival,), ets = change.table.map, found.writes, change.transaction.ets
+        here = self._json(row.values)
+        if row.image is not None or row.sets or row.has != row.had:
+            why = "a write met several, and the table's function is for two"
+            return _Asked(_open(kind, why), self._shown(row))
+        try:
+            images = change.before, change.after
+            remote = [
+                self._json(read_back(lane, table, change.image, image, exists=row.had))
+                for image in images
+            ]
+        except DrcError as error:
+            if error.errno != DUPLICATE_KEY:
+                raise
+            lane.execute("ROLLBACK TO SAVEPOINT version")
+            return _Asked(_open(kind, f"it cannot be read: {error.message}"), here)
+        before, after = remote
+        ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, self._origin)
+        verdict = load(policy.function).verdict(kind, change.table.name, before, theirs, ours)
+        decision = verdict.decision
+        if decision.action in (Action.WRITE, Action.DELETE):
+            row.take(change.after)
+        elif decision.action is Action.MERGE:
+            raw = None if change.after is None else _values(change.table, change.after)
+            sides = Sides(raw, after, here, (ets, self._origin) > (rival.ets, rival.origin))
+            try:
+                sets = merged(table, sides, verdict.values, remote=verdict.remote)
+            except DataError as error:
+                return _Asked(_open(kind, f"{policy.function}: {error.message}"), here, remote)
+            if not row.had:
+                row.take(change.after)
+            row.sets |= sets
+        return _Asked(decision, here, remote)
+
+    def _json(self, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values and {name: self._readable(value) for name, value in values.items()}
+
+    def _owner(self, change: _NetRow, row: _Row, policy: TablePolicy) -> str | None:
+        """Return the site that owns a row, as all its versions here have it."""
+        table, column = change.table.map, policy.owner_column
+        images = [change.before, change.after]
+        shown = [self._decoder.image(table, i) for i in images if i] or [
+            self._decoder.image(table, change.image)
+        ]
+        if here := self._shown(row):
+            shown.append(here)
+        return policy.owner(self._readable(values.get(column)) for values in shown)
+
     def _one_by_one(
         self, lane: Lane, changes: list[_NetRow], rows: dict[tuple[str, int], _Row]
     ) -> list[tuple[Any, ...]]:
@@ -223,8 +303,8 @@ class Settler:
         log = []
         for change in sorted(changes, key=_turn):
             row = rows[_place(change)]
-            row.has, row.image, row.sums = row.had, None, {}
-            entry = self._decide(change, row)
+            row.has, row.image, row.sets = row.had, None, {}
+            entry = self._decide(lane, change, row)
             try:
                 _write(lane, [row])
             except DrcError as error:
@@ -248,13 +328,23 @@ class Settler:
 
         return Decoder()
 
+    @cached_property
+    def _readable(self) -> Callable[[Any], Any]:
+        from drc.monitor.rows import readable
+
+        return readable
+
     def _shown(self, row: _Row) -> dict[str, Any] | None:
         if not row.has:
             return None
-        columns = row.table.map.columns
-        values = self._decoder.image(row.table.map, row.image) if row.image else row.values
+        table, sets = row.table.map, row.sets
+        values = self._decoder.image(table, row.image) if row.image else row.values
         assert values is not None
-        return {**values, **{columns[i].name: value for i, value in row.sums.items()}}
+        if not sets:
+            return dict(values)
+        merged = ev.image([sets.get(i) for i in range(len(table.columns))])
+        decoded = self._decoder.image(table, merged)
+        return {**values, **{name: decoded[name] for i in sets if (name := table.columns[i].name)}}
 
     def _entry(
         self,
@@ -263,22 +353,23 @@ class Settler:
         found: Rivals,
         policy: TablePolicy,
         local: dict[str, Any] | None,
+        remote: Sequence[dict[str, Any] | None] | None = None,
     ) -> tuple[Any, ...]:
-        from drc.monitor.rows import readable
-
         table, transaction = change.table.map, change.transaction
         rivals = [
             {"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets}
             for w in sorted(found.writes, key=lambda w: (w.ets, w.origin))[-_RIVALS_MAX:]
         ]
-        here = local and {name: readable(value) for name, value in local.items()}
-        versions = [here] + [
+        versions = [self._json(local)]
+        versions += remote or [
             None if image is None else self._decoder.image(table, image)
             for image in (change.before, change.after)
         ]
         shown = [row and json.dumps(self._mask.row(table.name, row)) for row in versions]
         masked = self._mask.table(table.name)
         reason = _VALUES.sub("***", decision.reason) if masked else decision.reason
+        if masked and policy.function and decision.winner is Winner.OPEN:
+            reason = f"{policy.function} decided nothing: ***"  # what it says may hold values
         return (
             *(table.schema, table.table),
             *(key_text(table, change.image, masked=self._mask)[:512], change.slots[0]),
@@ -308,7 +399,8 @@ def _joined(one: _NetRow, other: _NetRow) -> _NetRow:
     """
     before, after = one.before or other.before, one.after or other.after
     slots = tuple(dict.fromkeys((*one.slots, *other.slots)))
-    return _NetRow(one.transaction, one.table, before, after, before or after or one.image, slots)
+    image, changed = before or after or one.image, one.changed | other.changed
+    return _NetRow(one.transaction, one.table, before, after, image, slots, changed)
 
 
 def _turn(change: _NetRow) -> int:
@@ -342,25 +434,50 @@ def _write(lane: Lane, rows: Iterable[_Row]) -> None:
 
 
 def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) -> Decision:
-    """Add up the columns of ``policy`` in ``row``; take the others over if the change wins."""
+    """Merge the columns of ``policy`` in ``row``; take the others over if the change wins."""
     table = change.table
-    assert change.before is not None
     assert change.after is not None
-    old, new = _values(table, change.before), _values(table, change.after)
-    sums: dict[int, Number] = {}
-    for i, column in enumerate(table.map.columns):
-        if column.name in policy.deltas:
-            before, after, here = old[i], new[i], row.current(i)
-            if before is None or after is None or here is None:
-                return _open(decision.kind, f"{column.name} is NULL at one of the sites")
-            try:
-                sums[i] = shift(column, here, before, after)
-            except OutOfRangeError as error:
-                return _open(decision.kind, error.message)
-    if decision.takes:
+    new = _values(table, change.after)
+    old = new if change.before is None else _values(table, change.before)
+    sets: dict[int, bytes | None] = {}
+    try:
+        for i, column in enumerate(table.map.columns):
+            if how := policy.columns.get(column.name):
+                here, before = row.current(i), old[i]
+                if how == "delta":
+                    sets[i] = _added(column, here, before, new[i])
+                else:
+                    sets[i] = _stays(column, how, here, before, new[i])
+            elif decision.takes >> i & 1 and decision.takes != ALL_COLUMNS:
+                sets[i] = new[i]
+    except _OpenError as error:
+        return _open(decision.kind, str(error))
+    if decision.takes == ALL_COLUMNS:
         row.take(change.after)
-    row.sums |= sums
+    row.sets |= sets
     return decision
+
+
+class _OpenError(Exception):
+    """Why columns cannot be merged."""
+
+
+def _added(column: Column, here: bytes | None, before: bytes | None, after: bytes | None) -> bytes:
+    if before is None or after is None or here is None:
+        raise _OpenError(f"{column.name} is NULL at one of the sites")
+    try:
+        return pack_number(column, shift(column, number(column, here), before, after))
+    except OutOfRangeError as error:
+        raise _OpenError(error.message) from error
+
+
+def _stays(
+    column: Column, join: Join, here: bytes | None, before: bytes | None, after: bytes | None
+) -> bytes | None:
+    ranks = [None if value is None else rank(column, value) for value in (here, before, after)]
+    if withdraws(join, ranks[1], ranks[2]):
+        raise _OpenError(f"{column.name} was moved against its policy, {join}, by one of the sites")
+    return after if beats(join, ranks[2], ranks[0]) else here
 
 
 def _open(kind: Kind | None, reason: str) -> Decision:

@@ -9,6 +9,7 @@ import click
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
 from drc.config import Config
+from drc.conflict.function import load_all
 
 
 @click.group()
@@ -21,8 +22,9 @@ def command() -> None:
 @json_option
 @click.option("--no-secrets", is_flag=True, help="Do not look whether passwords can be read.")
 def check(path: Path, as_json: bool, no_secrets: bool) -> None:
-    """Check keys, types, bounds and whether every password can be read."""
+    """Check keys, types, bounds, functions, and whether every password can be read."""
     config = configuration.load(path)
+    load_all(config.conflicts.policies())
     if not no_secrets:
         read_secrets(config)
     if as_json:

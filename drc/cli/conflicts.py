@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
@@ -22,7 +22,11 @@ from drc.conflict.resolver import Kind
 from drc.errors import ConfigError
 from drc.monitor.rows import one_line
 
+if TYPE_CHECKING:
+    from drc.verify.orphans import Orphans
+
 _STATE_STYLES = {"open": "bold red", "settled": "green"}
+_ORPHANS_SHOWN = 3
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -209,6 +213,31 @@ def purge(path: Path, site: str, days: int | None) -> None:
         click.echo(f"{name}: {desk.purge(config, name, days):,} deleted")
 
 
+@command.command()
+@config_option
+@json_option
+@click.option("--site", default="", help="One site's tables; all by default.")
+def orphans(path: Path, as_json: bool, site: str) -> int:
+    """Look for rows whose parent is not there; exit 1 if there are any.
+
+    One site may delete a parent while the other inserts its child: rows are replicated without
+    foreign key checks, and no policy looks at two tables.
+    """
+    from drc.verify.orphans import scan
+
+    config = configuration.load(path)
+    keys = [one for name in desk.chosen_sites(config, site) for one in scan(config, name)]
+    found = [one for one in keys if one.rows]
+    if as_json:
+        emit({"foreign_keys": len(keys), "orphans": [one.document() for one in found]})
+    else:
+        if found:
+            console().print(render_orphans(found))
+        rows = sum(one.rows for one in found)
+        click.echo(f"{len(keys)} foreign keys looked at, {rows:,} rows without their parent")
+    return 1 if found else 0
+
+
 def _filter(table: str = "", tables: str = "", **rest: Any) -> desk.Filter:
     since = rest.pop("since")
     return desk.Filter(tables or table, since_us=since, **rest)
@@ -238,6 +267,22 @@ def render_list(entries: list[desk.Entry]) -> Table:
     """Return a table of conflicts."""
     columns = ("site", "id>", "when", "table", "key", "kind", "winner", "state", "reason")
     return table(columns, map(_line, entries))
+
+
+def render_orphans(found: list[Orphans]) -> Table:
+    """Return a table of the keys that have orphans, each with a few of them."""
+    columns = ("site", "table", "constraint", "parent", "rows>", "such as")
+    return table(
+        columns,
+        (
+            [
+                *(one.site, plain(".".join(one.key.table)), plain(one.key.name)),
+                *(plain(".".join(one.key.parent)), f"{one.rows:,}"),
+                "; ".join(one_line(row) for row in one.sample[:_ORPHANS_SHOWN]),
+            ]
+            for one in found
+        ),
+    )
 
 
 def _line(entry: desk.Entry) -> list[str | Text]:

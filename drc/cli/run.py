@@ -21,6 +21,7 @@ import structlog
 from drc import config as configuration
 from drc.cli.output import config_option, configure_logs
 from drc.config import Config
+from drc.conflict.function import load_all
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.lease import Lease
 from drc.monitor import memory
@@ -54,6 +55,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
     _stop_on_signals(stop)
     try:
         config = configuration.load(path)
+        load_all(config.conflicts.policies())
         if every:
             if _wait_ready(config, tuple(config.sites), stop):
                 return Supervisor(path, tuple(config.sites), stop, _SUPERVISED_DRAIN_S).run()

@@ -20,8 +20,11 @@ from pymysql.cursors import DictCursor
 
 from drc import mysql
 from drc.config import Config
+from drc.conflict.function import Version, load
 from drc.conflict.index import Rivals, Write
-from drc.conflict.resolver import Action, Change, Kind, Winner, resolve
+from drc.conflict.mask import Mask
+from drc.conflict.policy import TablePolicy
+from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
 
@@ -202,6 +205,7 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
     """Let the resolver decide logged entries again, by what the log says they were."""
     out = Replayed()
     policies = config.conflicts.policies()
+    mask = Mask(config.conflicts.mask, config.name)
     for logged in entries:
         policy = policies.of(logged["table"])
         winner = Winner(logged["winner"])
@@ -211,10 +215,24 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
         if logged["policy"] != policy.policy:
             out.passed_over["the table has another policy now"] += 1
             continue
-        change, found = _asked(logged)
+        if policy.owner_column and mask.column(logged["table"], policy.owner_column):
+            out.passed_over["the column that tells the owner is masked"] += 1
+            continue
+        if policy.owner_column and not (logged["row_before"] or logged["row_after"]):
+            out.passed_over["its row came and went, so the log does not have the owner"] += 1
+            continue
+        change, found = _asked(logged, policy)
         decision = resolve(change, found, logged["ets"], logged["origin"], policy)
+        if decision.action is Action.ASK:
+            if mask.table(logged["table"]):
+                out.passed_over["its function saw values that are masked"] += 1
+                continue
+            if winner is Winner.OPEN and not logged["reason"].startswith(policy.function):
+                out.passed_over["its function was not asked"] += 1
+                continue
+            decision = _answered(logged, policy)
         if decision.action is Action.MERGE and winner is Winner.OPEN:
-            out.passed_over["its counters could not be added up"] += 1
+            out.passed_over["its columns could not be merged"] += 1
         elif (decision.kind, decision.winner, decision.reason[:255]) == (
             logged["kind"],
             winner,
@@ -236,10 +254,23 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
     return out
 
 
-def _asked(logged: Entry) -> tuple[Change, Rivals]:
-    rows = (logged[name] is not None for name in ("row_before", "row_after", "row_local"))
+def _answered(logged: Entry, policy: TablePolicy) -> Decision:
+    """Ask the function of a table again."""
+    (rival,) = logged["rivals"]
+    here = Version(logged["row_local"], rival["ets"], rival["origin"])
+    remote = Version(logged["row_after"], logged["ets"], logged["origin"])
+    kind, before = Kind(logged["kind"]), logged["row_before"]
+    return load(policy.function).verdict(kind, logged["table"], before, remote, here).decision
+
+
+def _asked(logged: Entry, policy: TablePolicy) -> tuple[Change, Rivals]:
+    rows = [logged[name] for name in ("row_before", "row_after", "row_local")]
+    before, after, exists = (row is not None for row in rows)
+    owner: str | None = ""
+    if policy.owner_column and logged["rivals"]:
+        owner = policy.owner(row.get(policy.owner_column) for row in rows if row)
     writes = tuple(Write(rival["origin"], _UNASKED, rival["ets"]) for rival in logged["rivals"])
-    return Change(*rows), Rivals(writes)
+    return Change(before, after, exists, owner=owner), Rivals(writes)
 
 
 # ------------------------------------------------------------ the end

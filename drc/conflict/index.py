@@ -14,19 +14,22 @@ concurrent with it. No clock is asked, and no value compared.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
 from drc.gtid import Gtid, GtidSet
 
+ALL_COLUMNS = -1
+
 
 class Write(NamedTuple):
-    """A write of a slot by one origin."""
+    """A write of a slot by one origin; ``columns`` are those it changed, as bits."""
 
     origin: str
     gtid: Gtid
     ets: int
+    columns: int = ALL_COLUMNS
 
 
 class Rivals(NamedTuple):
@@ -68,14 +71,26 @@ class WindowIndex:
 
     # ------------------------------------------------------------ in
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
-        """Note a write, in the order in which the origin's writes became visible here."""
+    def record(
+        self,
+        origin: str,
+        gtid: Gtid,
+        ets: int,
+        slots: Iterable[int],
+        columns: Mapping[int, int] | None = None,
+    ) -> None:
+        """Note a write, in the order in which the origin's writes became visible here.
+
+        :param columns: by slot, where a policy asks which ones were changed.
+        """
         kept = self._origins.get(origin)
         if kept is None:
             return
         write, touched = Write(origin, gtid, ets), tuple(slots)
         for slot in touched:
             kept.writes.setdefault(slot, []).append(write)
+        for slot, changed in columns.items() if columns else ():
+            kept.writes[slot][-1] = write._replace(columns=changed)
         kept.order.append((write, touched))
         self.held += len(touched)
         while self.held > self._slots_max:
@@ -130,7 +145,7 @@ class WindowIndex:
 
         :param seen: what the transaction had seen.
         """
-        found: dict[Write, None] = {}
+        found: dict[Gtid, Write] = {}
         blind = False
         touched = tuple(slots)
         for name, kept in self._origins.items():
@@ -141,5 +156,8 @@ class WindowIndex:
             for slot in touched:
                 for write in kept.writes.get(slot, ()):
                     if write.gtid not in known:
-                        found[write] = None
-        return Rivals(tuple(found), blind)
+                        held = found.setdefault(write.gtid, write)
+                        if held.columns != write.columns:
+                            both = held.columns | write.columns
+                            found[write.gtid] = write._replace(columns=both)
+        return Rivals(tuple(found.values()), blind)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
@@ -25,11 +25,15 @@ _RECENT_MAX = 100_000  # writes while a commit is awaited; beyond, the oldest ar
 
 
 class Native(NamedTuple):
-    """A native transaction of the site, as its binlog has it."""
+    """A native transaction of the site, as its binlog has it.
+
+    ``columns`` are those it changed, by slot, in tables whose policy asks.
+    """
 
     gtid: Gtid
     ets: int
     slots: frozenset[int]
+    columns: Mapping[int, int] | None = None
 
 
 class Met(NamedTuple):
@@ -95,7 +99,7 @@ class LiveIndex:
                 if isinstance(one, Met):
                     self._validate(one)
                     continue
-                self._index.record(self._site, one.gtid, one.ets, one.slots)
+                self._index.record(self._site, *one)
                 self._writes += 1
                 if self._expected:
                     self._recent.append((self._writes, one.slots))

@@ -10,6 +10,9 @@ every site (``tests/simulation``).
 3. A change that nothing explains (no rival, but the row is missing, or there already) shows that
    sites differed before. The newer state is written and the log says so.
 4. What cannot be judged, or must not be judged by a rule, is left open: each site keeps its row.
+5. Columns are merged in a row that is there: by a policy of their own, or each by its last writer.
+   Where one side deleted the row, and not all that was merged into it went with it, what a merge
+   gives would depend on the order: open.
 
 Kinds are PostgreSQL 18's: manual, "Logical Replication Conflicts".
 """
@@ -19,7 +22,8 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from drc.conflict.index import Rivals, Write
+from drc.conflict.index import ALL_COLUMNS, Rivals, Write
+from drc.conflict.merge import taken
 from drc.conflict.policy import TablePolicy
 
 
@@ -50,31 +54,37 @@ class Action(Enum):
     KEEP = "keep"
     WRITE = "write"
     DELETE = "delete"
-    MERGE = "merge"  # the policy's columns are added up, the others kept or written
+    ASK = "ask"  # the table's function, ``function.py``
+    MERGE = "merge"  # the policy's columns by their own rules, the others kept or written
 
 
 class Change(NamedTuple):
     """A row of a transaction: whether it has images, and whether the row is here now.
 
     With neither image it came and went in the transaction: what is left of it is a delete.
+    ``changed`` are the columns that the transaction changed, as bits; ``owner`` is the site that
+    owns the row, as :meth:`TablePolicy.owner` tells.
     """
 
     before: bool
     after: bool
     exists: bool
+    changed: int = ALL_COLUMNS
+    owner: str | None = ""
 
 
 class Decision(NamedTuple):
     """What to do; ``kind`` is None where there was no conflict.
 
-    ``takes`` says of a merge whether the columns that are not merged are the remote ones.
+    ``takes`` tells which columns of a merge are the remote ones, as bits; those with a policy of
+    their own have no part in it.
     """
 
     action: Action
     kind: Kind | None
     winner: Winner
     reason: str
-    takes: bool = True
+    takes: int = ALL_COLUMNS
 
 
 Order = tuple[int, int, str]
@@ -96,16 +106,47 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     assert kind is not None
     if policy.policy == "park":
         return _open(kind, "the table's policy leaves it to a person")
-    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy))
-    wins = _order(ets, site, policy) > _order(newest.ets, newest.origin, policy)
-    if policy.deltas:
-        if not (change.before and change.after and change.exists):
-            return _open(kind, "a counter's row was deleted or inserted at one site")
-        return Decision(Action.MERGE, kind, Winner.MERGED, "increments of both stay", wins)
-    why = _reason(ets, site, newest, policy)
+    if change.owner is None:
+        return _open(kind, f"{policy.owner_column} is not the same in all versions of the row")
+    owner = change.owner
+    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy, owner))
+    wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
+    if policy.function and len(found.writes) > 1:
+        return _open(kind, "a write met several, and the table's function is for two")
+    if policy.function and (change.after or change.exists):
+        return Decision(Action.ASK, kind, Winner.OPEN, f"{policy.function} decides")
+    if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
+        return open_
+    if policy.merges and change.after and change.exists:
+        takes = ALL_COLUMNS if wins else 0
+        if policy.policy == "column_merge":
+            takes = taken(change.changed, ets, site, found.writes)
+        why = "increments of both stay" if policy.deltas else "columns are merged"
+        return Decision(Action.MERGE, kind, Winner.MERGED, why, takes)
+    why = f"{owner} owns the row" if owner else _reason(ets, site, newest, policy)
     if wins:
         return Decision(wanted, kind, Winner.REMOTE, why)
     return Decision(Action.KEEP, kind, Winner.LOCAL, why)
+
+
+def _unmergeable(
+    change: Change, found: Rivals, kind: Kind, policy: TablePolicy, *, wins: bool
+) -> Decision | None:
+    """Leave open what would be merged in another order at the other site, 5.
+
+    An insert that meets one write only met an insert. With several, some may be to the row that
+    was there before a delete: they are gone here, and yet to come where the insert is from. To
+    which of them a column belongs can be told, but not what a maximum was made of.
+    """
+    if policy.deltas and not (change.before and change.after and change.exists):
+        return _open(kind, "a counter's row was deleted or inserted at one site")
+    if not change.after:
+        mergeable = wins or not change.exists
+    elif change.exists:
+        mergeable = change.before or not policy.columns or len(found.writes) == 1
+    else:
+        mergeable = not wins or not (change.before or policy.columns)
+    return None if mergeable else _open(kind, "a row to be merged was deleted at one site")
 
 
 def _kind(change: Change, found: Rivals) -> Kind | None:
@@ -125,8 +166,8 @@ def _kind(change: Change, found: Rivals) -> Kind | None:
     return Kind.UPDATE_ORIGIN_DIFFERS if rivalled else None
 
 
-def _order(ets: int, site: str, policy: TablePolicy) -> Order:
-    rank = -policy.sites.index(site) if policy.sites else 0
+def _order(ets: int, site: str, policy: TablePolicy, owner: str) -> Order:
+    rank = -policy.sites.index(site) if policy.sites else int(site == owner)
     return rank, ets, site
 
 

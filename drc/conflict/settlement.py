@@ -186,7 +186,7 @@ class _Settlement:
         """See that the row, which is locked, is as the log left it."""
         entry = self._entry
         if entry["winner"] == Winner.MERGED:
-            raise DataError("its counters were added up", hint="change the row instead")
+            raise DataError("its columns were merged", hint="change the row instead")
         if entry["winner"] == Winner.REMOTE:
             same = (row is None) == (image.after is None)
             if same and image.after is not None:

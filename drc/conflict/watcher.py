@@ -26,7 +26,7 @@ from drc import mysql
 from drc.apply import ledger
 from drc.apply.catalog import Catalog
 from drc.apply.netting import Tables
-from drc.apply.rows import touched_slots
+from drc.apply.rows import changed_columns, touched_slots
 from drc.apply.xa import PreparedTransactions
 from drc.config import Config
 from drc.conflict.clock import Mark
@@ -137,6 +137,7 @@ class _Session:
         if facts.has_tags:  # our notes are nobody's transactions
             mysql.ask(self._control, "SET gtid_next='AUTOMATIC:drc'")
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
+        self._policies = config.conflicts.policies()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete
@@ -226,7 +227,11 @@ class _Session:
         if slots is None:
             self._progress.unwatched += 1
         elif slots:
-            self._passed.append(Native(transaction.gtid, transaction.ets, slots))
+            columns = None
+            if self._policies.ask_columns:
+                wanted = self._policies.asks_columns
+                columns = changed_columns(transaction, self._tables, wanted)
+            self._passed.append(Native(transaction.gtid, transaction.ets, slots, columns))
 
     # ------------------------------------------------------------ notes
 

@@ -21,6 +21,7 @@ from drc import config as configuration
 from drc import mysql
 from drc.apply import skips
 from drc.config import Config
+from drc.conflict.function import load_all
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
 from drc.control.wanted import Wanted, Will
@@ -160,6 +161,7 @@ class Control:
         with self._one:
             config = configuration.load(self._path)
             changed = refuse_offline(self._config, config)
+            load_all(config.conflicts.policies())
             if changed:
                 self._config = config
                 for stream in self._site.streams.values():

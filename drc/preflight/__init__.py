@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.mysql import PEER_TIMEOUT_S
-from drc.preflight import accounts, kafka, relation, resume, settings, tables
+from drc.preflight import accounts, kafka, policies, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import gather
 from drc.state.version import site_head
@@ -45,6 +45,7 @@ def evaluate(
         *relation.check(facts),
         *resume.check(config, facts),
         *tables.check(config, facts),
+        *policies.check(config, facts),
         *kafka.check(config, topics or {}),
     ]
     return sorted(found, key=lambda f: _ORDER[f.level])

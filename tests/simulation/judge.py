@@ -1,8 +1,9 @@
 """What is promised when all is delivered:
 
 1. All sites hold the same rows, but for keys that one of them has logged as open.
-2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, and a counter
-   the sum of all increments.
+2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, with
+   ``column_merge`` each column; a counter is the sum of all increments, a maximum the greatest of
+   all values.
 3. Each site has met each pair of concurrent writes, and no other; none contradicts another.
 4. A transaction has one ``ets``, whoever reads it.
 5. Nothing is unexplained: no row is missing, or there already, without a concurrent writer.
@@ -32,8 +33,23 @@ def _rows(world: World) -> Iterator[str]:
             yield f"row {key} differs: {rows}"
         elif exact and world.policy.policy == "last_writer_wins":
             yield from _newest(world, key, rows[0])
+        elif exact and world.policy.policy == "column_merge":
+            yield from _newest_of_columns(world, key, rows[0])
         if exact and any(key in s.unexplained for s in sites):
             yield f"row {key}: unexplained"
+
+
+def _newest_of_columns(world: World, key: int, row: Row | None) -> Iterator[str]:
+    edits = [(n, e) for n in world.natives for e in n.edits if e.key == key and n.gtid in world.ets]
+    edits.sort(key=lambda item: (world.ets[item[0].gtid], item[0].gtid.uuid))
+    if row is None or not edits:
+        return
+    for i, name in enumerate(Row._fields):
+        if name in world.policy.columns:
+            continue
+        last = next((e.after for _, e in reversed(edits) if e.changed >> i & 1), None)
+        if last is not None and row[i] != last[i]:
+            yield f"row {key} is {row}, the last writer of {name} left {last}"
 
 
 def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
@@ -42,11 +58,24 @@ def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
     after = max(known, key=lambda w: w[:2])[2] if known else None
     if (after and after.value) != (row and row.value):
         yield f"row {key} is {row}, its newest writer left {after}"
-    if row and world.policy.columns:
+    if row and world.policy.joins:
+        yield from _highest(world, key, row)
+    if row and world.policy.deltas:
         total = _count(world.initial.get(key))
         total += sum(_count(e.after) - _count(e.before) for _, e in edits)
         if row.counter != total:
             yield f"row {key} counts {row.counter}, all increments are {total}"
+
+
+def _highest(world: World, key: int, row: Row) -> Iterator[str]:
+    """Judge a column whose greatest value stays, in a row that nobody deleted or lowered."""
+    edits = [e for native in world.natives for e in native.edits if e.key == key]
+    if any(e.after is None or (e.before and e.before.counter > e.after.counter) for e in edits):
+        return
+    images = [world.initial.get(key), *(e.after for e in edits)]
+    highest = max(image.counter for image in images if image)
+    if row.counter != highest:
+        yield f"row {key} has {row.counter}, the greatest value was {highest}"
 
 
 def _count(row: Row | None) -> int:
@@ -63,8 +92,18 @@ def _pairs(world: World) -> Iterator[str]:
             missed, false = sorted(wanted - site.met), sorted(site.met - wanted)
             yield f"{site.name}: conflicts missed {missed}, false {false}"
     beaten = set().union(*(s.beaten for s in sites))
+    if world.policy.owner_column:  # each site may have deleted a row that was its own
+        beaten = {won for won in beaten if len(_units(world, won[0])) == 1}
+    if world.policy.function:  # a site that met one write cannot know that the other met several
+        opened = set().union(*(s.open for s in sites))
+        beaten = {won for won in beaten if won[0] not in opened}
     if any((key, loser, winner) in beaten for key, winner, loser in beaten):
         yield "two sites disagree about a winner"
+
+
+def _units(world: World, key: int) -> set[int]:
+    edits = (edit for native in world.natives for edit in native.edits if edit.key == key)
+    return {row.unit for edit in edits for row in (edit.before, edit.after) if row}
 
 
 def concurrent(natives: list[Native]) -> set[Pair]:

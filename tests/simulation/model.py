@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from drc.conflict.clock import Seen
+from drc.conflict.index import ALL_COLUMNS
 from drc.gtid import Gtid, GtidSet
 
 NAMES = ("a", "b", "c")
@@ -13,20 +14,25 @@ UNIQUE_SLOTS = 100  # slot of a value of the unique column; below are keys
 
 
 class Row(NamedTuple):
-    """A row's columns beside its key: an ordinary one, a counter and a unique one."""
+    """A row's columns beside its key: an ordinary one, a counter, a unique one, and its unit."""
 
     value: int
     counter: int = 0
     unique: int | None = None
+    unit: int = 0
 
 
 class Edit(NamedTuple):
-    """What a transaction does to one row; ``slots`` begins with that of its primary key."""
+    """What a transaction does to one row; ``slots`` begins with that of its primary key.
+
+    ``changed`` are bits of the columns of :class:`Row`.
+    """
 
     key: int
     before: Row | None
     after: Row | None
     slots: tuple[int, ...]
+    changed: int = ALL_COLUMNS
 
 
 class Native(NamedTuple):
@@ -37,6 +43,11 @@ class Native(NamedTuple):
     edits: tuple[Edit, ...]
     slots: frozenset[int]
     saw: dict[str, int]
+
+    @property
+    def columns(self) -> dict[int, int]:
+        """Return the columns that it changed, by the slot of the primary key."""
+        return {edit.slots[0]: edit.changed for edit in self.edits}
 
 
 class Learned(NamedTuple):

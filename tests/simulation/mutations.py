@@ -5,16 +5,19 @@ A simulation that lets one of them pass would prove nothing about the real class
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from drc.conflict.clock import Clock, Mark, Seen
+from drc.conflict.function import Verdict
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.policy import TablePolicy
-from drc.conflict.resolver import Change, Decision, resolve
+from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
 from tests.simulation.world import Parts
+
+Columns = Mapping[int, int] | None
 
 # ------------------------------------------------------------ I1, I2, I6: the clock
 
@@ -84,8 +87,10 @@ class AnyPeer(WindowIndex):
 class ShortMemory(WindowIndex):
     """I4: an entry leaves by age, and nobody remembers that it did."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
-        super().record(origin, gtid, ets, slots)
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
             while len(kept.order) > 1:
                 self._drop(kept)
@@ -94,8 +99,10 @@ class ShortMemory(WindowIndex):
 class Careless(WindowIndex):
     """I4: what had to be forgotten is not named."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
-        super().record(origin, gtid, ets, slots)
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
             kept.forgotten = GtidSet()
 
@@ -118,7 +125,8 @@ class NoTombstones(Site):
 
 
 def _without_deletes(native: Native) -> Native:
-    return native._replace(slots=slots_of(tuple(e for e in native.edits if e.after)))
+    edits = tuple(e for e in native.edits if e.after)
+    return native._replace(edits=edits, slots=slots_of(edits))
 
 
 # ------------------------------------------------------------ I5, I9, I10: streams and binlogs
@@ -231,9 +239,11 @@ class Impatient(Site):
 class OwnOnly(WindowIndex):
     """Three sites: what comes from peers is not in the index."""
 
-    def record(self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int]) -> None:
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
         if origin == self._site:
-            super().record(origin, gtid, ets, slots)
+            super().record(origin, gtid, ets, slots, columns)
 
 
 class Amnesia(Site):
@@ -288,6 +298,85 @@ class OutOfOrder(Site):
         super().commit(stream, batch)
 
 
+# ------------------------------------------------------------ columns
+
+
+class NoColumns(WindowIndex):
+    """``column_merge``: what a write changed is not noted, so it counts for all columns."""
+
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        super().record(origin, gtid, ets, slots)
+
+
+class NetColumns(WindowIndex):
+    """``column_merge``: what a write changed here is not what the other site takes it for."""
+
+    def record(
+        self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
+    ) -> None:
+        first = {slot: changed & -changed for slot, changed in (columns or {}).items()}
+        super().record(origin, gtid, ets, slots, first)
+
+
+class OwnerHere(Site):
+    """``owner_unit``: the row here tells its owner, whatever others wrote."""
+
+    def owner(self, edit: Edit, here: Row | None) -> str | None:
+        return super().owner(edit._replace(before=None, after=None), here or edit.before)
+
+
+class LocalFirst(Site):
+    """A function: it is given the local write first, whichever was the earlier."""
+
+    def ask(
+        self,
+        origin: str,
+        taken: Taken,
+        edit: Edit,
+        here: Row | None,
+        found: Rivals,
+        kind: Kind,
+    ) -> Verdict:
+        earliest = Rivals((found.writes[0]._replace(ets=0),))
+        return super().ask(origin, taken, edit, here, earliest, kind)
+
+
+class WholeTransactions(Site):
+    """A transaction that loses in one row loses in all (docs/adr/0006)."""
+
+    def settle(self, origin: str, taken: Taken) -> None:
+        before, lost = dict(self.rows), len(self.lost)
+        super().settle(origin, taken)
+        if len(self.lost) > lost:
+            self.rows = before
+
+    def start(self) -> None:
+        super().start()
+        self.lost: list[Gtid] = []
+
+    def log(self, key: int, taken: Taken, found: Rivals, decision: Decision) -> None:
+        super().log(key, taken, found, decision)
+        if decision.winner is Winner.LOCAL:
+            self.lost.append(taken.native.gtid)
+
+
+class TakenBack(Site):
+    """``max``: a write that lowers the column is merged like any other."""
+
+    def can_merge(self, edit: Edit) -> bool:
+        return True
+
+
+class LastValue(Site):
+    """``max``: the value of the write that comes last stays."""
+
+    def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
+        assert edit.after
+        return super().merged(edit, here, decision)._replace(counter=edit.after.counter)
+
+
 # ------------------------------------------------------------ resolver
 
 
@@ -317,22 +406,70 @@ def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolic
     return resolve(change, found._replace(blind=False), ets, site, policy)
 
 
+def deletes_go_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """Merges: where a delete meets an update, the later one stays."""
+    if (policy.joins or policy.policy == "column_merge") and not (change.after and change.exists):
+        policy = TablePolicy()
+    return resolve(change, found, ets, site, policy)
+
+
+def disagreement_goes_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """``owner_unit``: where units differ, the later write stays."""
+    return resolve(change._replace(owner=change.owner or ""), found, ets, site, policy)
+
+
+def several_go_by_time(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """A function: what met several writes goes by time."""
+    if policy.function and len(found.writes) > 1:
+        policy = TablePolicy()
+    return resolve(change, found, ets, site, policy)
+
+
+def columns_of_the_winner(
+    change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
+) -> Decision:
+    """``column_merge``: the later write brings what it changed, the earlier one nothing."""
+    decision = resolve(change, found, ets, site, policy)
+    if decision.action is Action.MERGE and decision.takes != change.changed:
+        return decision._replace(takes=0)
+    return decision
+
+
 MUTATIONS: dict[str, Parts] = {
     **{
         kind.__name__: Parts(clock=kind)
         for kind in (RawClock, StandingClock, DeafClock, BlindClock, ForgetfulClock)
     },
-    **{kind.__name__: Parts(index=kind) for kind in (AnyPeer, ShortMemory, Careless, OwnOnly)},
+    **{
+        kind.__name__: Parts(index=kind)
+        for kind in (AnyPeer, ShortMemory, Careless, OwnOnly, NoColumns, NetColumns)
+    },
     **{
         kind.__name__: Parts(site=kind)
         for kind in (
             *(NoBarrier, ShortBarrier, OneLook, HastyNote, NoTombstones),
             *(Twice, LateLedger, SilentLoser, Echo, Swallow, Unlogged, Promoted),
             *(Impatient, Amnesia, Evict, FirstImage, OutOfOrder),
+            *(OwnerHere, LocalFirst, TakenBack, LastValue, WholeTransactions),
         )
     },
     **{
         decide.__name__: Parts(resolve=decide)
-        for decide in (local_on_ties, remote_wins, first_rival, guess)
+        for decide in (
+            local_on_ties,
+            remote_wins,
+            first_rival,
+            guess,
+            deletes_go_by_time,
+            columns_of_the_winner,
+            disagreement_goes_by_time,
+            several_go_by_time,
+        )
     },
 }

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from drc.conflict.policy import ColumnPolicy, TablePolicy
 from tests.simulation.judge import broken_promises
 from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
@@ -30,7 +32,11 @@ class Setting(NamedTuple):
 
 
 _COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
+_HIGHEST: dict[str, ColumnPolicy] = {"counter": "max"}
 _PREFERRED = ("b", "a")
+_OWNED = TablePolicy(
+    policy="owner_unit", owner_column="unit", owners={"1": NAMES[0], "2": NAMES[1]}
+)
 SETTINGS = (
     *(Setting(2), Setting(2), Setting(2, bounded=True), Setting(2, unique=True)),
     *(Setting(3), Setting(3), Setting(3, bounded=True), Setting(3, unique=True)),
@@ -38,6 +44,18 @@ SETTINGS = (
     Setting(3, TablePolicy(columns=_COUNTER)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED)),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_COUNTER)),
+    Setting(2, TablePolicy(policy="function", function="tests:either")),
+    Setting(2, TablePolicy(policy="function", function="tests:either"), unique=True),
+    Setting(2, _OWNED),
+    Setting(2, _OWNED, unique=True),
+    Setting(2, replace(_OWNED, columns=_HIGHEST)),
+    Setting(2, TablePolicy(policy="column_merge")),
+    Setting(2, TablePolicy(policy="column_merge"), unique=True),
+    Setting(2, TablePolicy(policy="column_merge", columns=_HIGHEST)),
+    Setting(2, TablePolicy(policy="column_merge", columns=_COUNTER)),
+    Setting(2, TablePolicy(columns=_HIGHEST)),
+    Setting(2, TablePolicy(columns=_HIGHEST), unique=True),
+    Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_HIGHEST)),
 )
 
 
@@ -51,7 +69,11 @@ def run(
     rng = random.Random(seed)
     setting = setting or SETTINGS[seed % len(SETTINGS)]
     values = [k if setting.unique else None for k in range(rng.randint(1, 3))]
-    initial = {k: Row(0, 0, value) for k, value in enumerate(values) if rng.random() < 0.6}
+    initial = {
+        k: Row(0, 0, value, k if setting.policy.owner_column else 0)
+        for k, value in enumerate(values)
+        if rng.random() < 0.6
+    }
     world = World(
         NAMES[: setting.sites],
         setting.policy,
@@ -60,7 +82,9 @@ def run(
         initial=initial,
         trace=trace,
     )
-    deletes = 0.05 if setting.policy.columns else 0.35
+    deletes = 0.05 if setting.policy.deltas else 0.35
+    if setting.policy.joins and rng.random() < 0.5:
+        deletes = 0.0
     Schedule(world, rng, len(values), setting.unique, deletes).run()
     world.drain()
     return broken_promises(world)
@@ -77,8 +101,12 @@ class Schedule:
         self._pick = rng.choice
         self._keys = keys
         self._unique = unique
+        self._by_column = world.policy.policy == "column_merge"
+        self._owned = bool(world.policy.owner_column)
+        self._moves = 0.1 if self._owned and rng.random() < 0.7 else 0.0
         self._values = 0
         self._deletes = deletes  # how many of the writes to a row
+        self._lowers = 2 if not world.policy.joins or rng.random() < 0.5 else 0
         self._now_us = 40
         for site in world.sites.values():
             site.offset_us = int(rng.random() * 60) - 30
@@ -125,29 +153,57 @@ class Schedule:
         after: dict[int, Row | None] = {}
         for _ in range(1 if self._chance() < 0.6 else 2):
             key = int(self._chance() * self._keys)
-            after[key] = self._after(site.rows.get(key))
+            after[key] = self._after(key, site.rows.get(key))
         if self._unique and len(after) == 2 and self._chance() < 0.5:
             _exchange(site, after)
-        edits = [edit(key, site.rows.get(key), row) for key, row in after.items()]
+        edits = [self._edit(key, site.rows.get(key), row) for key, row in after.items()]
         edits = [e for e in edits if e.before or e.after or self._chance() < 0.2]
         if edits and not _breaks_unique(site, after):
             site.write(tuple(edits), self._now_us)
             if self._world.trace:
                 self._world.trace(f"{site.name}: writes {site.binlog[-1]}")
 
-    def _after(self, before: Row | None) -> Row | None:
+    def _after(self, key: int, before: Row | None) -> Row | None:
         if before is not None and self._chance() < self._deletes:
             return None
         self._values += 1
-        counter = (before.counter if before else 0) + int(self._chance() * 5) - 2
+        if before is not None and self._by_column:
+            return self._some_columns(before)
+        counter = (before.counter if before else 0) + int(self._chance() * 5) - self._lowers
         unique = int(self._chance() * 3) if self._unique else None
-        return Row(self._values, counter, unique)
+        return Row(self._values, counter, unique, self._unit(key, before))
 
+    def _unit(self, key: int, before: Row | None) -> int:
+        """Return the unit that a row belongs to: mostly the one that it belonged to."""
+        if not self._owned:
+            return 0
+        if self._chance() < self._moves:
+            return int(self._chance() * 3)
+        return before.unit if before else key
 
-def edit(key: int, before: Row | None, after: Row | None) -> Edit:
-    """Return what changes a row, with its slots."""
-    values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
-    return Edit(key, before, after, (key, *(UNIQUE_SLOTS + value for value in values)))
+    def _some_columns(self, before: Row) -> Row:
+        """Change a row in one column, or in several."""
+        what = self._chance()
+        if what < 0.6:
+            before = before._replace(value=self._values)
+        if what > 0.4:
+            step = int(self._chance() * 5) - self._lowers
+            before = before._replace(counter=before.counter + step)
+        if self._unique and self._chance() < 0.3:
+            before = before._replace(unique=int(self._chance() * 3))
+        return before
+
+    def _edit(self, key: int, before: Row | None, after: Row | None) -> Edit:
+        """Return what changes a row, with its slots; a column may change and change back."""
+        values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
+        slots = (key, *(UNIQUE_SLOTS + value for value in values))
+        if before is None or after is None or not self._by_column:
+            return Edit(key, before, after, slots)
+        pairs = enumerate(zip(before, after, strict=True))
+        changed = sum(1 << i for i, (old, new) in pairs if old != new)
+        if self._chance() < 0.1:
+            changed |= 1 << int(self._chance() * len(before))
+        return Edit(key, before, after, slots, changed)
 
 
 def _exchange(site: Site, after: dict[int, Row | None]) -> None:

@@ -6,10 +6,12 @@ bytes, SQL, threads. A step is atomic, as its locks make it in MySQL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drc.conflict.clock import NOTHING, Mark
+from drc.conflict.function import Asked, Conflict, Verdict, Version
 from drc.conflict.index import Rivals
+from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import (
@@ -27,6 +29,9 @@ from tests.simulation.model import (
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+Decided = tuple[Edit, Rivals, Decision, Row | None]  # and what becomes of the row
 
 
 class Stream:
@@ -106,7 +111,7 @@ class Site:
             if taken.end > stream.end:
                 break
             native = taken.native
-            self.index.record(stream.origin, native.gtid, taken.ets, native.slots)
+            self.index.record(stream.origin, native.gtid, taken.ets, native.slots, native.columns)
 
     # ------------------------------------------------------------ its clients
 
@@ -148,7 +153,7 @@ class Site:
             if isinstance(entry, Native):
                 ets = self.clock.native(entry.commit_us)
                 self.world.timed(entry.gtid, ets)
-                self.index.record(self.name, entry.gtid, ets, entry.slots)
+                self.index.record(self.name, entry.gtid, ets, entry.slots, entry.columns)
             else:
                 self.clock.replicated(entry.origin, entry.applied, entry.ets)
 
@@ -253,27 +258,93 @@ class Site:
     def settle(self, origin: str, taken: Taken) -> None:
         """Decide row by row; as ``Settler``."""
         self.barrier()
-        before, decided = dict(self.rows), []
+        before, decided = dict(self.rows), list[Decided]()
         for edit in taken.native.edits:
             found = self.index.rivals(origin, taken.seen, edit.slots[:1])
             here = self.rows.get(edit.key)
-            change = Change(edit.before is not None, edit.after is not None, here is not None)
+            images = edit.before is not None, edit.after is not None
+            owner = self.owner(edit, here)
+            change = Change(*images, here is not None, edit.changed, owner)
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
-            self.put(edit.key, decided_row(edit, here, decision))
-            decided.append((edit, found, decision))
+            if decision.action is Action.MERGE and not self.can_merge(edit):
+                decision = WITHDRAWN
+            if decision.action is Action.ASK:
+                assert decision.kind
+                verdict = self.ask(origin, taken, edit, here, found, decision.kind)
+                decision = verdict.decision
+                kept = edit.after if verdict.remote else here
+                row = kept._replace(**verdict.values) if kept else None
+            else:
+                row = self.decided_row(edit, here, decision)
+            self.put(edit.key, row)
+            decided.append((edit, found, decision, row))
         if any(row and self.collides(key, row) for key, row in self.rows.items()):
             self.rows = before
             decided = [self.one(*d) for d in sorted(decided, key=lambda d: _step(d[0]))]
-        for edit, found, decision in decided:
+        for edit, found, decision, _ in decided:
             self.log(edit.key, taken, found, decision)
 
-    def one(self, edit: Edit, found: Rivals, decision: Decision) -> tuple[Edit, Rivals, Decision]:
+    def one(self, edit: Edit, found: Rivals, decision: Decision, row: Row | None) -> Decided:
         """Write one row of a transaction whose rows collide; park it when it does."""
-        row = decided_row(edit, self.rows.get(edit.key), decision)
         if row and self.collides(edit.key, row):
-            return edit, found, PARKED
+            return edit, found, PARKED, row
         self.put(edit.key, row)
-        return edit, found, decision
+        return edit, found, decision, row
+
+    def ask(
+        self,
+        origin: str,
+        taken: Taken,
+        edit: Edit,
+        here: Row | None,
+        found: Rivals,
+        kind: Kind,
+    ) -> Verdict:
+        """Let the function of the world decide."""
+        rival = found.writes[0]
+        remote = Version(shown(edit.after), taken.ets, origin)
+        local = Version(shown(here), rival.ets, rival.origin)
+        return ASKED.verdict(kind, "t", shown(edit.before), remote, local)
+
+    def owner(self, edit: Edit, here: Row | None) -> str | None:
+        """Return the site that owns a row."""
+        policy, rows = self.world.policy, (edit.before, edit.after, here)
+        return policy.owner(row.unit for row in rows if row) if policy.owner_column else ""
+
+    def can_merge(self, edit: Edit) -> bool:
+        """Return whether a write moves the column that is merged as its policy says."""
+        join = self.world.policy.joins.get("counter")
+        return not (
+            join
+            and edit.before
+            and edit.after
+            and withdraws(join, edit.before.counter, edit.after.counter)
+        )
+
+    def decided_row(self, edit: Edit, here: Row | None, decision: Decision) -> Row | None:
+        """Return what a row becomes."""
+        if decision.action is Action.KEEP:
+            return here
+        if decision.action is Action.MERGE:
+            assert here
+            return self.merged(edit, here, decision)
+        assert (edit.after is None) == (decision.action is Action.DELETE)
+        return edit.after
+
+    def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
+        """Return what a row becomes whose columns are merged."""
+        assert edit.after
+        policy, pairs = self.world.policy, zip(here, edit.after, strict=True)
+        row = Row(*(new if decision.takes >> i & 1 else old for i, (old, new) in enumerate(pairs)))
+        counter = edit.after.counter
+        if policy.deltas:
+            assert edit.before
+            counter += here.counter - edit.before.counter
+        elif not policy.joins:
+            return row
+        elif beats(policy.joins["counter"], here.counter, counter):
+            counter = here.counter
+        return row._replace(counter=counter)
 
     def log(self, key: int, taken: Taken, found: Rivals, decision: Decision) -> None:
         gtid = taken.native.gtid
@@ -298,7 +369,7 @@ class Site:
         for taken in batch:
             native = taken.native
             stream.applied.add(native.gtid)
-            self.index.record(stream.origin, native.gtid, taken.ets, native.slots)
+            self.index.record(stream.origin, native.gtid, taken.ets, native.slots, native.columns)
         if last.end > stream.end:
             stream.end, stream.mark = last.end, Mark(last.ets, last.seen)
             stream.places.append((stream.end, stream.mark))
@@ -310,21 +381,30 @@ class Site:
             raise CrashedError
 
 
+WITHDRAWN = Decision(Action.KEEP, Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, "moved back")
 PARKED = Decision(Action.KEEP, Kind.MULTIPLE_UNIQUE_CONFLICTS, Winner.OPEN, "a unique key")
 
 
-def decided_row(edit: Edit, here: Row | None, decision: Decision) -> Row | None:
-    """Return what a row becomes."""
-    if decision.action is Action.KEEP:
-        return here
-    if decision.action is Action.MERGE:
-        assert here
-        assert edit.before
-        assert edit.after
-        kept = edit.after if decision.takes else here
-        return kept._replace(counter=here.counter + edit.after.counter - edit.before.counter)
-    assert (edit.after is None) == (decision.action is Action.DELETE)
-    return edit.after
+def shown(row: Row | None) -> dict[str, Any] | None:
+    """Return a row as a function is given it."""
+    return row and row._asdict()
+
+
+def either(conflict: Conflict) -> Any:
+    """Decide in each of the ways in which a user's function may, by values alone."""
+    earlier, later, base = conflict.earlier.values, conflict.later.values, conflict.base
+    if earlier is None or later is None:
+        return "earlier" if conflict.later.ets % 2 else "later"
+    what = (earlier["value"] * 7 + later["value"]) % 6
+    if what < 2:
+        return ("earlier", "later")[what]
+    if what == 2:
+        return None
+    counted = earlier["counter"] + later["counter"] - (base["counter"] if base else 0)
+    return {"counter": counted, "value": max(earlier["value"], later["value"])}
+
+
+ASKED = Asked("either", either)
 
 
 def slots_of(edits: tuple[Edit, ...]) -> frozenset[int]:

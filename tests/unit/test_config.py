@@ -91,6 +91,38 @@ def test_commented_defaults_of_the_example_are_the_defaults() -> None:
         assert values | {k: wanted[k] for k in samples if k in wanted} == wanted, name
 
 
+@pytest.mark.parametrize(
+    ("policy", "path", "expected"),
+    [
+        ({"policy": "newest"}, ".policy", "newest"),
+        ({"columns": {"n": "sum"}}, ".columns", "sum"),
+        ({"policy": "function"}, "", "module:name"),
+        ({"policy": "function", "function": "rules.parcel"}, ".function", "match"),
+        ({"policy": "owner_unit", "owner_column": "u"}, "", "owners"),
+        (
+            {"policy": "owner_unit", "owner_column": "u", "owners": {"7": "x"}},
+            ".owners",
+            "x is no site",
+        ),
+    ],
+)
+def test_a_wrong_policy_names_its_table(policy: Any, path: str, expected: str) -> None:
+    error = _refused(lambda raw: raw.update(conflicts={"tables": {"shop.t": policy}}))
+    assert error.message.startswith(f'conflicts.tables."shop.t"{path}')
+    assert expected in error.message
+    assert error.hint
+
+
+def test_policies_by_table_are_read() -> None:
+    raw = _raw()
+    owned = {"policy": "owner_unit", "owner_column": "u", "owners": {"7": "a", "8": "b"}}
+    raw["conflicts"] = {"policy": "column_merge", "tables": {"shop.t": owned}}
+    policies = config.parse(raw, ROOT).conflicts.policies()
+    assert policies.of("shop.t").owners == {"7": "a", "8": "b"}
+    assert policies.asks_columns("shop.other")
+    assert not policies.asks_columns("shop.t")
+
+
 def test_an_unknown_key_names_its_path_and_the_nearest() -> None:
     error = _refused(lambda raw: raw["sites"]["b"].update(hsot="x"))
     assert "sites.b.hsot" in error.message

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from drc import config as configuration
 from drc.cli.conflicts import render, render_list
-from drc.conflict.desk import Filter
+from drc.conflict.desk import Filter, Replayed, replay
 from drc.conflict.mask import Mask
 
 HOSTILE = "\x1b[31m\x9b2J[red]x[/red]\n"
@@ -79,3 +81,53 @@ def test_masked_values_can_be_compared_and_not_read() -> None:
     assert "x@y" not in str(first)
     assert mask.row("shop.user", {"email": None}) == {"email": None}
     assert mask.row("shop.other", {"email": "x@y"}) == {"email": "x@y"}
+
+
+def asked_again(function: str, **changes: Any) -> Replayed:
+    table = {"policy": "function", "function": f"tests.faults.deciding:{function}"}
+    site = {"source": {"user": "u", "password_env": "X"}}
+    raw = {
+        "name": "shop",
+        "sites": {n: {"host": n, **site, "applier": site["source"]} for n in "ab"},
+        "conflicts": {"tables": {"shop.user": table}},
+    }
+    base = {"id": 2, "v": "old"}
+    logged = entry(
+        policy="function",
+        row_before=base,
+        row_local={**base, "v": "x"},
+        row_after={**base, "v": "y"},
+        **{
+            "winner": "remote",
+            "reason": "tests.faults.deciding:parcel took the earlier write",
+            **changes,
+        },
+    )
+    return replay(configuration.parse(raw, Path("/")), [logged])
+
+
+def test_a_function_is_asked_again_with_what_the_log_holds() -> None:
+    assert asked_again("parcel").same == 1
+    (differs,) = asked_again("parcel", winner="local").differ
+    assert differs["now"]["winner"] == "remote"
+
+
+def test_a_function_that_was_not_asked_is_not_asked_again() -> None:
+    found = asked_again("parcel", winner="open", reason="a write met several")
+    assert (found.same, found.differ) == (0, [])
+    assert found.passed_over == {"its function was not asked": 1}
+
+
+def test_an_owner_is_found_again_in_the_versions() -> None:
+    owned = {"policy": "owner_unit", "owner_column": "unit", "owners": {"7": "a"}}
+    site = {"source": {"user": "u", "password_env": "X"}}
+    raw = {
+        "name": "shop",
+        "sites": {n: {"host": n, **site, "applier": site["source"]} for n in "ab"},
+        "conflicts": {"tables": {"shop.user": owned}},
+    }
+    row = {"id": 1, "unit": 7}
+    logged = entry(
+        policy="owner_unit", reason="a owns the row", row_before=row, row_local=row, row_after=row
+    )
+    assert replay(configuration.parse(raw, Path("/")), [logged]).same == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drc.conflict.clock import Seen
-from drc.conflict.index import WindowIndex, Write
+from drc.conflict.index import ALL_COLUMNS, WindowIndex, Write
 from drc.gtid import Gtid, GtidSet
 
 UUIDS = {name: name.encode() * 16 for name in "abc"}
@@ -42,6 +42,14 @@ def test_a_rival_wrote_one_of_the_slots_and_was_not_seen() -> None:
     assert rivals(held, seen("a1", "a2"), 2) == []
     assert rivals(held, seen(), 1, 3) == ["a1", "a3"]
     assert held.rivals("b", seen(), [1]).writes == (Write("a", gtid("a1"), 10),)
+
+
+def test_what_a_write_changed_is_told_of_its_row() -> None:
+    held = WindowIndex("a", "ab", 100)
+    held.record("a", gtid("a1"), 10, [1, 2], {1: 0b01})
+    held.record("a", gtid("a1"), 10, [1], {1: 0b10})  # a large transaction comes in parts
+    assert held.rivals("b", seen(), [1]).writes == (Write("a", gtid("a1"), 10, 0b11),)
+    assert held.rivals("b", seen(), [2]).writes == (Write("a", gtid("a1"), 10, ALL_COLUMNS),)
 
 
 def test_own_writes_are_no_rivals() -> None:

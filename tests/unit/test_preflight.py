@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from drc import config as configuration
-from drc.config import Config
+from drc.config import Config, ConflictsConfig
+from drc.conflict.policy import TablePolicy
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
 from drc.log.topics import TopicFacts
@@ -549,6 +550,51 @@ def test_triggers_are_information() -> None:
     table = replace(ORDERS, triggers=("t",))
     facts = _tables({"x": table}, {"x": ORDERS})
     assert _only(facts, "info").found == "shop.x"
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"n": "max", "d": "delta", "t": "min"}, ""),
+        ({"N": "delta"}, "no column N; it is spelt n"),
+        ({"id": "max"}, "id is part of the primary key"),
+        ({"g": "max"}, "g is generated"),
+        ({"t": "delta"}, "t is datetime(6); delta is for"),
+        ({"v": "max"}, "v is varchar(9); max is for"),
+    ],
+)
+def test_policies_fit_their_columns(columns: dict[str, str], fault: str) -> None:
+    kinds = {"n": "int unsigned", "d": "decimal(9,2)", "t": "datetime(6)", "v": "varchar(9)"}
+    more = [ColumnFacts(name, kind) for name, kind in kinds.items()]
+    table = replace(
+        ORDERS, columns=(*ORDERS.columns, *more, ColumnFacts("g", "int", generated="STORED n"))
+    )
+    policy = TablePolicy(columns=columns)  # type: ignore[arg-type]
+    conflicts = ConflictsConfig(tables={"shop.x": policy})
+    config = msgspec.structs.replace(_config(), conflicts=conflicts)
+    found = _bad(evaluate(config, _tables({"x": table}, {"x": table}), HEAD))
+    assert [f.level for f in found] == (["fail", "fail"] if fault else [])
+    assert all(f.kind == "config" and fault in f.found for f in found)
+
+
+@pytest.mark.parametrize(
+    ("column", "fault"), [("id", ""), ("unit", "no column unit"), ("at", "at is datetime")]
+)
+def test_the_column_that_tells_the_owner_is_there(column: str, fault: str) -> None:
+    table = replace(ORDERS, columns=(*ORDERS.columns, ColumnFacts("at", "datetime")))
+    policy = TablePolicy(policy="owner_unit", owner_column=column, owners={"7": "a"})
+    config = msgspec.structs.replace(
+        _config(), conflicts=ConflictsConfig(tables={"shop.x": policy})
+    )
+    found = _bad(evaluate(config, _tables({"x": table}, {"x": table}), HEAD))
+    assert [fault in f.found for f in found] == ([True, True] if fault else [])
+
+
+def test_a_policy_for_a_table_that_is_not_there_is_a_warning() -> None:
+    conflicts = ConflictsConfig(tables={"shop.x": TablePolicy(columns={"n": "max"})})
+    config = msgspec.structs.replace(_config(), conflicts=conflicts)
+    found = _bad(evaluate(config, _facts(), HEAD))
+    assert {(f.level, f.found) for f in found} == {("warn", "shop.x: no such table")}
 
 
 def test_the_worst_comes_first() -> None:

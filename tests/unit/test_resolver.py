@@ -15,8 +15,12 @@ from drc.gtid import Gtid
 LWW = TablePolicy()
 PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))
 COUNTED = TablePolicy(columns={"n": "delta"})
+HIGHEST = TablePolicy(columns={"n": "max"})
+BY_COLUMN = TablePolicy(policy="column_merge")
+OWNED = TablePolicy(policy="owner_unit", owner_column="unit", owners={"7": "a", "8": "b"})
+ASKED = TablePolicy(policy="function", function="m:f")
 PARKED = TablePolicy(policy="park")
-POLICIES = (LWW, PREFERRED, COUNTED, PARKED)
+POLICIES = (OWNED, ASKED, LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
 CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
 UPDATE = Change(True, True, True)
 NOBODY = Rivals(())
@@ -39,7 +43,12 @@ def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Ri
     if decision.action is Action.DELETE:
         assert not change.after
     if decision.action is Action.MERGE:
-        assert all(change)
+        assert change.after
+        assert change.exists
+    if decision.action is Action.ASK:
+        assert policy.function
+        assert len(found.writes) == 1
+        return
     assert (decision.action is Action.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
     assert (decision.winner is Winner.OPEN) <= (decision.action is Action.KEEP)
 
@@ -120,10 +129,80 @@ def test_a_counter_that_was_deleted_or_inserted_is_left_open() -> None:
             assert resolve(change, by("b", 5), 10, "a", COUNTED).winner is Winner.OPEN
 
 
+@pytest.mark.parametrize(
+    ("change", "newer", "older"),
+    [
+        (UPDATE, Winner.MERGED, Winner.MERGED),
+        (Change(False, True, True), Winner.MERGED, Winner.MERGED),
+        (Change(True, True, False), Winner.OPEN, Winner.LOCAL),
+        (Change(False, True, False), Winner.OPEN, Winner.LOCAL),
+        (Change(True, False, True), Winner.REMOTE, Winner.OPEN),
+        (Change(True, False, False), Winner.REMOTE, Winner.LOCAL),
+        (Change(False, False, True), Winner.REMOTE, Winner.OPEN),
+    ],
+)
+def test_a_row_with_a_maximum_goes_whole_or_not_at_all(
+    change: Change, newer: Winner, older: Winner
+) -> None:
+    assert resolve(change, by("b", 5), 10, "a", HIGHEST).winner is newer
+    assert resolve(change, by("b", 50), 10, "a", HIGHEST).winner is older
+
+
+def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
+    insert = Change(False, True, True)
+    assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
+
+
+def test_the_owner_of_a_row_wins_whenever_it_wrote() -> None:
+    mine, theirs = UPDATE._replace(owner="a"), UPDATE._replace(owner="b")
+    assert resolve(mine, by("b", 99), 1, "a", OWNED)[2:4] == (Winner.REMOTE, "a owns the row")
+    assert resolve(theirs, by("b", 1), 99, "a", OWNED)[2:4] == (Winner.LOCAL, "b owns the row")
+
+
+def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() -> None:
+    assert resolve(UPDATE, by("b", 99), 1, "a", OWNED).winner is Winner.LOCAL
+    assert resolve(UPDATE, by("b", 1), 99, "a", OWNED).winner is Winner.REMOTE
+    disputed = UPDATE._replace(owner=None)
+    assert resolve(disputed, by("b", 1), 99, "a", OWNED).winner is Winner.OPEN
+    assert resolve(disputed, NOBODY, 99, "a", OWNED).kind is None
+
+
+def test_a_function_is_asked_about_two_writes() -> None:
+    gone = Change(True, False, False)
+    assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert resolve(gone._replace(exists=True), by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert resolve(gone, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE  # both deleted it
+    for change in (UPDATE, gone):
+        assert resolve(change, by("b", 4, 5), 10, "a", ASKED).winner is Winner.OPEN
+
+
+def test_who_owns_a_row() -> None:
+    assert OWNED.owner([7, "7", 7]) == "a"
+    assert OWNED.owner([9]) == ""
+    assert OWNED.owner([None]) == ""
+    assert OWNED.owner([7, 8]) is None
+    assert OWNED.owner([7, None]) is None
+
+
+def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
+    change = Change(True, True, True, 0b011)
+    rival = Write("b", Gtid(b"b" * 16, 1), 50, 0b110)
+    decision = resolve(change, Rivals((rival,)), 10, "a", BY_COLUMN)
+    assert (decision.winner, decision.takes) == (Winner.MERGED, 0b001)
+    assert resolve(change, Rivals((rival,)), 60, "a", BY_COLUMN).takes == 0b011
+
+
+def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
+    insert, update = Change(False, True, False), Change(True, True, False)
+    assert resolve(insert, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
+    assert resolve(update, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
+    assert resolve(Change(True, False, True), by("b", 50), 10, "a", BY_COLUMN).winner is Winner.OPEN
+
+
 # ------------------------------------------------------------ policies
 
 
-@pytest.mark.parametrize("policy", [PREFERRED, COUNTED])
+@pytest.mark.parametrize("policy", [PREFERRED, OWNED, ASKED, COUNTED, HIGHEST, BY_COLUMN])
 def test_what_does_not_make_three_sites_agree_is_refused(policy: TablePolicy) -> None:
     refuse_divergent(policy, ("a", "b"), "conflicts")
     with pytest.raises(ConfigError, match="3 sites"):
@@ -137,6 +216,18 @@ def test_the_last_writer_makes_any_number_of_sites_agree() -> None:
 def test_a_preference_names_both_sites() -> None:
     with pytest.raises(ConfigError, match=r"conflicts\.sites"):
         refuse_divergent(PREFERRED, ("a", "x"), "conflicts")
+
+
+def test_owners_are_sites_of_this_pair() -> None:
+    with pytest.raises(ConfigError, match="b is no site"):
+        refuse_divergent(OWNED, ("a", "c"), "conflicts")
+
+
+def test_owners_belong_to_owner_unit() -> None:
+    for given in ({"owner_column": "unit"}, {"owners": {"7": "a"}}):
+        for policy in ("owner_unit", "last_writer_wins"):
+            with pytest.raises(ValueError, match="belong to owner_unit"):
+                TablePolicy(policy=policy, **given)  # type: ignore[arg-type]
 
 
 def test_sites_belong_to_site_priority() -> None:

@@ -1,0 +1,72 @@
+"""Rules on conflict policies: tables and columns that they name, as the servers have them. Pure.
+
+A policy on a column that is not there would be silent until the first conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drc.config import Config
+from drc.conflict.policy import ColumnPolicy, TablePolicy
+from drc.preflight.facts import Facts, Finding, TableFacts
+
+_SETTING = "conflict policy"
+_WHY = "concurrent writes of these columns are merged by it"
+_NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal")
+_UNITS = ("tinyint", "smallint", "mediumint", "int", "bigint", "char", "varchar", "enum")
+_TYPES: dict[ColumnPolicy, tuple[str, ...]] = {
+    "delta": _NUMBERS,
+    "max": (*_NUMBERS, "date", "datetime", "timestamp", "time", "year"),
+}
+_TYPES["min"] = _TYPES["max"]
+
+
+def check(config: Config, facts: Facts) -> Iterator[Finding]:
+    """Yield findings on the tables that have a policy of their own; nothing when all is well."""
+    for site, found in facts.items():
+        if not (found.reached and found.sees_tables):
+            continue
+        for name, policy in config.conflicts.tables.items():
+            schema, _, table = name.partition(".")
+            here = found.tables.get((schema, table))
+            faults = _faults(here, policy) if here else ["no such table"]
+            for fault in faults:
+                yield Finding(
+                    site,
+                    _SETTING,
+                    "columns that are there, of types it is for",
+                    f"{name}: {fault}",
+                    "fail" if here else "warn",
+                    _WHY,
+                    f'mend [conflicts.tables."{name}"], or the table at every site',
+                    kind="config",
+                )
+
+
+def _faults(table: TableFacts, policy: TablePolicy) -> Iterator[str]:
+    columns = {column.name: column for column in table.columns}
+    if unit := policy.owner_column:
+        if unit not in columns:
+            yield _missing(unit, table)
+        elif not _is_one_of(columns[unit].type, _UNITS):
+            yield f"{unit} is {columns[unit].type}; an owner is told by {', '.join(_UNITS)}"
+    for name, how in policy.columns.items():
+        if name not in columns:
+            yield _missing(name, table)
+        elif name in table.primary_key:
+            yield f"{name} is part of the primary key, which tells rows apart"
+        elif columns[name].generated:
+            yield f"{name} is generated: it follows the columns that it is made of"
+        elif not _is_one_of(columns[name].type, _TYPES[how]):
+            yield f"{name} is {columns[name].type}; {how} is for {', '.join(_TYPES[how])}"
+
+
+def _missing(name: str, table: TableFacts) -> str:
+    near = [column.name for column in table.columns if column.name.lower() == name.lower()]
+    return f"no column {name}" + (f"; it is spelt {near[0]}" if near else "")
+
+
+def _is_one_of(kind: str, kinds: tuple[str, ...]) -> bool:
+    """Compare the name of a type, without length and sign."""
+    return kind.lower().partition("(")[0].partition(" ")[0] in kinds
