@@ -23,7 +23,7 @@ from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
 from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.progress import PublisherProgress, StreamProgress
-from drc.monitor.pulse import Pulse, foreign
+from drc.monitor.pulse import Look, Pulse, foreign
 from drc.monitor.stages import now_us
 
 _DIAL_S = 1.0
@@ -100,9 +100,8 @@ class Observer:
             progress.observed = {
                 **progress.observed,
                 "rates": self._rates(seen),
-                "behind": self._behind(seen)._asdict(),
+                **self._behind(seen),
                 "blocked": _since(blocked, seen),
-                "observed_us": now_us(),
             }
             said = {"state": progress.state, **progress.observed}
             out += seen.history.add(now_us(), sample(said, progress.passages.drain()))
@@ -124,24 +123,29 @@ class Observer:
         names = ("transactions", "rows", "bytes")
         return {name: round(n / passed_s, 1) for name, n in zip(names, grown, strict=True)}
 
-    def _behind(self, seen: _Seen) -> Behind:
-        progress = seen.progress
-        pulse = self._pulses[progress.origin]
-        oldest_us, executed = progress.oldest_us, pulse.executed
-        if executed is None or not progress.applied:
-            return Behind()
+    def _behind(self, seen: _Seen) -> dict[str, Any]:
+        """Return how far behind a stream is, and as of when."""
+        look = self._pulses[seen.progress.origin].look
+        if look is None or not seen.progress.applied:
+            return {"behind": Behind()._asdict(), "observed_us": look.at_us if look else 0}
+        return {"behind": self._measured(seen, look)._asdict(), "observed_us": look.at_us}
+
+    def _measured(self, seen: _Seen, look: Look) -> Behind:
+        progress, offset_us = seen.progress, seen.progress.offset_us
+        oldest_us, decided_us = progress.oldest_us, progress.decided_us
         undecided, seen_us = seen.ages.look(
-            pulse.looked_us,
-            executed,
+            look.at_us,
+            look.executed,
             GtidSet.parse(progress.applied),
             foreign(self._pulses, progress.origin),
+            None if decided_us is None else decided_us - offset_us,
         )
         transactions, size = seen.totals
         return measure(
             undecided,
-            now_us=now_us(),
+            now_us=now_us() if self._pulses[progress.origin].error else look.at_us,
             seen_us=seen_us,
-            read_us=None if oldest_us is None else oldest_us - progress.offset_us,
+            read_us=None if oldest_us is None else oldest_us - offset_us,
             waiting_bytes=progress.read[1],
             mean_bytes=size / transactions if transactions else None,
         )

@@ -100,6 +100,7 @@ class StreamProgress(SessionProgress):
         self.lock_failures = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
         self.applied = ""
+        self.decided_us: int | None = None  # when the last that was applied was committed
         self.passages = Passages()
         self.observed: dict[str, Any] = {
             "behind": {"seconds": None, "transactions": None, "bytes": None},
@@ -149,6 +150,7 @@ class StreamProgress(SessionProgress):
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
+        self.decided_us = batch.transactions[-1].commit_us
         self._visible(batch.oldest, batch.applied, batch.dispatched_us)
 
     def settled(
@@ -165,6 +167,7 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self.conflicts.update(kinds)
         if transactions:
+            self.decided_us = transactions[-1].commit_us
             self._visible(min(transactions, key=lambda t: t.commit_us), applied, dispatched_us)
 
     def _visible(self, oldest: RawTransaction, applied: str, dispatched_us: int) -> None:

@@ -63,7 +63,7 @@ _STREAM_COUNTERS = (
 )
 _STREAM_GAUGES = (
     *_SESSION_GAUGES,
-    _Number("observed_us", "observed_timestamp_seconds", "When lag was last looked at.", _US),
+    _Number("observed_us", "observed_timestamp_seconds", "When the origin was asked last.", _US),
     _Number("queue_transactions", "queue_transactions", "Transactions read and not yet taken."),
 )
 _COUNTS = (

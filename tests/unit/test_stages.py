@@ -83,6 +83,17 @@ def test_a_backlog_that_is_not_read_grows_older() -> None:
     assert ages.look(7, gtids(9), gtids(9), set()) == (GtidSet(), 7)
 
 
+def test_under_load_a_backlog_is_as_old_as_what_was_decided_last() -> None:
+    ages = Ages()
+    ages.look(100, gtids(5), gtids(5), set(), 90)
+    assert ages.look(200, gtids(9), gtids(7), set(), 120)[1] == 120
+    assert ages.look(300, gtids(20), gtids(7), set(), 120)[1] == 120
+    # What came between two looks of an idle site is no older than the one that found it.
+    ages = Ages()
+    ages.look(100, gtids(5), gtids(5), set(), 90)
+    assert ages.look(200, gtids(9), gtids(5), set(), 90)[1] == 200
+
+
 def test_a_long_standstill_keeps_its_beginning_in_bounded_memory() -> None:
     ages = Ages()
     for at in range(1, 5000):
