@@ -92,7 +92,7 @@ class Stream(Worker):
         index: LiveIndex | None = None,
     ) -> None:
         backoff_max_s = config.source.reconnect_backoff_max_s
-        progress = StreamProgress(origin, target)
+        progress = StreamProgress(origin, target, config.monitor.canary_s)
         super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
         self.config = config  # a new one holds from the next session on
         self._index = index
@@ -245,7 +245,7 @@ class _Session:
         parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
         limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
 
-        tables = Tables(self._selection.table, catalog.unique_keys)
+        tables = Tables(self._selection.applied, catalog.unique_keys)
         index = self._index
         certifier: Certifier = SingleWriter()
         settler = None

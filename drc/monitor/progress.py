@@ -14,6 +14,7 @@ from drc.apply.batch import Batch
 from drc.apply.doing import Doing
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
+from drc.monitor.canary import Canary
 from drc.monitor.stages import Passages, now_us, passage, percentile
 from drc.transaction import Kind, RawTransaction
 
@@ -88,14 +89,17 @@ class SessionProgress:
 class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
+    ``canary_s`` is how often its origin sends a canary; 0: never.
+
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
     was visible at the target, corrected by ``offset_us``. ``observed`` is what an
     :class:`~drc.monitor.observer.Observer` adds to the snapshot.
     """
 
-    def __init__(self, origin: str, target: str) -> None:
+    def __init__(self, origin: str, target: str, canary_s: float = 0.0) -> None:
         super().__init__()
         self.origin, self.target = origin, target
+        self._canary = Canary(origin, canary_s) if canary_s else None
         self.rows_in = self.rows_applied = 0
         self.lock_failures = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
@@ -106,7 +110,6 @@ class StreamProgress(SessionProgress):
             "behind": {"seconds": None, "transactions": None, "bytes": None},
             "rates": {"transactions": 0, "rows": 0, "bytes": 0},
             "blocked": None,
-            "canary": None,
             "observed_us": 0,
         }
         self._feeder: Feeder | None = None
@@ -152,6 +155,8 @@ class StreamProgress(SessionProgress):
         self.rows_applied += batch.rows_out
         self.decided_us = batch.transactions[-1].commit_us
         self._visible(batch.oldest, batch.applied, batch.dispatched_us)
+        if self._canary:
+            self._canary.passed(batch.transactions, self.updated_us, self.offset_us)
 
     def settled(
         self,
@@ -169,6 +174,8 @@ class StreamProgress(SessionProgress):
         if transactions:
             self.decided_us = transactions[-1].commit_us
             self._visible(min(transactions, key=lambda t: t.commit_us), applied, dispatched_us)
+            if self._canary:
+                self._canary.passed(transactions, self.updated_us, self.offset_us)
 
     def _visible(self, oldest: RawTransaction, applied: str, dispatched_us: int) -> None:
         now = now_us()
@@ -203,6 +210,7 @@ class StreamProgress(SessionProgress):
             "applied_set": self.applied,
             "lag_us": lag,
             "stages": stages,
+            "canary": self._canary.snapshot() if self._canary else None,
             **self.observed,
         }
 

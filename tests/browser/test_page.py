@@ -160,7 +160,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         ({"state": "connecting"}, "watch", "a → b is connecting."),
         ({"blocked": {"sentence": "x"}}, "watch", "a → b is blocked."),
         ({"behind": {"seconds": 75}}, "watch", "b is 70 s behind a."),
-        ({"canary": {"bounced": True}}, "bad", "A change from a came back to it."),
+        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to it."),
     ],
 )
 def test_the_first_line(page: Page, stream: dict[str, Any], level: str, sentence: str) -> None:

@@ -139,7 +139,7 @@ function trouble(one) {
       return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`);
   }
   if (one.canary?.bounced) {
-    return found(`A change from ${one.origin} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
+    return found(`A change from ${one.target} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
   }
   if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), "watch", 9);
   if (one.behind.seconds > SLOW_S) {
