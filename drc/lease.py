@@ -6,8 +6,9 @@ The lock is a ``GET_LOCK`` at the server that is applied to (ADR 5).
    killed loses it at once, one that is frozen or cut off soon, by the server's clock alone.
 2. Who gets it gives the ledger a new epoch before any session begins: what the one before
    writes is refused from then on (I5), whether it knows or not.
-3. A lost lock ends nothing by itself: it is taken again, if nobody else has it. If somebody has,
-   all of this site halts here, and this daemon stands by.
+3. A lost lock ends nothing by itself: it is taken again, if nobody else has it, and where the
+   ledger's newest epoch is still ours nobody had it meanwhile: then sessions go on under it. If
+   somebody has it, all of this site halts here, and this daemon stands by.
 4. Only taking over writes: neither holding nor standing by does.
 """
 
@@ -54,6 +55,7 @@ class Lease(threading.Thread):
         self._conn: mysql.Connection | None = None
         self._session = 0  # the server's number of the session that had the lock last
         self._epoch: int | None = None
+        self._claimed = 0  # the epoch that we wrote to the ledger last
         self._confirmed = 0.0  # when the lock was ours for sure
         self._error: DrcError = TransientError("the lease was not asked for yet")
         self._halt: Halt | None = None
@@ -110,7 +112,10 @@ class Lease(threading.Thread):
     def _acquire(self) -> None:
         conn = self._connected()
         if self._lock(_STANDBY_S if self.standing_by else 0) or self._lock_of_our_own():
-            self._epoch = self._take_over(conn)
+            if not self._claimed or ledger.newest_epoch(conn) != self._claimed:
+                self._claimed = self._take_over(conn)
+            self._confirm("DO 0")
+            self._epoch = self._claimed
             log.info("lease taken", epoch=self._epoch)
             self._begin()
         elif not self.standing_by:
@@ -150,7 +155,6 @@ class Lease(threading.Thread):
                 if error.errno not in _LOCKED or attempt + 1 == _ATTEMPTS:
                     raise
         self._end_sessions(conn)  # one may have begun meanwhile, for a schema change
-        self._confirm("DO 0")
         return epoch
 
     def _end_sessions(self, conn: mysql.Connection) -> None:

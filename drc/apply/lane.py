@@ -98,7 +98,7 @@ class Lane:
 
         :raises TransientError: another daemon has taken over.
         """
-        ((newest,),) = self.rows("SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger")
+        ((newest,),) = self.rows(ledger.NEWEST_EPOCH)
         if int(str(newest)) > self.epoch:
             raise ledger.fenced()
 

@@ -26,6 +26,7 @@ from drc.errors import PreflightError, TransientError
 from drc.gtid import GtidSet
 
 ROWS = 8
+NEWEST_EPOCH = "SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,12 @@ def next_epoch(conn: pymysql.Connection[Any]) -> int:
         "SELECT GREATEST(COALESCE(MAX(epoch), 0) + 1,"
         " CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)) FROM drc.ledger",
     )
+    return int(epoch)
+
+
+def newest_epoch(conn: pymysql.Connection[Any]) -> int:
+    """Return the epoch of the lease that was taken last; 0 before any stream has begun."""
+    ((epoch,),) = mysql.ask(conn, NEWEST_EPOCH)
     return int(epoch)
 
 

@@ -68,6 +68,11 @@ class LiveIndex:
 
     # ------------------------------------------------------------ the watcher's side
 
+    def interrupt(self) -> None:
+        """Nothing more is seen for now: nobody gets through before there is a position again."""
+        with self._changed:
+            self._position = None
+
     def restart(self) -> None:
         """Forget everything written; what peers have seen stays true."""
         with self._changed:

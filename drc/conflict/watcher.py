@@ -9,6 +9,8 @@ the index; the position it has reached is what a certificate waits for.
 3. What the binlog does not hold any more is named to the index, and what has not seen it is
    not judged. Before the first stream of ``start = "now"`` nothing is concurrent.
 4. Our own notes never make it write another one: an idle site stays silent.
+5. A link that breaks costs a link: the next session reads on from where the index stands, if the
+   server is the same and has all that was read. Any other end has the index built anew.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drc import mysql
@@ -29,9 +32,10 @@ from drc.config import Config
 from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex, Met, Native
 from drc.conflict.note import clock_note, write_note
-from drc.errors import DataError
+from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.monitor.progress import WatcherProgress
+from drc.mysql import ServerFacts
 from drc.selection import Selection
 from drc.sessions import Worker
 from drc.source.dump import reads, start_dump
@@ -53,6 +57,32 @@ class _Candidate(NamedTuple):
     native: GtidSet
 
 
+@dataclass
+class _Read:
+    """What was read and is in the index: all that is needed to read on.
+
+    ``native`` is what was written here since the note, ``known`` what all peers knew when the
+    index was begun; ``moved`` whether anything but notes came since the last one.
+    """
+
+    server: bytes
+    executed: GtidSet
+    tagger: Tagger
+    native: GtidSet
+    known: GtidSet
+    prepared: PreparedTransactions = field(default_factory=PreparedTransactions)
+    candidates: deque[_Candidate] = field(default_factory=deque)
+    moved: bool = False
+
+    def goes_on(self, facts: ServerFacts) -> bool:
+        """Return whether this server can send what comes next."""
+        return (
+            facts.server_uuid == self.server
+            and self.executed <= facts.gtid_executed
+            and facts.gtid_purged <= self.executed
+        )
+
+
 class Watcher(Worker):
     """Keep the index of ``site`` until told to stop."""
 
@@ -64,15 +94,27 @@ class Watcher(Worker):
         super().__init__(f"watch-{site}", site, stop, progress, backoff_max_s)
         self._config = config
         self._index = index
+        self._read: _Read | None = None  # left by a session whose link broke
 
     def _session(self) -> None:
         with contextlib.ExitStack() as opened:
-            opened.callback(self._index.restart)
-            _Session(self._config, self._site, self._stop, self.progress, self._index, opened).run()
+            opened.callback(self._index.interrupt)
+            session = _Session(
+                self._config, self._site, self._stop, self.progress, self._index, self._read, opened
+            )
+            self._read = None
+            try:
+                session.run()
+            except TransientError:
+                self._read = session.read if session.whole else None
+                raise
 
 
 class _Session:
-    """One run over the binlog, from the note on."""
+    """One run over the binlog, from the note on or from what the session before had ``read``.
+
+    ``whole`` is whether all that came is in the index, and no transaction is half read.
+    """
 
     def __init__(
         self,
@@ -81,8 +123,10 @@ class _Session:
         stop: threading.Event,
         progress: WatcherProgress,
         index: LiveIndex,
+        read: _Read | None,
         opened: contextlib.ExitStack,
     ) -> None:
+        self._config, self._site = config, site
         self._stop, self._progress, self._index = stop, progress, index
         settings = config.sites[site]
         self._control = mysql.connect(settings, settings.applier, site_name=site)
@@ -92,18 +136,26 @@ class _Session:
         facts = mysql.server_facts(conn)
         if facts.has_tags:  # our notes are nobody's transactions
             mysql.ask(self._control, "SET gtid_next='AUTOMATIC:drc'")
-        self._executed, mark = clock_note(conn, site)
-        foreign = foreign_uuids(config, site, at=site)
-        self._tagger = Tagger(foreign, mark)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
-        self._prepared = PreparedTransactions()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete
-        lost = native_set(facts.gtid_purged - self._executed, foreign)
-        self._executed = self._executed | facts.gtid_purged
-        self._moved = False  # anything but notes came since the last note
-        self._candidates: deque[_Candidate] = deque()
+        self.read = read if read and read.goes_on(facts) else self._begin(conn, facts)
+        self._last = self.whole = True  # of the newest transaction; of all that came
+        self._sock = start_dump(
+            conn,
+            self.read.executed,
+            server_id=config.dump_server_id(site, "watch"),
+            stream=f"watch-{site}",
+            heartbeat_s=config.source.heartbeat_s,
+        )
+
+    def _begin(self, conn: mysql.Connection, facts: ServerFacts) -> _Read:
+        """Empty the index; return where to read from so that it will have all that it needs."""
+        config, site, index = self._config, self._site, self._index
+        executed, mark = clock_note(conn, site)
+        foreign = foreign_uuids(config, site, at=site)
+        lost = native_set(facts.gtid_purged - executed, foreign)
         index.restart()
         begun = False
         for origin in config.sites:
@@ -112,16 +164,11 @@ class _Session:
                 index.advance(origin, state.mark.seen)
         if not begun and config.replicate.start == "now":
             lost = GtidSet()
-        self._known = index.known_to_all() or GtidSet()
-        self._native = lost - self._known  # since the note
-        index.forget(self._native)
-        self._sock = start_dump(
-            conn,
-            self._executed,
-            server_id=config.dump_server_id(site, "watch"),
-            stream=f"watch-{site}",
-            heartbeat_s=config.source.heartbeat_s,
-        )
+        known = index.known_to_all() or GtidSet()
+        native = lost - known
+        index.forget(native)
+        executed = executed | facts.gtid_purged
+        return _Read(facts.server_uuid, executed, Tagger(foreign, mark), native, known)
 
     def run(self) -> None:
         """Follow the binlog until stopped.
@@ -133,12 +180,14 @@ class _Session:
         for data in reads(self._sock):
             if self._stop.is_set():
                 return
+            self.whole = False
             self._framer.feed(data)
-            complete = not self._missing or self._missing <= self._executed
+            complete = not self._missing or self._missing <= self.read.executed
             if complete:
                 self._missing = GtidSet()
             self._index.record(self._passed, self._framer.position if complete else None)
             self._passed = []
+            self.whole = self._last
             if time.monotonic() >= due:
                 self._note()
                 due = time.monotonic() + _NOTE_S
@@ -146,26 +195,29 @@ class _Session:
     # ------------------------------------------------------------ transactions
 
     def _take(self, transactions: list[RawTransaction]) -> None:
-        for transaction in self._tagger.tag(transactions):
+        read = self.read
+        for transaction in read.tagger.tag(transactions):
+            self._last = transaction.last
             if transaction.last:
-                self._executed.add(transaction.gtid)
+                read.executed.add(transaction.gtid)
             if transaction.kind is Kind.SKIPPED:
                 self._progress.replicated += 1
                 if transaction.learned:
-                    self._moved = True
+                    read.moved = True
                     self._passed.append(Met(*transaction.learned))
             elif transaction.kind is Kind.DDL:
-                self._moved = True
-                self._native.add(transaction.gtid)
+                read.moved = True
+                read.native.add(transaction.gtid)
                 self._tables.forget()
-            elif admitted := self._prepared.admit(transaction):
+            elif admitted := read.prepared.admit(transaction):
                 self._watch(admitted)
 
     def _watch(self, transaction: RawTransaction) -> None:
-        self._moved = True
-        self._native.add(transaction.gtid)
+        read = self.read
+        read.moved = True
+        read.native.add(transaction.gtid)
         self._progress.transactions += 1
-        if self._known and transaction.gtid in self._known:
+        if read.known and transaction.gtid in read.known:
             return  # all peers knew it when we began
         try:
             slots = touched_slots(transaction, self._tables)
@@ -180,16 +232,17 @@ class _Session:
 
     def _note(self) -> None:
         """Note the newest clock before which all peers know everything that was written here."""
-        if not self._moved:
+        read = self.read
+        if not read.moved:
             return
-        if not self._prepared.held and len(self._candidates) < _CANDIDATES_MAX:
-            clock = self._tagger.clock.mark
-            self._candidates.append(_Candidate(self._executed.copy(), clock, self._native.copy()))
+        if not read.prepared.held and len(read.candidates) < _CANDIDATES_MAX:
+            clock = read.tagger.clock.mark
+            read.candidates.append(_Candidate(read.executed.copy(), clock, read.native.copy()))
         known = self._index.known_to_all() or GtidSet()
         best: _Candidate | None = None
-        while self._candidates and self._candidates[0].native <= known:
-            best = self._candidates.popleft()
+        while read.candidates and read.candidates[0].native <= known:
+            best = read.candidates.popleft()
         if best:
-            self._native = self._native - best.native
-            self._moved = bool(self._candidates)
             write_note(self._control, best.executed, best.mark)
+            read.native = read.native - best.native
+            read.moved = bool(read.candidates)

@@ -9,7 +9,7 @@ import pytest
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import Daemon, StartDaemons, assert_identical
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemons, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -23,7 +23,9 @@ def await_row(site: SandboxSite, select: str, running: Daemon) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("which", "how"), [("pair", "stopped"), ("pair80", "frozen")])
+@pytest.mark.parametrize(
+    ("which", "how"), [pytest.param("pair", "stopped", marks=LONG), ("pair80", "frozen")]
+)
 def test_a_daemon_starts_while_the_peers_server_is_away(
     which: str,
     how: str,

@@ -20,7 +20,7 @@ from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
 
 HOT_KEYS = 16
 CLIENTS = 4
-SECONDS = 60 if FULL else 8
+SECONDS = 60 if FULL else 5
 ROUNDS = 5 if FULL else 1
 LOGS = ["direct", "kafka"]
 # A client's transaction may lose a lock to another one, as on any busy server.

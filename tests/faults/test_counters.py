@@ -10,7 +10,7 @@ import pytest
 
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from tests.faults.fix_daemon import StartDaemon, assert_identical
+from tests.faults.fix_daemon import LONG, StartDaemon, assert_identical
 from tests.faults.test_conflicts import HOT_KEYS, Client, kills, log, prepare, storm
 
 __all__ = ["log"]  # a fixture
@@ -29,6 +29,7 @@ class Counting(Client):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("log", ["direct", pytest.param("kafka", marks=LONG)], indirect=True)
 def test_the_sum_of_what_was_acknowledged_stays(
     pair: Sandbox, schema: str, daemon: StartDaemon, log: KafkaCluster | None
 ) -> None:

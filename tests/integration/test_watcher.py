@@ -1,10 +1,11 @@
-"""A site's own binlog when the server has deleted the part that the index would be built from."""
+"""A site's own binlog: parts that the server has deleted, and a link that breaks."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,16 @@ from drc import mysql
 from drc.apply import ledger
 from drc.cli import invoke
 from drc.config import Config, load
+from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex
-from drc.conflict.watcher import Watcher
-from drc.gtid import GtidSet
+from drc.conflict.watcher import Watcher, _Read
+from drc.gtid import GtidSet, parse_uuid
+from drc.monitor.progress import WatcherProgress
 from drc.sandbox import Sandbox, SiteSpec
+from drc.source.tagger import Tagger
+
+ONE = "11111111-1111-1111-1111-111111111111"
+OTHER = "22222222-2222-2222-2222-222222222222"
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -34,6 +41,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def config(sites: Sandbox, tmp_path: Path) -> Config:
     path = sites.write_config(tmp_path / "p.toml", start="now", name="watcher")
     assert invoke(["migrate", "-c", str(path)]) == 0
+    sites.sites["a"].query("DELETE FROM drc.ledger")  # no stream has begun
     return load(path)
 
 
@@ -49,7 +57,7 @@ def purge(sites: Sandbox) -> GtidSet:
 
 
 @contextlib.contextmanager
-def watched(config: Config) -> Iterator[LiveIndex]:
+def watched(config: Config) -> Iterator[tuple[LiveIndex, WatcherProgress]]:
     stop = threading.Event()
     index = LiveIndex("a", config.sites, 1000)
     watcher = Watcher(config, "a", stop, index)
@@ -57,7 +65,7 @@ def watched(config: Config) -> Iterator[LiveIndex]:
     thread.start()
     try:
         assert index.wait_fresh(30.0), watcher.progress.snapshot()
-        yield index
+        yield index, watcher.progress
     finally:
         stop.set()
         thread.join()
@@ -65,10 +73,10 @@ def watched(config: Config) -> Iterator[LiveIndex]:
 
 def test_before_the_first_stream_nothing_purged_is_missed(sites: Sandbox, config: Config) -> None:
     purge(sites)
-    with watched(config) as index:
+    with watched(config) as (index, _):
         assert index.clean("b", {}, frozenset({1}))
     given = msgspec.structs.replace(config.replicate, start="earliest")
-    with watched(msgspec.structs.replace(config, replicate=given)) as index:
+    with watched(msgspec.structs.replace(config, replicate=given)) as (index, _):
         assert index.rivals("b", {}, [1]).blind
 
 
@@ -78,7 +86,7 @@ def test_who_has_not_seen_what_was_purged_is_not_judged(sites: Sandbox, config: 
     with contextlib.closing(conn):
         ledger.create(conn, "b", GtidSet(), 0)
     gone = purge(sites)
-    with watched(config) as index:
+    with watched(config) as (index, _):
         found = index.rivals("b", {}, [1])
         assert (found.writes, found.blind) == ((), True)
         assert not index.clean("b", {}, frozenset({1}))
@@ -87,3 +95,63 @@ def test_who_has_not_seen_what_was_purged_is_not_judged(sites: Sandbox, config: 
         assert not index.rivals("b", {"a": everything}, [1]).blind
         index.advance("b", {"a": everything})
         assert not index.rivals("b", {}, [1]).blind
+
+
+def wait(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None:
+    """What is in the index stays there, and the rest is read once."""
+    a = sites.sites["a"]
+    with watched(config) as (index, progress):
+        a.query("CREATE DATABASE kept")
+        a.query("CREATE TABLE kept.t (id INT PRIMARY KEY)")
+        for number in range(20):
+            a.query(f"INSERT INTO kept.t VALUES ({number})")
+        wait(lambda: progress.transactions == 20)
+        wait(lambda: index.slots == 20)
+        sessions = progress.sessions
+        for (number,) in a.query(
+            "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        ):
+            a.query(f"KILL {number}")
+        a.query("INSERT INTO kept.t VALUES (20)")
+        wait(lambda: progress.sessions > sessions and progress.state == "running")
+        wait(lambda: index.slots == 21)
+        assert progress.transactions == 21
+        a.query("DROP DATABASE kept")
+
+
+@pytest.mark.parametrize(
+    ("uuid", "executed", "purged", "goes_on"),
+    [
+        (ONE, "1-9", "", True),
+        (ONE, "1-9", "1-5", True),
+        (OTHER, "1-9", "", False),  # another server has other positions
+        (ONE, "1-4", "", False),  # it lost what it had
+        (ONE, "1-9", "1-7", False),  # what comes next is deleted
+    ],
+)
+def test_where_the_next_session_may_read_on(
+    uuid: str, executed: str, purged: str, goes_on: bool
+) -> None:
+    def of(text: str) -> GtidSet:
+        return GtidSet.parse(f"{ONE}:{text}") if text else GtidSet()
+
+    facts = mysql.ServerFacts(
+        version=(9, 7, 0),
+        version_text="9.7.0",
+        server_uuid=parse_uuid(uuid),
+        server_id=1,
+        gtid_executed=of(executed),
+        gtid_purged=of(purged),
+        max_allowed_packet=1 << 26,
+        read_only=False,
+        has_tags=True,
+    )
+    read = _Read(parse_uuid(ONE), of("1-5"), Tagger((), Mark()), GtidSet(), GtidSet())
+    assert read.goes_on(facts) is goes_on
