@@ -41,6 +41,7 @@ from drc.lease import session_name
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
+from drc.monitor.beat import perch
 from drc.monitor.progress import StreamProgress
 from drc.selection import Selection
 from drc.sessions import Worker
@@ -162,6 +163,8 @@ class _Session:
         self._selection = Selection(config.replicate)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.begin(control, self._origin, self._epoch)
+        if config.monitor.canary_s:
+            perch(control, self._origin)
         self._skips = skips.read(control)[self._origin]
         if self._index:
             self._await(self._index)

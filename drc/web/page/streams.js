@@ -1,7 +1,7 @@
 // A card for each stream: how it is, why, its numbers, and the buttons that change it.
 
 import { command, h, redraw, say } from "./dom.js";
-import { bytes, clock, count, duration, rate, sentence, shown } from "./facts.js";
+import { bytes, clock, count, duration, missingFor, rate, sentence, shown } from "./facts.js";
 
 const ACTIONS = {
   pause: { label: "Pause", text: "It keeps its place and goes on from there when you resume. Lag grows meanwhile." },
@@ -10,7 +10,6 @@ const ACTIONS = {
   start: { label: "Start", text: "It goes on from what the target's ledger says is applied." },
 };
 const FIT = { running: ["pause", "stop"], connecting: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["start"], need_reseed: ["start"] };
-const MISSED = 3; // canaries; then it is not the newest that has to be told
 const GLYPHS = { ok: "●", watch: "◆", bad: "■", unknown: "?" };
 
 /** Draw cards into `root`; `act(stream, action, text)` is called by the buttons. */
@@ -91,14 +90,16 @@ function figures(one) {
     rates && ["Applied", rate(rates.transactions), "trx/s", "Transactions a second"],
     rates && ["Rows", rate(rates.rows), "/s", "Row changes a second"],
     rates && ["Read", bytes(rates.bytes).split(" ")[0], `${bytes(rates.bytes).split(" ")[1]}/s`, "From the binlog or the log"],
-    one.canary && [...canary(one.canary, one.atUs), "A marker that must land at the target, and never come back"],
+    one.canary && [...canary(one), "A marker that must land at the target, and never come back"],
   ];
   return rows.filter(Boolean);
 }
 
-function canary({ every_s: every, sent_us: sent, landed_us: landed, bounced }, now) {
+function canary(one) {
+  const { sent_us: sent, landed_us: landed, bounced } = one.canary;
   if (bounced) return ["Canary", "came back", ""];
-  if (landed && now - landed > MISSED * every * 1e6) return ["No canary for", ...split(duration(now - landed))];
+  const missing = missingFor(one);
+  if (missing) return ["No canary for", ...split(duration(missing))];
   return landed ? ["Canary landed", ...split(duration(landed - sent))] : ["Canary", "under way", ""];
 }
 
