@@ -47,6 +47,8 @@ class Store(Protocol):
 
     def wanted(self, site: str) -> dict[str, Wanted]: ...
 
+    def statuses(self) -> dict[str, Snapshot]: ...
+
 
 class Site:
     """Apply every peer's changes at ``name``, and publish its own.
@@ -97,6 +99,7 @@ class Site:
             self.name,
             [s.progress for s in self.streams.values()],
             publisher.progress if publisher else None,
+            self._store.statuses().get(self.name),
         )
         webhook = Webhook(self._config.alerts, self._config.name)
         beat = Beat(self._config, self.name)

@@ -103,7 +103,7 @@ class StreamProgress(SessionProgress):
         self.rows_in = self.rows_applied = 0
         self.lock_failures = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
-        self.applied = ""
+        self.applied = self.ledger = ""  # by this daemon's sessions; before the first of them
         self.decided_us: int | None = None  # when the last that was applied was committed
         self.passages = Passages()
         self.observed: dict[str, Any] = {
@@ -123,6 +123,11 @@ class StreamProgress(SessionProgress):
     def oldest_us(self) -> int | None:
         """Return when the oldest that has come and is not decided was committed."""
         return self._feeder.oldest_us if self._feeder and self.state == "running" else None
+
+    @property
+    def decided(self) -> str:
+        """Return what is decided at the target; '' while nobody knows."""
+        return self.applied or self.ledger
 
     @property
     def heard_us(self) -> int:
@@ -207,7 +212,7 @@ class StreamProgress(SessionProgress):
             "conflicts": dict(self.conflicts),
             "frames": self._link.counts if self._link else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,
-            "applied_set": self.applied,
+            "applied_set": self.decided,
             "lag_us": lag,
             "stages": stages,
             "canary": self._canary.snapshot() if self._canary else None,

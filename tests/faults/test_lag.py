@@ -23,7 +23,7 @@ pytestmark = pytest.mark.servers
 WAIT_S = 60
 NAMED_S = 10  # the promise
 HOWS = ("frozen", "stopped") if FULL else ("frozen",)  # frozen is harder to tell: links stay open
-SLOW_S = 12.0  # of work for one batch, by what a few rows took before
+SLOW_S = 8.0  # of work for one batch, by what a few rows took before
 HELD_S = 3.0  # long enough to see lag grow
 
 
