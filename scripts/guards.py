@@ -217,7 +217,7 @@ GUARDS = (
     Guard(
         "a certificate waits until the index has all earlier writers",
         "drc/apply/certifier.py",
-        "if not self._index.wait_for(lane.end_position(), _BARRIER_S):",
+        "if not self.index.wait_for(end, _BARRIER_S):",
         "if False:",
         f"{_UNIT}/test_certifier.py",
     ),

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from drc.apply.batch import Batch
-from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.rows import touched_slots
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
+from drc.source.framing import Position
 from drc.transaction import RawTransaction
 
 _BARRIER_S = 2.0
@@ -27,14 +27,17 @@ LOCK_WAIT_TIMEOUT = 1205  # whose remedy this is, too
 
 
 class Certifier(Protocol):
-    """Decide, under locks, whether a batch may commit as it is."""
+    """Decide, under locks, whether a batch may commit as it is; ``asks_end``: see ``end``."""
 
-    def certify(self, batch: Batch, lane: Lane) -> int:
+    asks_end: bool
+
+    def certify(self, batch: Batch, end: Position | None) -> int:
         """Return how many of the batch's transactions, from the first on, have no rival here.
 
         Runs in a lane's thread after execution; fewer than all roll the batch and all later
         ones back. It must return within a bounded time, as local users wait for its locks.
 
+        :param end: where the target's binlog ended once all locks were held; None if not asked.
         :raises TransientError: it cannot be told in time.
         """
 
@@ -46,7 +49,9 @@ class SingleWriter:
     twice, and stops the stream.
     """
 
-    def certify(self, batch: Batch, lane: Lane) -> int:
+    asks_end = False
+
+    def certify(self, batch: Batch, end: Position | None) -> int:
         """Return all of them."""
         return len(batch.transactions)
 
@@ -54,14 +59,17 @@ class SingleWriter:
 class Causal:
     """Certify what has no concurrent writer in the window index."""
 
+    asks_end = True
+
     def __init__(self, index: LiveIndex, origin: str, tables: Tables) -> None:
         self.index = index
         self.origin = origin
         self._tables = tables
 
-    def certify(self, batch: Batch, lane: Lane) -> int:
+    def certify(self, batch: Batch, end: Position | None) -> int:
         """See :class:`Certifier`. A key that cannot be told is not certified, but trusted."""
-        self.barrier(lane)
+        assert end is not None
+        self.barrier(end)
         transactions = batch.transactions
         slots = batch.slots
         if slots is None or not self.index.clean(self.origin, transactions[0].seen, slots):
@@ -72,12 +80,13 @@ class Causal:
             self.index.certified(self.origin, batch.applied, slots)
         return len(transactions)
 
-    def barrier(self, lane: Lane) -> None:
-        """Wait until the index holds every writer whose lock ``lane`` may have waited for.
+    def barrier(self, end: Position) -> None:
+        """Wait until the index holds every writer before ``end``.
 
+        :param end: asked under the locks, so nobody who had one of them before is missing.
         :raises TransientError: the index does not get there in time.
         """
-        if not self.index.wait_for(lane.end_position(), _BARRIER_S):
+        if not self.index.wait_for(end, _BARRIER_S):
             raise TransientError(
                 "the binlog of this site itself is read too slowly",
                 stage="certify",

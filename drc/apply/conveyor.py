@@ -79,7 +79,10 @@ class Conveyor:
         self._certifier = certifier
         self._on_commit = on_commit
         self._on_failure = on_failure
-        self._changed = threading.Condition()
+        # Three groups wait: lanes for a batch, lanes for their turn, the feeder. One condition for
+        # all would wake everybody for each step of anybody, thousands of times a second.
+        self._lock = threading.RLock()
+        self._work, self._turns, self._room = (threading.Condition(self._lock) for _ in range(3))
         self._queue: deque[Batch] = deque()
         self._parallel = parallel
         self._apart_until = 0  # batches up to this number run one after another
@@ -92,7 +95,7 @@ class Conveyor:
         self._rolled_back: list[Batch] = []
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{i}", daemon=True)
+            threading.Thread(target=self._serve, args=(lane,), name=f"lane-{i}", daemon=True)
             for i, lane in enumerate(lanes)
         ]
         for thread in self._threads:
@@ -108,26 +111,26 @@ class Conveyor:
     @property
     def idle(self) -> bool:
         """Return True when everything put is committed."""
-        with self._changed:
+        with self._lock:
             return not (self._queue or self._flying or self._error)
 
     def put(self, batch: Batch) -> bool:
         """Add the next batch; waits while one is queued. False: a failure wants attention."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._queue or self._error)
+        with self._room:
+            self._room.wait_for(lambda: not self._queue or self._error)
             if self._error:
                 return False
             self._assigned += 1
             batch.seq = self._assigned
             self._queue.append(batch)
-            self._changed.notify_all()
+            self._work.notify()
             return True
 
     def wait_room(self, timeout: float) -> bool:
         """Return True when a batch could start at once, waiting up to ``timeout`` seconds."""
-        with self._changed:
+        with self._room:
             return bool(
-                self._changed.wait_for(
+                self._room.wait_for(
                     lambda: self._error or len(self._queue) + self._flying < len(self._lanes),
                     timeout,
                 )
@@ -135,16 +138,16 @@ class Conveyor:
 
     def drain(self) -> bool:
         """Wait until all is committed. False: a failure wants attention."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or not (self._queue or self._flying))
+        with self._room:
+            self._room.wait_for(lambda: self._error or not (self._queue or self._flying))
             return self._error is None
 
     def failure(self) -> Failure | None:
         """Return what failed, once every lane is at rest, and be ready again."""
-        with self._changed:
+        with self._room:
             if self._error is None:
                 return None
-            self._changed.wait_for(lambda: not self._flying)
+            self._room.wait_for(lambda: not self._flying)
             batches = sorted([*self._rolled_back, *self._queue], key=lambda b: b.seq)
             failure = Failure(self._error, batches)
             self._queue.clear()
@@ -179,15 +182,16 @@ class Conveyor:
 
     def committed(self, seq: int, applied: str) -> None:
         """Tell that exclusive work committed ``seq``."""
-        with self._changed:
+        with self._lock:
             self.applied = applied
             self._assigned = self._committed = seq
 
     def close(self) -> None:
         """Stop the lanes at once; what is not committed is rolled back by the server."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._work.notify_all()
+            self._turns.notify_all()
         for lane in self._lanes:
             lane.close()
         for thread in self._threads:
@@ -195,7 +199,7 @@ class Conveyor:
 
     # ------------------------------------------------------------ the lanes' side
 
-    def _work(self, lane: Lane) -> None:
+    def _serve(self, lane: Lane) -> None:
         while (batch := self._next()) is not None:
             try:
                 self._run(lane, batch)
@@ -204,20 +208,20 @@ class Conveyor:
             except Exception as error:  # a bug, or the link was cut under the driver
                 self._fail(lane, batch, TransientError(f"lane broke: {error!r}", stage="apply"))
             finally:
-                with self._changed:
+                with self._room:
                     self._doing.pop(batch.seq, None)
                     self._flying -= 1
-                    self._changed.notify_all()
+                    self._room.notify()
 
     def _next(self) -> Batch | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._queue and self._error is None))
+        with self._work:
+            self._work.wait_for(lambda: self._closed or (self._queue and self._error is None))
             if self._closed:
                 return None
             self._flying += 1
             batch = self._queue.popleft()
             self._executing[batch.seq] = batch.slots
-            self._changed.notify_all()
+            self._room.notify()
             return batch
 
     def _run(self, lane: Lane, batch: Batch) -> None:
@@ -229,13 +233,14 @@ class Conveyor:
         batch.dispatched_us, started = now_us(), time.perf_counter_ns()
         doing = Doing("execute", batch.dispatched_us, lane.connection, batch.transactions)
         self._doing[seq] = doing
-        lane.begin(self._ledger_sql(lane, batch), batch.events)
+        ledger_sql, ask = self._ledger_sql(lane, batch), self._certifier.asks_end
+        end = lane.begin(ledger_sql, batch.events, ask_end=ask)
         batch.execute_us = (time.perf_counter_ns() - started) // 1000
         doing.phase = "certify"
-        with self._changed:
+        with self._turns:
             self._executing.pop(seq, None)
-            self._changed.notify_all()
-        free = self._certifier.certify(batch, lane)
+            self._turns.notify_all()
+        free = self._certifier.certify(batch, end)
         doing.phase = "turn"
         if not self._turn(lambda: self._committed == seq - 1):
             lane.rollback()
@@ -245,10 +250,10 @@ class Conveyor:
             raise ConcurrentError(free)
         doing.phase = "commit"
         lane.commit()
-        with self._changed:
+        with self._turns:
             self._committed, self.applied = seq, batch.applied
             self._on_commit(batch)
-            self._changed.notify_all()
+            self._turns.notify_all()
 
     def _may_execute(self, batch: Batch) -> bool:
         """Return True when every earlier batch has executed or touches other keys."""
@@ -265,8 +270,8 @@ class Conveyor:
 
         A failure of a *later* batch does not stop this one, and a turn that has come is taken.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: mine() or self._error or self._closed)
+        with self._turns:
+            self._turns.wait_for(lambda: mine() or self._error or self._closed)
             return mine()
 
     def _ledger_sql(self, lane: Lane, batch: Batch) -> str:
@@ -282,7 +287,7 @@ class Conveyor:
         )
 
     def _give_back(self, batch: Batch) -> None:
-        with self._changed:
+        with self._lock:
             self._rolled_back.append(batch)
 
     def _fail(self, lane: Lane, batch: Batch, error: DrcError) -> None:
@@ -291,13 +296,14 @@ class Conveyor:
             lane.rollback()
         except Exception as lost:
             error = TransientError(f"link to the target lost: {lost}", stage="apply")
-        with self._changed:
+        with self._turns:
             # An earlier batch may fail yet: the error of the first in order is the true one.
-            self._changed.wait_for(
+            self._turns.wait_for(
                 lambda: self._committed == batch.seq - 1 or self._error or self._closed
             )
             self._rolled_back.append(batch)
             if self._error is None:
                 self._error = error
-                self._changed.notify_all()
+                self._turns.notify_all()
+                self._room.notify()
                 self._on_failure()

@@ -12,7 +12,6 @@ It does not know order, retries or other lanes: that is the conveyor.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
@@ -66,24 +65,30 @@ class Lane:
         ):
             self._query(sql)
 
-    def begin(self, ledger_sql: str, events: Sequence[Buffer]) -> None:
+    def begin(
+        self, ledger_sql: str, events: Sequence[Buffer], *, ask_end: bool = False
+    ) -> Position | None:
         """Open a transaction, write the ledger row, apply ``events``; all in one round trip.
 
+        :param ask_end: also return where the server's binlog ends after that, with all locks held.
         :raises DrcError: classed by errno; the caller must roll back.
         """
         head = f"BEGIN;{ledger_sql}".encode()
-        if events:
-            self._send(head + b";", events)
-        else:
-            self._send(head, ())
-        self._reply()
-        self._reply()
-        changed = self._conn._affected_rows  # type: ignore[attr-defined]
-        if events:
-            # What a ledger row that is not ours any more would have let in need not fit.
-            with contextlib.suppress(DrcError) if changed != 1 else contextlib.nullcontext():
+        self._send(head + b";" if events else head, events)
+        if ask_end:
+            self._send_behind(self._status)
+        changed, refused, end = None, None, None
+        try:
+            self._reply()
+            self._reply()
+            changed = self._conn._affected_rows  # type: ignore[attr-defined]
+            if events:
                 self._reply()
-        if changed != 1:
+        except DrcError as error:
+            refused = error
+        if ask_end:
+            end = self._end_behind()
+        if changed is not None and changed != 1:
             self.require_lease()
             # Mostly a commit of our own past: the daemon was killed with it under way, and it
             # came through after we had read the ledger. It is read again.
@@ -92,6 +97,9 @@ class Lane:
                 stage="apply",
                 hint="if this repeats, two daemons replicate into this site: stop one",
             )
+        if refused:
+            raise refused
+        return end
 
     def require_lease(self) -> None:
         """Look whether our lease is the newest, for what cannot be one transaction with it.
@@ -173,7 +181,11 @@ class Lane:
 
     def end_position(self) -> Position:
         """Return where the server's binlog ends now."""
-        ((file, offset, *_),) = self.rows(self._status)
+        self._query(self._status)
+        return self._position()
+
+    def _position(self) -> Position:
+        ((file, offset, *_),) = self._conn._result.rows  # type: ignore[attr-defined]
         return Position(str(file), int(str(offset)))
 
     def close(self) -> None:
@@ -219,6 +231,23 @@ class Lane:
             if length < _PACKET_MAX:
                 break
         conn._next_seq_id = seq  # type: ignore[attr-defined]
+
+    def _send_behind(self, sql: str) -> None:
+        """Send a command before the reply to the one before it is read: the server takes them
+        in turn, and nobody waits for a round trip more."""
+        conn = self._conn
+        numbered = conn._next_seq_id  # type: ignore[attr-defined]
+        try:
+            conn._execute_command(COMMAND.COM_QUERY, sql)  # type: ignore[attr-defined]
+        except pymysql.MySQLError as error:
+            raise _refused(error) from error
+        conn._next_seq_id = numbered  # type: ignore[attr-defined]
+
+    def _end_behind(self) -> Position:
+        """Read the reply to :meth:`_send_behind`."""
+        self._conn._next_seq_id = 1  # type: ignore[attr-defined]
+        self._reply()
+        return self._position()
 
     def _reply(self) -> None:
         """Read the reply to the next statement."""

@@ -149,7 +149,7 @@ class Settler:
         """
         changes = [c for transaction in transactions for c in self._net_rows(transaction)]
         rows = _locked(lane, changes)
-        self._causal.barrier(lane)
+        self._causal.barrier(lane.end_position())
         log = [entry for c in changes if (entry := self._decide(c, rows[_place(c)]))]
         try:
             _write(lane, rows.values())
@@ -164,7 +164,7 @@ class Settler:
 
     def rivalled(self, lane: Lane, transaction: RawTransaction) -> bool:
         """Return whether rows that ``lane`` has just written have a concurrent writer."""
-        self._causal.barrier(lane)
+        self._causal.barrier(lane.end_position())
         return self._causal.rivalled(transaction)
 
     def _net_rows(self, transaction: RawTransaction) -> list[_NetRow]:

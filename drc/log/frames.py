@@ -15,6 +15,7 @@ What may be taken of a series of messages is for ``gate.py`` to say.
 from __future__ import annotations
 
 import struct
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -48,6 +49,16 @@ _COMPRESS_BYTES_MIN = 512
 _CHUNKS_MAX = 0xFFFF
 _FRAME_BYTES_MAX = (1 << 30) + (1 << 20)  # the server's largest packet, and what is around it
 _LARGE_BYTES = 1 << 20  # above it, a view costs less than the copy it saves
+
+
+class _Thread(threading.local):
+    """What each thread has of its own: making one costs more than opening a small frame."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_thread = _Thread()
 
 
 class FrameError(Exception):
@@ -263,7 +274,7 @@ def _decode_frame(whole: bytes | memoryview) -> Frame:
     clock = Clock(Mark(ets, decode_seen(bytes(whole[at : at + seen]).decode())))
     body = whole[at + seen :]
     if packed:
-        body = zstandard.ZstdDecompressor().decompress(body, max_output_size=size)
+        body = _thread.zstd.decompress(body, max_output_size=size)
     if len(body) != size:
         raise FrameError("corrupt")
     transactions = _decode_body(bytes(body), count, clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -14,9 +14,9 @@ log = structlog.get_logger("drc.site")
 
 
 class _Store(Protocol):
-    def save_status(self, site: str, status: dict[str, Any]) -> None: ...
-
-    def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None: ...
+    def save_status(
+        self, site: str, status: dict[str, Any], positions: Mapping[str, tuple[str, str]]
+    ) -> None: ...
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
@@ -37,12 +37,13 @@ class Reporter:
         for kind in ("watcher", "publisher"):
             if other := status.get(kind):
                 self._watch(kind, site, other)
+        positions = {}
         for stream in status.get("streams", ()):
             self._watch("stream", f"{stream['origin']}->{stream['target']}", stream)
             applied = str(stream.get("applied_set", ""))
             read = str(stream.get("read_set") or applied)
-            self._store.save_position(stream["origin"], site, read_set=read, applied=applied)
-        self._store.save_status(site, status)
+            positions[stream["origin"]] = read, applied
+        self._store.save_status(site, status, positions)
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
         """Save."""

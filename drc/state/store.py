@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,7 @@ from drc.monitor.history import LEVELS, Bucket
 if TYPE_CHECKING:
     from drc.state.migrate import Migration
 
+_LAG_HELD_MAX = 10  # some seconds: a daemon that is killed loses them, and a commit each is spared
 _BUSY_MS = 2000  # another process's commit takes milliseconds
 
 _metadata = sa.MetaData()
@@ -115,6 +116,7 @@ class Store:
         if sqlite:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
         self._writable = True
+        self._lag: list[Bucket] = []  # finished, and not written yet
 
     def migrate(self) -> Migration:
         """Create or update the tables.
@@ -125,20 +127,38 @@ class Store:
 
         return migrate_store(self._engine)
 
-    def save_position(self, origin: str, target: str, *, read_set: str, applied: str) -> None:
-        """Remember how far a stream is."""
-        values = {"read_set": read_set, "applied": applied}
-        self._save(_positions, {"origin": origin, "target": target}, values)
+    def save_status(
+        self,
+        site: str,
+        status: dict[str, Any],
+        positions: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Remember what a site says of itself, and how far the streams into it are.
 
-    def save_status(self, site: str, status: dict[str, Any]) -> None:
-        """Remember what a site says of itself; ``status`` is JSON-ready."""
-        self._save(_statuses, {"site": site}, {"status": json.dumps(status)})
+        :param status: JSON-ready.
+        :param positions: by origin, what was read and what is applied, as GTID sets in text.
+        """
+
+        def write(connection: sa.Connection) -> None:
+            _replace(connection, _statuses, {"site": site}, status=json.dumps(status))
+            for origin, (read, applied) in (positions or {}).items():
+                stream = {"origin": origin, "target": site}
+                _replace(connection, _positions, stream, read_set=read, applied=applied)
+
+        self._write(write)
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
-        """Remember finished buckets of lag, and forget those that are too old to be kept."""
-        rows = [{**b._asdict(), "sample": json.dumps(b.sample)} for b in buckets]
-        if not rows:
+        """Remember finished buckets of lag; they are written several at a time."""
+        self._lag += buckets
+        if len(self._lag) >= _LAG_HELD_MAX:
+            self._write_lag()
+
+    def _write_lag(self) -> None:
+        """Write the buckets that are held, and forget those that are too old to be kept."""
+        buckets, self._lag = self._lag, []
+        if not buckets:
             return
+        rows = [{**b._asdict(), "sample": json.dumps(b.sample)} for b in buckets]
         table = _lag_history
 
         def write(connection: sa.Connection) -> None:
@@ -159,6 +179,7 @@ class Store:
 
         Each is its sample, docs/operations/lag.md, with ``at_us`` and ``bucket_s``.
         """
+        self._write_lag()
         table = _lag_history
         found = self._rows(
             table, table.c.origin == origin, table.c.target == target, table.c.at_us >= since_us
@@ -184,7 +205,8 @@ class Store:
 
     def save_wanted(self, origin: str, target: str, wanted: Wanted) -> None:
         """Remember what an operator wants of a stream."""
-        self._save(_desired, {"origin": origin, "target": target}, wanted._asdict())
+        stream = {"origin": origin, "target": target}
+        self._write(lambda c: _replace(c, _desired, stream, **wanted._asdict()))
 
     def note(
         self, actor: str, action: str, subject: str, reason: str, detail: dict[str, Any]
@@ -237,6 +259,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of the store."""
+        self._write_lag()
         self._engine.dispose()
 
     def _rows(
@@ -255,16 +278,6 @@ class Store:
         except sa.exc.SQLAlchemyError as error:
             self._complain(error)
             return []
-
-    def _save(self, table: sa.Table, key: dict[str, str], values: dict[str, str]) -> None:
-        where = sa.and_(*(table.c[k] == v for k, v in key.items()))
-        row = {**key, **values, "updated_us": time.time_ns() // 1000}
-
-        def replace(connection: sa.Connection) -> None:
-            connection.execute(sa.delete(table).where(where))
-            connection.execute(sa.insert(table).values(row))
-
-        self._write(replace)
 
     def _write(self, write: Callable[[sa.Connection], object]) -> None:
         """Run ``write`` in a transaction; the store comes back for it if it is gone."""
@@ -305,6 +318,16 @@ class Store:
                 hint="check state_url; nothing that is replicated depends on it",
             )
         self._writable = False
+
+
+def _replace(
+    connection: sa.Connection, table: sa.Table, key: dict[str, str], **values: str
+) -> None:
+    """Write the row of ``key`` anew."""
+    where = (table.c[name] == value for name, value in key.items())
+    connection.execute(sa.delete(table).where(*where))
+    row = {**key, **values, "updated_us": time.time_ns() // 1000}
+    connection.execute(sa.insert(table), row)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -61,7 +61,7 @@ def test_what_operators_want_and_did_is_kept(place: Place) -> None:
         store.save_wanted("a", "b", wanted)
     store.note("me", "pause", "a->b", "a reason, in 中文", {"x": 1})
     store.note("me", "resume", "a->b", "", {})
-    store.save_position("a", "b", read_set="r", applied="p" * 70_000)
+    store.save_status("b", {}, {"a": ("r", "p" * 70_000)})
     for _ in range(2):
         store.save_revision("b", "digest", {"name": "p"})
     assert store.wanted("b") == {"a": Wanted("paused", "why")}
@@ -81,11 +81,11 @@ def test_snapshots_and_the_history_of_lag_are_kept_in_bounds(place: Place) -> No
     assert store.statuses()["b"]["x"] == 2
     for at in range(0, 2000 * S, 100 * S):  # a bucket of a second lives for ten minutes
         store.save_lag([Bucket("a", "b", 1, at, {"n": at}), Bucket("a", "b", 10, at, {"n": -at})])
-    assert place.query("SELECT COUNT(*) FROM lag_history WHERE bucket_s = 1") == [(7,)]
     told = [(one["bucket_s"], one["at_us"] // S) for one in store.lag("a", "b", 1000 * S)]
     assert told == [(10, at) for at in range(1000, 1300, 100)] + [
         (1, at) for at in range(1300, 2000, 100)
     ]
+    assert place.query("SELECT COUNT(*) FROM lag_history WHERE bucket_s = 1") == [(7,)]
 
 
 def test_one_that_is_away_is_told_once_and_without_its_password(place: Place) -> None:

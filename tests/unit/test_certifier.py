@@ -23,13 +23,6 @@ TABLE = FakeTable(7, "shop", "users")
 END = Position("binlog.000002", 100)
 
 
-class EndLane:
-    """A lane whose server's binlog ends at one place."""
-
-    def end_position(self) -> Position:
-        return END
-
-
 def batch(tables: Tables, net_rows: bool = True) -> Batch:
     """Three transactions of one row each, with keys 1, 2 and 3; the first alone without netting."""
     log, transactions = FakeBinlog(), list[RawTransaction]()
@@ -51,8 +44,7 @@ def certified(written: int | None, reached: Position | None = END, *, net_rows: 
     if written is not None:
         slots = touched_slots(one.transactions[written], tables) or slots
     index.record([Native(Gtid(HERE, 1), 1, slots)], reached)
-    lane: object = EndLane()
-    return Causal(index, "b", tables).certify(one, lane)  # type: ignore[arg-type]
+    return Causal(index, "b", tables).certify(one, END)
 
 
 def test_a_batch_without_rivals_is_certified_whole() -> None:

@@ -10,10 +10,10 @@ import pytest
 from drc.apply.batch import Batch
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
-from drc.apply.lane import Lane
 from drc.apply.ledger import LedgerState
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
+from drc.source.framing import Position
 from drc.transaction import RawTransaction
 
 UUID = b"\xaa" * 16
@@ -69,7 +69,7 @@ class FakeLane:
             raise error
         self.target.did(name)
 
-    def begin(self, ledger_sql: str, events: list[bytes]) -> None:
+    def begin(self, ledger_sql: str, events: list[bytes], *, ask_end: bool) -> None:
         self.gno = events[0].decode()
         self._step("execute")
 
@@ -261,7 +261,9 @@ def test_which_batches_run_at_once(
 
 def test_a_certificate_that_is_refused_rolls_back() -> None:
     class Refuse:
-        def certify(self, batch: Batch, lane: Lane) -> int:
+        asks_end = False
+
+        def certify(self, batch: Batch, end: Position | None) -> int:
             return int(batch.gtids != "g2")
 
     b = Belt()

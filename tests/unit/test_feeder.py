@@ -52,7 +52,7 @@ class RecordingLane:
         self.log: list[str] = []
         self._stop, self._begin_after = stop, begin_after
 
-    def begin(self, ledger_sql: str, events: list[bytes]) -> None:
+    def begin(self, ledger_sql: str, events: list[bytes], *, ask_end: bool = False) -> None:
         assert self._begin_after.wait(WAIT_S)
         self.log.append("begin")
 

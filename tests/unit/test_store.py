@@ -21,14 +21,13 @@ def _store(tmp_path: Path) -> Store:
 def test_round_trip(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.save_status("a", {"x": 1})
-    store.save_status("a", {"x": 2})
-    store.save_position("a", "b", read_set="r", applied="p")
+    store.save_status("a", {"x": 2}, {"b": ("r", "p")})
     assert store.statuses()["a"]["x"] == 2
     assert store.statuses()["a"]["saved_us"] > 0
-    position = store.position("a", "b")
+    position = store.position("b", "a")
     assert position
     assert (position.read_set, position.applied) == ("r", "p")
-    assert store.position("b", "a") is None
+    assert store.position("a", "b") is None
 
 
 def test_reading_creates_nothing(tmp_path: Path) -> None:
