@@ -204,6 +204,16 @@ class WebConfig(_Strict, frozen=True):
         return token
 
 
+class MonitorConfig(_Strict, frozen=True):
+    """What a site does to be watched; by default nothing that others would see."""
+
+    canary_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+
+    def __post_init__(self) -> None:
+        if 0 < self.canary_s < 1:
+            raise ValueError("canary_s is 0, for none, or at least 1")
+
+
 class AlertsConfig(_Strict, frozen=True):
     """When a person should hear of something, and where; without an address nothing is posted."""
 
@@ -247,6 +257,7 @@ class Config(_Strict, frozen=True):
     conflicts: ConflictsConfig = msgspec.field(default_factory=ConflictsConfig)
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
     web: WebConfig = msgspec.field(default_factory=WebConfig)
+    monitor: MonitorConfig = msgspec.field(default_factory=MonitorConfig)
     alerts: AlertsConfig = msgspec.field(default_factory=AlertsConfig)
 
     def site(self, name: str) -> SiteConfig:

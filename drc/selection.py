@@ -10,6 +10,9 @@ from drc.config import ReplicateConfig
 SYSTEM_SCHEMAS = frozenset({"drc", "mysql", "sys", "information_schema", "performance_schema"})
 
 
+CANARY = ("drc", "canary")  # the one table of ours that is shipped; see monitor/canary.py
+
+
 class Selection:
     """The rule of one configuration: the listed schemas, or all, without excluded tables."""
 
@@ -27,3 +30,7 @@ class Selection:
         """Return True when rows of a table are replicated."""
         name = f"{schema}.{table}"
         return self.schema(schema) and not any(fnmatchcase(name, p) for p in self._excluded)
+
+    def applied(self, schema: str, table: str) -> bool:
+        """Return True when rows of a table are applied: replicated ones, and the canary's."""
+        return self.table(schema, table) or (schema, table) == CANARY

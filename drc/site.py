@@ -19,6 +19,7 @@ from drc.conflict.watcher import Watcher
 from drc.control.wanted import Wanted
 from drc.errors import DrcError, InvariantError
 from drc.monitor.alerts import Alerts
+from drc.monitor.beat import Beat
 from drc.monitor.history import Bucket
 from drc.monitor.observer import Observer
 from drc.monitor.webhook import Webhook
@@ -45,6 +46,8 @@ class Store(Protocol):
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
     def wanted(self, site: str) -> dict[str, Wanted]: ...
+
+    def statuses(self) -> dict[str, Snapshot]: ...
 
 
 class Site:
@@ -96,8 +99,10 @@ class Site:
             self.name,
             [s.progress for s in self.streams.values()],
             publisher.progress if publisher else None,
+            self._store.statuses().get(self.name),
         )
         webhook = Webhook(self._config.alerts, self._config.name)
+        beat = Beat(self._config, self.name)
         others = [worker for worker in (self._watcher, publisher) if worker]
         for worker in (*self.streams.values(), *others):
             self.begin(worker)
@@ -109,8 +114,8 @@ class Site:
             self._store.save_status(self.name, {**said, "alerts": self._raised()})
             self._store.save_lag(buckets)
             self._pause()
-        webhook.close()
-        observer.close()
+        for other in (beat, webhook, observer):
+            other.close()
         self._store.save_status(self.name, self.snapshot())
         if self._errors:
             raise max(self._errors.values(), key=lambda e: e.exit_code)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ from drc.lease import session_name
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
+from drc.monitor.beat import perch
 from drc.monitor.progress import StreamProgress
 from drc.selection import Selection
 from drc.sessions import Worker
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from drc.log.topic import Topic
 
 _FRESH_S = 60.0  # a restarted watcher reads again what peers have not seen
+_POLL_S = 0.5  # how soon a stop is noticed meanwhile
 _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
 
 
@@ -92,7 +95,7 @@ class Stream(Worker):
         index: LiveIndex | None = None,
     ) -> None:
         backoff_max_s = config.source.reconnect_backoff_max_s
-        progress = StreamProgress(origin, target)
+        progress = StreamProgress(origin, target, config.monitor.canary_s)
         super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
         self.config = config  # a new one holds from the next session on
         self._index = index
@@ -160,13 +163,11 @@ class _Session:
         self._selection = Selection(config.replicate)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.begin(control, self._origin, self._epoch)
+        if config.monitor.canary_s:
+            perch(control, self._origin)
         self._skips = skips.read(control)[self._origin]
-        if self._index and not self._index.wait_fresh(_FRESH_S):
-            raise TransientError(
-                f"the binlog of {self._target} itself is not read yet",
-                stage="certify",
-                hint="nothing is applied before, as concurrent writes are seen in it",
-            )
+        if self._index:
+            self._await(self._index)
         gap, self._memory.gap = self._memory.gap, None
         if config.log == "kafka" and gap is None:
             state, executed, link = self._fetch(control, state)
@@ -179,6 +180,20 @@ class _Session:
             self._index.advance(self._origin, self._memory.newest(state).mark.seen)
         self._feeder = self._build_feeder(Catalog(control), state, executed)
         self._progress.running(self._log, link, self._feeder)
+
+    def _await(self, index: LiveIndex) -> None:
+        """Wait until the watcher has read what peers have not seen; a stop does not wait for it.
+
+        :raises TransientError: it takes too long, or this session is to end before it began.
+        """
+        deadline = time.monotonic() + _FRESH_S
+        while not index.wait_fresh(_POLL_S):
+            if self._stop.is_set() or time.monotonic() > deadline:
+                raise TransientError(
+                    f"the binlog of {self._target} itself is not read yet",
+                    stage="certify",
+                    hint="nothing is applied before, as concurrent writes are seen in it",
+                )
 
     def _read(
         self,
@@ -245,7 +260,7 @@ class _Session:
         parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
         limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
 
-        tables = Tables(self._selection.table, catalog.unique_keys)
+        tables = Tables(self._selection.applied, catalog.unique_keys)
         index = self._index
         certifier: Certifier = SingleWriter()
         settler = None

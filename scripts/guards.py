@@ -54,6 +54,20 @@ GUARDS = (
         f"{_UNIT}/test_tagger.py",
     ),
     Guard(
+        "a canary lands: it alone of our tables is shipped",
+        "drc/source/tagger.py",
+        "return data[at + 27 : at + 40] != CANARY",
+        "return True",
+        f"{_UNIT}/test_canary.py",
+    ),
+    Guard(
+        "a canary that comes back is noticed",
+        "drc/monitor/canary.py",
+        "if one.site == self._origin:",
+        "if True:",
+        f"{_UNIT}/test_canary.py",
+    ),
+    Guard(
         "no part of a large replicated transaction is shipped",
         "drc/source/tagger.py",
         "skip = self._skipping",

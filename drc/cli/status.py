@@ -62,7 +62,10 @@ def render(status: dict[str, Any]) -> Group:
         if (said := site["daemon"]["watcher"]) and site["daemon"]["fresh"]
         if said["state"] != "running"
     ]
-    columns = ("stream", "state", "behind>", "lag p50>", "lag p99>", "applied>", "why")
+    columns = (
+        *("stream", "state", "behind>", "lag p50>", "lag p99>", "lag p99.9>", "applied>"),
+        *("canary>", "why"),
+    )
     parts: list[Table | Text] = [table(columns, rows)]
     for name, site in status["sites"].items():
         if not site["reachable"]:
@@ -84,7 +87,9 @@ def _row(stream: dict[str, Any]) -> tuple[Text | str, ...]:
         "?" if behind is None else f"{'' if stream['exact'] else '≤ '}{behind:,}",
         _ms(snapshot.get("lag_us_p50")),
         _ms(snapshot.get("lag_us_p99")),
+        _ms((snapshot.get("lag_us") or {}).get("p999")),
         f"{snapshot['transactions']:,}" if "transactions" in snapshot else "",
+        _canary(snapshot.get("canary")),
         blocked["sentence"] if (blocked := snapshot.get("blocked")) else stream["reason"],
     )
 
@@ -96,14 +101,26 @@ def _publisher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
         "",
         _ms(said["lag_us_p50"]),
         _ms(said["lag_us_p99"]),
+        "",
         f"{said['transactions']:,}",
+        "",
         said["reason"],
     )
 
 
 def _watcher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
     state = Text(said["state"], style=_STATE_STYLES.get(said["state"], "dim"))
-    return (f"{site} → its own index", state, "", "", "", "", said["reason"])
+    return (f"{site} → its own index", state, "", "", "", "", "", "", said["reason"])
+
+
+def _canary(said: dict[str, Any] | None) -> str:
+    """Return how long the newest took, by when it was sent; '' where none is."""
+    if not said:
+        return ""
+    if said["bounced"]:
+        return "came back"
+    landed_us = said["landed_us"]
+    return _ms(landed_us - said["sent_us"]) if landed_us else "none yet"
 
 
 def _ms(us: int | None) -> str:

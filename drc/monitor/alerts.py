@@ -15,6 +15,7 @@ from drc.config import AlertsConfig
 
 _SECOND_US = 1_000_000
 _ENDED = ("stopped", "need_reseed")
+CANARIES_MISSED = 3  # one may wait for a lock, and one for a daemon that starts again
 
 Event = Literal["raised", "repeated", "resolved", "test"]
 
@@ -139,9 +140,38 @@ def _stream(
             held["command"],
         )
         yield _Condition(alert, hold_s)
+    yield from _canary(config, site, one, now_us)
     behind = one["behind"]["seconds"] or 0.0
     id_ = f"{name}/behind"
     # Once raised it stays until the backlog is half the limit.
     if behind > config.behind_s / (2 if id_ in raised else 1):
         sentence = f"{origin} → {target} is {behind:.0f} s behind"
         yield _Condition(Alert(id_, "warn", site, name, now_us, sentence, "drc status"), 0)
+
+
+def _canary(
+    config: AlertsConfig, site: str, one: Mapping[str, Any], now_us: int
+) -> Iterator[_Condition]:
+    canary = one["canary"]
+    if not canary:
+        return
+    origin, target = one["origin"], one["target"]
+    name = f"{origin}->{target}"
+    if canary["bounced"]:
+        sentence = (
+            f"{origin} → {target}: a change of {target} came back to it from {origin}: what came by"
+            " replication is not held back"
+        )
+        command = f"drc pause {origin} {target}"
+        yield _Condition(Alert(f"{name}/bounced", "page", site, name, now_us, sentence, command), 0)
+    landed_us, every_s = canary["landed_us"], canary["every_s"]
+    late_s = CANARIES_MISSED * every_s
+    # What holds the stream is told as such.
+    if one["blocked"] or (landed_us and now_us - landed_us < late_s * _SECOND_US):
+        return
+    sentence = (
+        f"{origin} → {target}: the canary that {origin} sends each {every_s:.0f} s does not land"
+    )
+    command = f"drc run --site {origin}"
+    alert = Alert(f"{name}/canary", "warn", site, name, landed_us or now_us, sentence, command)
+    yield _Condition(alert, config.behind_s + late_s)

@@ -1,8 +1,9 @@
 """How far behind a stream is, also while it stands still. Pure.
 
-What the origin has executed and the target has not decided is behind. Its age is known at once
-for what has been read, as the binlog tells the commit time; for the rest it is at least as
-old as the first look that found it executed.
+What the origin has executed and the target has not decided is behind, as of the last look at the
+origin. Its age is known at once for what has been read, as the binlog tells the commit time. The
+rest was committed between two looks: the one that first found it, and the one before. If the last
+that is decided was committed between them too, as under load, what follows it is as old.
 """
 
 from __future__ import annotations
@@ -30,21 +31,34 @@ class Ages:
 
     def __init__(self) -> None:
         self._looks: deque[tuple[int, GtidSet]] = deque()
-        self._applied = GtidSet()
+        self._clean_us: int | None = (
+            None  # the newest look that found nothing that is undecided now
+        )
 
     def look(
-        self, at_us: int, executed: GtidSet, applied: GtidSet, foreign: AbstractSet[bytes]
+        self,
+        at_us: int,
+        executed: GtidSet,
+        applied: GtidSet,
+        foreign: AbstractSet[bytes],
+        decided_us: int | None = None,
     ) -> tuple[GtidSet, int]:
-        """Return what is undecided and since when, in our time, any of it was seen executed."""
+        """Return what is undecided, and since when, in our time, any of it has been executed.
+
+        :param decided_us: when the last that is decided was committed.
+        """
         if not self._looks or executed != self._looks[-1][1]:
             self._looks.append((at_us, executed))
         elif not backlog(executed, applied, foreign):
             self._looks[-1] = at_us, executed
         while len(self._looks) > 1 and not backlog(self._looks[0][1], applied, foreign):
-            self._looks.popleft()
+            self._clean_us, _ = self._looks.popleft()
         if len(self._looks) > _LOOKS_MAX:
             self._looks = deque(list(self._looks)[::2])
-        return backlog(executed, applied, foreign), self._looks[0][0]
+        since_us = self._looks[0][0]
+        if decided_us is not None and (self._clean_us or since_us) < decided_us < since_us:
+            since_us = decided_us
+        return backlog(executed, applied, foreign), since_us
 
 
 def measure(
@@ -58,7 +72,8 @@ def measure(
 ) -> Behind:
     """Return how far behind a stream is.
 
-    :param seen_us: since when any of it was seen executed, by our clock.
+    :param now_us: when the origin was looked at; while it does not answer, the present.
+    :param seen_us: since when any of it has been executed, by our clock.
     :param read_us: when the oldest of it that has been read was committed, by our clock.
     :param waiting_bytes: read and not yet taken.
     :param mean_bytes: of the transactions before, None if there were none.

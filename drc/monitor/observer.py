@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from drc import mysql
+from drc.apply import ledger
 from drc.apply.doing import Doing
 from drc.config import Config
 from drc.errors import DrcError
@@ -23,7 +24,7 @@ from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
 from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.progress import PublisherProgress, StreamProgress
-from drc.monitor.pulse import Pulse, foreign
+from drc.monitor.pulse import Look, Pulse, foreign
 from drc.monitor.stages import now_us
 
 _DIAL_S = 1.0
@@ -48,6 +49,7 @@ class _Seen:
     untold: bool = False
     broker_away: str = ""
     blocked: dict[str, Any] | None = None
+    before: tuple[GtidSet, int] | None = None  # what was decided, and since when what follows waits
     history: History = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,10 @@ class _Seen:
 
 
 class Observer:
-    """Observe the streams into ``site``; ``publisher`` is the site's own, if there is one."""
+    """Observe the streams into ``site``; ``publisher`` is the site's own, if there is one.
+
+    :param before: what this site's daemon said last, before it started again; a hint.
+    """
 
     def __init__(
         self,
@@ -72,9 +77,11 @@ class Observer:
         site: str,
         streams: Sequence[StreamProgress],
         publisher: PublisherProgress | None,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         self._config, self._site, self._publisher = config, site, publisher
-        self._seen = [_Seen(progress) for progress in streams]
+        waiting = waiting_before(before or {})
+        self._seen = [_Seen(p, before=waiting.get(p.origin)) for p in streams]
         self._places = {name: (s.host, s.port) for name, s in config.sites.items()}
         self._pulses = {
             name: Pulse(config, name, "applier", self._ask)
@@ -100,9 +107,8 @@ class Observer:
             progress.observed = {
                 **progress.observed,
                 "rates": self._rates(seen),
-                "behind": self._behind(seen)._asdict(),
+                **self._behind(seen),
                 "blocked": _since(blocked, seen),
-                "observed_us": now_us(),
             }
             said = {"state": progress.state, **progress.observed}
             out += seen.history.add(now_us(), sample(said, progress.passages.drain()))
@@ -124,24 +130,34 @@ class Observer:
         names = ("transactions", "rows", "bytes")
         return {name: round(n / passed_s, 1) for name, n in zip(names, grown, strict=True)}
 
-    def _behind(self, seen: _Seen) -> Behind:
-        progress = seen.progress
-        pulse = self._pulses[progress.origin]
-        oldest_us, executed = progress.oldest_us, pulse.executed
-        if executed is None or not progress.applied:
-            return Behind()
+    def _behind(self, seen: _Seen) -> dict[str, Any]:
+        """Return how far behind a stream is, and as of when."""
+        look = self._pulses[seen.progress.origin].look
+        if look is None or not seen.progress.decided:
+            return {"behind": Behind()._asdict(), "observed_us": look.at_us if look else 0}
+        return {"behind": self._measured(seen, look)._asdict(), "observed_us": look.at_us}
+
+    def _measured(self, seen: _Seen, look: Look) -> Behind:
+        progress, offset_us = seen.progress, seen.progress.offset_us
+        oldest_us, decided_us = progress.oldest_us, progress.decided_us
+        decided = GtidSet.parse(progress.decided)
         undecided, seen_us = seen.ages.look(
-            pulse.looked_us,
-            executed,
-            GtidSet.parse(progress.applied),
+            look.at_us,
+            look.executed,
+            decided,
             foreign(self._pulses, progress.origin),
+            None if decided_us is None else decided_us - offset_us,
         )
+        if seen.before and decided <= seen.before[0]:  # nothing of it was decided since
+            seen_us = min(seen_us, seen.before[1])
+        else:
+            seen.before = None
         transactions, size = seen.totals
         return measure(
             undecided,
-            now_us=now_us(),
+            now_us=now_us() if self._pulses[progress.origin].error else look.at_us,
             seen_us=seen_us,
-            read_us=None if oldest_us is None else oldest_us - progress.offset_us,
+            read_us=None if oldest_us is None else oldest_us - offset_us,
             waiting_bytes=progress.read[1],
             mean_bytes=size / transactions if transactions else None,
         )
@@ -178,6 +194,8 @@ class Observer:
     def _ask(self, conn: mysql.Connection) -> None:
         """Ask after what has waited for long; runs in the thread of this site's pulse."""
         for seen in self._seen:
+            if not seen.progress.decided and (state := ledger.read(conn, seen.progress.origin)):
+                seen.progress.ledger = str(state.applied)
             if self._config.log == "kafka":
                 seen.broker_away = self._dial(seen.progress)
             doing = seen.progress.doing
@@ -210,6 +228,18 @@ class Observer:
                 dialled.recv(1)  # by one that wants TLS, the connection is closed
                 return ""
         return ", ".join(brokers)
+
+
+def waiting_before(said: Mapping[str, Any]) -> dict[str, tuple[GtidSet, int]]:
+    """Return by origin what was decided when a site spoke last, and since when the rest waits."""
+    return {
+        one["origin"]: (
+            GtidSet.parse(one["applied_set"]),
+            one["observed_us"] - int(behind["seconds"] * 1e6),
+        )
+        for one in said.get("streams", ())
+        if (behind := one.get("behind")) and behind["transactions"]
+    }
 
 
 def _silent_s(progress: StreamProgress) -> float:

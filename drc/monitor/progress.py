@@ -14,6 +14,7 @@ from drc.apply.batch import Batch
 from drc.apply.doing import Doing
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
+from drc.monitor.canary import Canary
 from drc.monitor.stages import Passages, now_us, passage, percentile
 from drc.transaction import Kind, RawTransaction
 
@@ -88,24 +89,27 @@ class SessionProgress:
 class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
+    ``canary_s`` is how often its origin sends a canary; 0: never.
+
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
     was visible at the target, corrected by ``offset_us``. ``observed`` is what an
     :class:`~drc.monitor.observer.Observer` adds to the snapshot.
     """
 
-    def __init__(self, origin: str, target: str) -> None:
+    def __init__(self, origin: str, target: str, canary_s: float = 0.0) -> None:
         super().__init__()
         self.origin, self.target = origin, target
+        self._canary = Canary(origin, canary_s) if canary_s else None
         self.rows_in = self.rows_applied = 0
         self.lock_failures = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
-        self.applied = ""
+        self.applied = self.ledger = ""  # by this daemon's sessions; before the first of them
+        self.decided_us: int | None = None  # when the last that was applied was committed
         self.passages = Passages()
         self.observed: dict[str, Any] = {
             "behind": {"seconds": None, "transactions": None, "bytes": None},
             "rates": {"transactions": 0, "rows": 0, "bytes": 0},
             "blocked": None,
-            "canary": None,
             "observed_us": 0,
         }
         self._feeder: Feeder | None = None
@@ -119,6 +123,11 @@ class StreamProgress(SessionProgress):
     def oldest_us(self) -> int | None:
         """Return when the oldest that has come and is not decided was committed."""
         return self._feeder.oldest_us if self._feeder and self.state == "running" else None
+
+    @property
+    def decided(self) -> str:
+        """Return what is decided at the target; '' while nobody knows."""
+        return self.applied or self.ledger
 
     @property
     def heard_us(self) -> int:
@@ -149,7 +158,10 @@ class StreamProgress(SessionProgress):
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
+        self.decided_us = batch.transactions[-1].commit_us
         self._visible(batch.oldest, batch.applied, batch.dispatched_us)
+        if self._canary:
+            self._canary.passed(batch.transactions, self.updated_us, self.offset_us)
 
     def settled(
         self,
@@ -165,7 +177,10 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self.conflicts.update(kinds)
         if transactions:
+            self.decided_us = transactions[-1].commit_us
             self._visible(min(transactions, key=lambda t: t.commit_us), applied, dispatched_us)
+            if self._canary:
+                self._canary.passed(transactions, self.updated_us, self.offset_us)
 
     def _visible(self, oldest: RawTransaction, applied: str, dispatched_us: int) -> None:
         now = now_us()
@@ -197,9 +212,10 @@ class StreamProgress(SessionProgress):
             "conflicts": dict(self.conflicts),
             "frames": self._link.counts if self._link else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,
-            "applied_set": self.applied,
+            "applied_set": self.decided,
             "lag_us": lag,
             "stages": stages,
+            "canary": self._canary.snapshot() if self._canary else None,
             **self.observed,
         }
 

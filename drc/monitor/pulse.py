@@ -9,6 +9,7 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from drc import mysql
 from drc.config import Config
@@ -21,6 +22,13 @@ _PERIOD_S = 1.0
 _CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 
 
+class Look(NamedTuple):
+    """What a server had executed, and when it said so, by our clock."""
+
+    at_us: int
+    executed: GtidSet
+
+
 class Pulse:
     """Look at the server of ``site`` until closed.
 
@@ -28,7 +36,7 @@ class Pulse:
     :param also: called each second with the connection while the server answers; for questions
         that only now and then have a reason.
 
-    ``executed`` is None until it has answered once; ``error`` is why it does not answer now.
+    ``look`` is None until it has answered once; ``error`` is why it does not answer now.
     """
 
     def __init__(
@@ -40,8 +48,7 @@ class Pulse:
     ) -> None:
         self._config, self._site, self._role, self._also = config, site, role, also
         self.offset = ClockOffset()
-        self.executed: GtidSet | None = None
-        self.looked_us = 0
+        self.look: Look | None = None  # one value, as others read it at any time
         self.uuid = b""
         self.known: dict[str, set[bytes]] = {}  # servers of each site, as this one remembers
         self.error: DrcError | None = None
@@ -92,7 +99,7 @@ class Pulse:
         after = now_us()
         self.offset.answered(before, int(theirs), after)
         ((executed,),) = mysql.ask(conn, "SELECT @@GLOBAL.gtid_executed")
-        self.executed, self.looked_us = GtidSet.parse(executed), after
+        self.look = Look(after, GtidSet.parse(executed))
         self.error, self.away_us = None, 0
 
     def _lost(self, error: DrcError) -> None:
@@ -106,10 +113,14 @@ class Pulse:
 
 
 def foreign(pulses: dict[str, Pulse], origin: str) -> set[bytes]:
-    """Return the server UUIDs of all sites but ``origin``, now and before."""
+    """Return the server UUIDs of all sites but ``origin``, now and before.
+
+    Never that of the origin itself, whatever was noted of it: nothing would ever be behind.
+    """
     out: defaultdict[str, set[bytes]] = defaultdict(set)
     for site, pulse in pulses.items():
         out[site] |= {pulse.uuid} - {b""}
         for name, uuids in pulse.known.items():
             out[name] |= uuids
-    return set[bytes]().union(*(uuids for site, uuids in out.items() if site != origin))
+    others = set[bytes]().union(*(uuids for site, uuids in out.items() if site != origin))
+    return others - {pulses[origin].uuid}

@@ -22,6 +22,8 @@ class _Store(Protocol):
 
     def wanted(self, site: str) -> dict[str, Wanted]: ...
 
+    def statuses(self) -> dict[str, dict[str, Any]]: ...
+
 
 class Reporter:
     """A store whose writes are also watched: each change of a state is logged once."""
@@ -50,6 +52,10 @@ class Reporter:
     def wanted(self, site: str) -> dict[str, Wanted]:
         """Ask."""
         return self._store.wanted(site)
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        """Ask."""
+        return self._store.statuses()
 
     def _watch(self, kind: str, name: str, said: dict[str, Any]) -> None:
         error = said.get("error") or {}

@@ -30,6 +30,7 @@ from drc.errors import DrcError
 from drc.events import TableMap
 from drc.images import column_walkers
 from drc.monitor.backlog import TAG
+from drc.monitor.canary import TABLE
 from drc.transaction import Kind, RawTransaction
 
 _EVENTS = (TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)
@@ -210,9 +211,10 @@ def _bookkeeping(transaction: RawTransaction) -> bool:
         return False
     at, end = span(transaction, 0)
     event = bytes(transaction.data[at:end])
-    return event[4] == ev.TABLE_MAP and (
-        ev.parse_table_map(event[ev.HEADER_BYTES :]).schema == "drc"
-    )
+    if event[4] != ev.TABLE_MAP:
+        return False
+    table = ev.parse_table_map(event[ev.HEADER_BYTES :])
+    return table.schema == "drc" and table.name != TABLE
 
 
 def _shown(change: RowChange) -> Iterator[Change]:

@@ -22,6 +22,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static
 
 from drc.errors import DrcError
+from drc.monitor.alerts import CANARIES_MISSED
 from drc.monitor.daemons import Daemon
 
 _PERIOD_S = 1.0
@@ -107,6 +108,7 @@ def _numbers(one: Stream) -> Text:
     parts = [
         f"lag {duration(lag.get('p50', one.get('lag_us_p50')))}",
         f"99 % {duration(lag.get('p99', one.get('lag_us_p99')))}",
+        f"99.9 % {duration(lag.get('p999'))}",
     ]
     if (waits := behind.get("transactions")) is not None:
         age = behind.get("seconds")
@@ -115,9 +117,19 @@ def _numbers(one: Stream) -> Text:
         parts.append(f"{rates['transactions']:,.0f} trx/s, {rates['rows']:,.0f} rows/s")
     if conflicts := sum((one.get("conflicts") or {}).values()):
         parts.append(f"{conflicts:,} conflicts")
-    if (one.get("canary") or {}).get("bounced"):
-        parts.append("CANARY CAME BACK")
+    if canary := one.get("canary"):
+        parts.append(_canary(canary, one.get("observed_us") or 0))
     return Text("   ".join(parts), "dim" if one["state"] != "running" else "")
+
+
+def _canary(said: dict[str, Any], now_us: int) -> str:
+    if said["bounced"]:
+        return "CANARY CAME BACK"
+    if not (landed_us := said["landed_us"]):
+        return "no canary yet"
+    if now_us - landed_us > CANARIES_MISSED * said["every_s"] * 1e6:
+        return f"no canary for {duration(now_us - landed_us)}"
+    return f"canary {duration(landed_us - said['sent_us'])}"
 
 
 def sparkline(values: Iterable[int], width: int) -> Text:

@@ -50,8 +50,13 @@ class ServerProcess:
             return None
         return pid if self._marker.encode() in command.split(b"\0") else None
 
-    def spawn(self, command: Sequence[str], *, die_with_parent: bool) -> None:
-        """Start the process without waiting for it."""
+    def spawn(
+        self, command: Sequence[str], *, die_with_parent: bool, user: int | None = None
+    ) -> None:
+        """Start the process without waiting for it.
+
+        :param user: whom to run it as, and as which group, by number; None: as ourselves.
+        """
         with open(self.folder / "output.log", "ab") as log:
             process = subprocess.Popen(
                 command,
@@ -60,6 +65,8 @@ class ServerProcess:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=_die_with_parent if die_with_parent else None,
+                user=user,
+                group=user,
             )
         (self.folder / "pid").write_text(str(process.pid))
         self._process = process

@@ -203,6 +203,7 @@ class Sandbox:
         listener: str = "PLAINTEXT",
         web: dict[str, Any] | None = None,
         listen: dict[str, int] | None = None,
+        monitor: dict[str, Any] | None = None,
     ) -> Path:
         """Write a ``drc`` configuration for these servers; return its path.
 
@@ -213,6 +214,7 @@ class Sandbox:
         :param listener: how to reach it: PLAINTEXT or SASL_SSL.
         :param web: keys of the section ``[web]``.
         :param listen: ports of the sites' daemons.
+        :param monitor: keys of the section ``[monitor]``.
         """
         target = Path(path) if path else self.folder / "pair.toml"
         lines = [
@@ -231,8 +233,10 @@ class Sandbox:
             f"detect = {json.dumps(detect)}",
             *(f"{key} = {_toml(value)}" for key, value in (conflicts or {}).items()),
         ]
-        if web:
-            lines += ["", "[web]", *(f"{key} = {json.dumps(value)}" for key, value in web.items())]
+        for section, keys in (("web", web), ("monitor", monitor)):
+            if keys:
+                lines += ["", f"[{section}]"]
+                lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         for chosen in sites or list(self.sites):
             site = self.sites[chosen]
             lines += ["", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}"]

@@ -1,7 +1,8 @@
 """Which transactions are ours to ship. Pure.
 
 1. A transaction that came by replication is never shipped again (I9): its GTID carries our
-   tag, or belongs to another site, or its first row change is in schema ``drc``.
+   tag, or belongs to another site, or its first row change is in schema ``drc``. A canary
+   (``monitor/canary.py``) is native where its site has sent it: it must land.
 2. A native transaction is never held back, unless its owner marked it by writing to
    ``drc.silence`` first.
 3. A skipped transaction still counts as read, in its place: what is behind it in the binlog
@@ -29,6 +30,7 @@ from drc.transaction import Kind, RawTransaction
 
 TAG = "drc"
 SCHEMA = b"drc"
+CANARY = b"\x03drc\x00\x06canary\x00"  # schema and table as a table map has them
 _LEDGER = b"\x06ledger\x00"  # as a table map has it behind the schema
 _COLUMNS = ("origin", "applied", "ets")
 
@@ -113,4 +115,6 @@ def _ours(transaction: RawTransaction) -> bool:
     data, at = transaction.data, transaction.events[0]
     if data[at + 4] != TABLE_MAP:
         return False
-    return data[at + 27] == 3 and data[at + 28 : at + 31] == SCHEMA
+    if data[at + 27] != 3 or data[at + 28 : at + 31] != SCHEMA:
+        return False
+    return data[at + 27 : at + 40] != CANARY

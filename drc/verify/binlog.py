@@ -19,6 +19,7 @@ from drc.config import Config
 from drc.events import Buffer, TableMap, u32
 from drc.gtid import Gtid, GtidSet
 from drc.images import column_walkers
+from drc.monitor.canary import TABLE
 from drc.selection import Selection
 from drc.source.recorded import recorded
 from drc.transaction import Kind, RawTransaction
@@ -99,7 +100,7 @@ class BinlogCount:
         elif kind in ev.ROWS_EVENTS:
             table_id, body = ev.rows_header(data, at)
             table = self._open[table_id]
-            self._selected |= self._selection.table(table.schema, table.table)
+            self._selected |= self._selection.applied(table.schema, table.table)
             if table.name == "drc.ledger":
                 self._ledger_rows = True
                 self._read_ledger(table, kind, data, body, end)
@@ -140,7 +141,8 @@ class BinlogCount:
             return
         self.native.add(gtid)
         # Its owner silences a transaction by writing to schema `drc` first.
-        silenced = self._first is not None and self._first.schema == "drc"
+        first = self._first
+        silenced = first is not None and first.schema == "drc" and first.name != TABLE
         required = self._selected and not silenced
         if kind is Kind.XA_PREPARE:  # its fate is not known yet
             self._prepared[transaction.xid] = (gtid, required)

@@ -63,8 +63,12 @@ _STREAM_COUNTERS = (
 )
 _STREAM_GAUGES = (
     *_SESSION_GAUGES,
-    _Number("observed_us", "observed_timestamp_seconds", "When lag was last looked at.", _US),
+    _Number("observed_us", "observed_timestamp_seconds", "When the origin was asked last.", _US),
     _Number("queue_transactions", "queue_transactions", "Transactions read and not yet taken."),
+)
+_CANARY = (
+    _Number("sent_us", "canary_sent_timestamp_seconds", "When the newest to land was sent.", _US),
+    _Number("landed_us", "canary_landed_timestamp_seconds", "When the newest has landed.", _US),
 )
 _COUNTS = (
     (
@@ -117,6 +121,7 @@ class SiteCollector:
         yield _lag("drc_stream_lag_seconds", "The origin's commit until visible.", places, streams)
         yield _stages(places, streams)
         yield from _behind(places, streams)
+        yield from _canaries(places, streams)
         for key, name, label, text in _COUNTS:
             yield _counts(name, text, (*places, label), streams, key)
         place = ("pair", "site")
@@ -199,6 +204,22 @@ def _behind(labels: tuple[str, ...], streams: _Said) -> Iterator[Metric]:
         if held := one["blocked"]:
             blocked.add_metric((*values, held["what"]), 1)
     yield blocked
+
+
+def _canaries(labels: tuple[str, ...], streams: _Said) -> Iterator[Metric]:
+    """Yield what became of canaries, where there are any."""
+    said = {values: one["canary"] for values, one in streams.items() if one["canary"]}
+    for number in _CANARY:
+        family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
+        for values, canary in said.items():
+            if canary[number.key] is not None:
+                family.add_metric(values, canary[number.key] * number.unit)
+        yield family
+    text = "Canaries of another site than the origin: they came back."
+    bounced = CounterMetricFamily("drc_stream_canaries_bounced", text, labels=labels)
+    for values, canary in said.items():
+        bounced.add_metric(values, canary["bounced"])
+    yield bounced
 
 
 def _counts(name: str, text: str, labels: tuple[str, ...], streams: _Said, key: str) -> Metric:

@@ -98,7 +98,12 @@ class FakeDaemon:
                 "bytes": int(waits * 370_000),
             },
             "blocked": None if state == "running" else self._blocked(origin, target, state),
-            "canary": {"sent_us": 1, "landed_us": 8_000, "bounced": False},
+            "canary": {
+                "every_s": 10.0,
+                "sent_us": int(now * 1e6) - 2_008_000,
+                "landed_us": int(now * 1e6) - 2_000_000,
+                "bounced": 0,
+            },
             "rates": {key: each * wave * (state == "running") for key, each in _RATES.items()},
         }
 

@@ -13,6 +13,7 @@ from tests.browser.fix_browser import Witness, shots
 from tests.faults.fix_daemon import LONG
 
 pytestmark = LONG
+NOW_US, WELL = 10**15, "All is well. The stream runs."
 OWN, OTHER = "shanghai → beijing", "beijing → shanghai"
 
 
@@ -63,7 +64,8 @@ def test_both_directions_are_shown_and_move(page: Page) -> None:
     for name in (OWN, OTHER):
         card = page.locator(f'[data-stream="{name}"]')
         expect(card).to_have_attribute("data-state", "running")
-        expect(card).to_contain_text("trx/s")
+        for text in ("trx/s", "Lag, 99.9 %", "Canary landed"):
+            expect(card).to_contain_text(text)
     for lane in lanes.all():
         before = lane.text_content()
         expect(lane).not_to_have_text(before or "", timeout=20_000)
@@ -145,7 +147,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
 @pytest.mark.parametrize(
     ("stream", "level", "sentence"),
     [
-        ({}, "ok", "All is well. The stream runs."),
+        ({}, "ok", WELL),
         (
             {"state": "need_reseed"},
             "bad",
@@ -160,12 +162,18 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         ({"state": "connecting"}, "watch", "a → b is connecting."),
         ({"blocked": {"sentence": "x"}}, "watch", "a → b is blocked."),
         ({"behind": {"seconds": 75}}, "watch", "b is 70 s behind a."),
-        ({"canary": {"bounced": True}}, "bad", "A change from a came back to it."),
+        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to it."),
+        ({"canary": {"every_s": 1.0, "landed_us": NOW_US - 2_000_000}}, "ok", WELL),
+        (
+            {"canary": {"every_s": 1.0, "landed_us": NOW_US - 40_000_000}},
+            "watch",
+            "No canary of a has landed at b for 40 s.",
+        ),
     ],
 )
 def test_the_first_line(page: Page, stream: dict[str, Any], level: str, sentence: str) -> None:
     told = {"origin": "a", "target": "b", "state": "running", "lag_us_p50": 1, "lag_us_p99": 2}
-    said = {"site": "b", "now_us": 1, "streams": [told | stream]}
+    said = {"site": "b", "now_us": NOW_US, "streams": [told | stream]}
     found = page.evaluate(
         """async (said) => {
           const { directions, verdict, Meter } = await import("/page/facts.js");

@@ -53,7 +53,8 @@ def test_a_pair_is_watched_and_paused(
 ) -> None:
     monkeypatch.setenv("DRC_TOKEN", TOKEN)
     ports = {name: free_port() for name in pair.sites}
-    running = daemon(pair, web={"token_env": "DRC_TOKEN"}, listen=ports)
+    options = {"web": {"token_env": "DRC_TOKEN"}, "monitor": {"canary_s": 1}}
+    running = daemon(pair, listen=ports, **options)
     a, b = pair.sites["a"], pair.sites["b"]
     a.query(f"CREATE TABLE `{schema}`.t (id VARCHAR(9) PRIMARY KEY, v VARCHAR(99))", account="app")
     a.query(f"INSERT INTO `{schema}`.t VALUES ('both', '')", account="app")
@@ -78,6 +79,7 @@ def test_a_pair_is_watched_and_paused(
             before = lane.text_content()
             expect(lane).not_to_have_text(before or "", timeout=30_000)
         own = page.locator(f'[data-stream="{OWN}"]')
+        expect(own).to_contain_text("Canary landed")
         order("Pause")
         expect(own).to_have_attribute("data-state", "paused", timeout=30_000)
         a.query(f"UPDATE `{schema}`.t SET v = %s WHERE id = 'both'", (EVIL,), account="app")

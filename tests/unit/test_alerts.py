@@ -18,6 +18,7 @@ def _said(
     since_s: float = 0,
     late: int = 0,
     watcher: str = "running",
+    canary: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     held = {"what": what, "sentence": "why", "command": "do", "since_us": int(since_s * S)}
     stream = {
@@ -25,6 +26,7 @@ def _said(
         "target": "b",
         "behind": {"seconds": behind},
         "blocked": held if what else None,
+        "canary": canary,
     }
     seen = {"state": watcher, "reason": "r", "error": None, "late_conflicts": late}
     return {"streams": [stream], "publisher": None, "watcher": seen}
@@ -63,3 +65,33 @@ def test_a_watcher_that_stopped_and_late_conflicts_page() -> None:
     alerts = Alerts(CONFIG)
     events = _events(alerts, 1, _said(watcher="stopped", late=1))
     assert events == [("raised", "b/watcher"), ("raised", "b/late")]
+
+
+def _canary(landed_s: float | None, bounced: int = 0) -> dict[str, Any]:
+    landed_us = None if landed_s is None else int(landed_s * S)
+    return {"every_s": 10.0, "sent_us": landed_us, "landed_us": landed_us, "bounced": bounced}
+
+
+def test_a_canary_that_comes_back_pages_at_once() -> None:
+    alerts = Alerts(CONFIG)
+    assert _events(alerts, 100, _said(canary=_canary(99))) == []
+    assert _events(alerts, 101, _said(canary=_canary(99, 1))) == [("raised", "a->b/bounced")]
+    assert alerts.current[0].severity == "page"
+
+
+def test_a_canary_that_does_not_land_is_told_unless_the_stream_is_held() -> None:
+    alerts = Alerts(CONFIG)
+    assert _events(alerts, 129, _said(canary=_canary(100))) == []
+    for at in (131, 189):
+        assert _events(alerts, at, _said(canary=_canary(100))) == []
+    assert _events(alerts, 190, _said(canary=_canary(100))) == [("raised", "a->b/canary")]
+    assert _events(alerts, 201, _said(canary=_canary(200))) == [("resolved", "a->b/canary")]
+    held = Alerts(CONFIG)
+    for at in (1, 89, 90):
+        assert _events(held, at, _said(canary=_canary(None), what="paused", since_s=1)) == []
+    # One that never came is missed from the first look on.
+    assert [_events(held, at, _said(canary=_canary(None))) for at in (91, 180, 181)] == [
+        [],
+        [],
+        [("raised", "a->b/canary")],
+    ]

@@ -63,6 +63,7 @@ def test_example_loads_and_names_every_key() -> None:
         config.SourceConfig,
         config.KafkaConfig,
         config.WebConfig,
+        config.MonitorConfig,
         config.AlertsConfig,
     ):
         for field in msgspec.structs.fields(struct):

@@ -14,6 +14,7 @@ import yaml
 
 from drc import cli
 from drc.config import load
+from tests.unit.test_web import samples, snapshot
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -127,9 +128,16 @@ def test_rules_and_panels_use_metrics_that_exist() -> None:
     rules = [rule for group in _yaml("conf/alerts.yml")["groups"] for rule in group["rules"]]
     asked = [rule["expr"] for rule in rules]
     asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    shown = {
+        s.name: set(s.labels) | {"job", "instance"}
+        for s in samples({**snapshot(blocked={"what": "lock"}), "site": "b"})
+    }
     for expression in asked:
         for metric in re.findall(r"\b(?:drc|process)_\w+", expression):
             assert metric in known, expression
+            assert metric in shown, expression
+        for metric, matchers in re.findall(r"\b((?:drc|process)_\w+)\{([^}]*)\}", expression):
+            assert set(re.findall(r"(\w+)(?:=|!)", matchers)) <= shown[metric], expression
     assert all(rule["annotations"]["action"] for rule in rules)
     (source,) = _yaml("conf/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source["uid"]}

@@ -75,6 +75,9 @@ def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.Mon
         def wanted(self, _: str) -> dict[str, Wanted]:
             return {}
 
+        def statuses(self) -> dict[str, dict[str, object]]:
+            return {}
+
     monkeypatch.setattr(Stream, "_session", session)
     with pytest.raises(InvariantError, match="a->b broke"):
         Site(config, "b", threading.Event(), Store()).run()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
+from drc.monitor.observer import waiting_before
 from drc.monitor.stages import ClockOffset, Passage, Passages, Stamps, passage, received
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -83,6 +84,17 @@ def test_a_backlog_that_is_not_read_grows_older() -> None:
     assert ages.look(7, gtids(9), gtids(9), set()) == (GtidSet(), 7)
 
 
+def test_under_load_a_backlog_is_as_old_as_what_was_decided_last() -> None:
+    ages = Ages()
+    ages.look(100, gtids(5), gtids(5), set(), 90)
+    assert ages.look(200, gtids(9), gtids(7), set(), 120)[1] == 120
+    assert ages.look(300, gtids(20), gtids(7), set(), 120)[1] == 120
+    # What came between two looks of an idle site is no older than the one that found it.
+    ages = Ages()
+    ages.look(100, gtids(5), gtids(5), set(), 90)
+    assert ages.look(200, gtids(9), gtids(5), set(), 90)[1] == 200
+
+
 def test_a_long_standstill_keeps_its_beginning_in_bounded_memory() -> None:
     ages = Ages()
     for at in range(1, 5000):
@@ -98,3 +110,18 @@ def test_what_is_behind_is_as_old_as_its_oldest_part() -> None:
     assert few == Behind(2.0, 3, 500)
     many = measure(gtids(30), seen_us=8_000_000, read_us=None, **known)  # type: ignore[arg-type]
     assert many == Behind(1.0, 30, 3000)
+
+
+def test_what_waited_before_a_restart_is_known_by_what_was_decided() -> None:
+    def said(transactions: int | None) -> dict[str, object]:
+        behind = {"seconds": None if transactions is None else 1.5, "transactions": transactions}
+        stream = {
+            "origin": "a",
+            "applied_set": str(gtids(5)),
+            "observed_us": 2_000_000,
+            "behind": behind,
+        }
+        return {"streams": [stream]}
+
+    assert waiting_before(said(3)) == {"a": (gtids(5), 500_000)}
+    assert waiting_before(said(0)) == waiting_before(said(None)) == waiting_before({}) == {}

@@ -66,20 +66,21 @@ def test_an_unwritable_store_is_reported_once(tmp_path: Path) -> None:
     assert store.statuses()["a"]["x"] == 1
 
 
-def _save(url: str, site: str) -> None:
-    Store(url).save_status(site, {"x": site})
+def _save(url: str, password: str, site: str) -> None:
+    Store(url, password).save_status(site, {"x": site})
 
 
-def create_together(url: str, processes: int) -> None:
+def create_together(url: str, processes: int, password: str = "") -> None:
     """Have so many processes save a status each into a store that is not there yet."""
     spawn = multiprocessing.get_context("spawn")
-    children = [spawn.Process(target=_save, args=(url, f"s{i}")) for i in range(processes)]
+    sites = [f"s{i}" for i in range(processes)]
+    children = [spawn.Process(target=_save, args=(url, password, site)) for site in sites]
     for child in children:
         child.start()
     for child in children:
         child.join(60)
     assert [c.exitcode for c in children] == [0] * processes
-    assert set(Store(url).statuses()) == {f"s{i}" for i in range(processes)}
+    assert set(Store(url, password).statuses()) == set(sites)
 
 
 def test_processes_create_it_together(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def snapshot(**stream: Any) -> dict[str, Any]:
     }
     streams["behind"] = {key: next(numbers) for key in ("seconds", "transactions", "bytes")}
     streams["rates"] = {}  # counters tell them
+    streams["canary"] = {key: next(numbers) for key in ("sent_us", "landed_us", "bounced")}
     streams["conflicts"] = {"insert_exists": next(numbers), "update_missing": next(numbers)}
     publisher = {**filled(PublisherProgress("b")), "state": "running"}
     watcher = {**filled(WatcherProgress("b", LiveIndex("b", ["a", "b"], 9))), "state": "running"}

@@ -11,6 +11,7 @@ export const STAGES = [
   ["committed_us", "committed", "until it was visible at the target"],
 ];
 const SLOW_S = 10; // behind by more is said in the first line
+const MISSED = 3; // canaries that do not land
 const MORE_MAX = 2; // troubles told behind the worst
 const LEFT_OVER = 11;
 const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
@@ -139,13 +140,23 @@ function trouble(one) {
       return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`);
   }
   if (one.canary?.bounced) {
-    return found(`A change from ${one.origin} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
+    return found(`A change from ${one.target} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
   }
   if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), "watch", 9);
+  const missing = missingFor(one);
+  if (missing) {
+    return found(`No canary of ${one.origin} has landed at ${one.target} for ${about(missing / 1e6)}.`, `The daemon of ${one.origin} sends them.`, "watch", 10);
+  }
   if (one.behind.seconds > SLOW_S) {
     return found(`${one.target} is ${about(one.behind.seconds)} behind ${one.origin}.`, "", "watch", 10);
   }
   return null;
+}
+
+/** Return since when canaries are missing, in microseconds; 0 while they land, or none is sent. */
+export function missingFor({ canary, atUs }) {
+  const passed = canary?.landed_us ? atUs - canary.landed_us : 0;
+  return passed > MISSED * (canary?.every_s ?? 0) * 1e6 ? passed : 0;
 }
 
 const given = (one) => (one.desiredReason ? `Reason given: ${sentence(one.desiredReason)}` : "");

@@ -1,7 +1,7 @@
 // A card for each stream: how it is, why, its numbers, and the buttons that change it.
 
 import { command, h, redraw, say } from "./dom.js";
-import { bytes, clock, count, duration, rate, sentence, shown } from "./facts.js";
+import { bytes, clock, count, duration, missingFor, rate, sentence, shown } from "./facts.js";
 
 const ACTIONS = {
   pause: { label: "Pause", text: "It keeps its place and goes on from there when you resume. Lag grows meanwhile." },
@@ -90,13 +90,16 @@ function figures(one) {
     rates && ["Applied", rate(rates.transactions), "trx/s", "Transactions a second"],
     rates && ["Rows", rate(rates.rows), "/s", "Row changes a second"],
     rates && ["Read", bytes(rates.bytes).split(" ")[0], `${bytes(rates.bytes).split(" ")[1]}/s`, "From the binlog or the log"],
-    one.canary && [...canary(one.canary), "A marker that must land at the target, and never come back"],
+    one.canary && [...canary(one), "A marker that must land at the target, and never come back"],
   ];
   return rows.filter(Boolean);
 }
 
-function canary({ sent_us: sent, landed_us: landed, bounced }) {
+function canary(one) {
+  const { sent_us: sent, landed_us: landed, bounced } = one.canary;
   if (bounced) return ["Canary", "came back", ""];
+  const missing = missingFor(one);
+  if (missing) return ["No canary for", ...split(duration(missing))];
   return landed ? ["Canary landed", ...split(duration(landed - sent))] : ["Canary", "under way", ""];
 }
 

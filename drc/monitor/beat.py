@@ -1,0 +1,99 @@
+"""Send a site's canary, again and again, from a thread of its own. Edge.
+
+One row of one table, in a transaction like any user's: not tagged, so it is replicated. What may
+hold it up, as a semi-sync wait or a lock, holds up nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import structlog
+
+from drc import mysql
+from drc.config import Config
+from drc.errors import DrcError
+from drc.monitor.canary import TABLE
+
+_ANSWER_S = 10.0  # then the next beat tries over a new connection
+_SEND = (
+    f"UPDATE {TABLE} SET beat = beat + 1,"
+    " sent_us = CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) WHERE site = %s"
+)
+
+log = structlog.get_logger("drc.canary")
+
+
+def perch(conn: mysql.Connection, site: str) -> None:
+    """Have the row of ``site`` at this server, so that each canary is an update, from the first on.
+
+    A stream begins at any moment: an update of a row that is not there yet would be a conflict.
+    What is written here is silenced, and written once.
+
+    :raises DrcError: classed by errno.
+    """
+    if mysql.ask(conn, f"SELECT 1 FROM {TABLE} WHERE site = %s", (site,)):
+        return
+    conn.begin()
+    mysql.ask(conn, "INSERT INTO drc.silence (reason) VALUES ('perch of a canary')")
+    mysql.ask(conn, f"INSERT IGNORE INTO {TABLE} (site, beat, sent_us) VALUES (%s, 0, 0)", (site,))
+    conn.commit()
+
+
+class Beat(threading.Thread):
+    """Send the canary of ``site`` each ``monitor.canary_s`` until closed; never, if that is 0."""
+
+    def __init__(self, config: Config, site: str) -> None:
+        super().__init__(name="canary", daemon=True)
+        self._config, self._site = config, site
+        self._conn: mysql.Connection | None = None
+        self._closed = threading.Event()
+        self._well = True
+        if config.monitor.canary_s:
+            self.start()
+
+    def close(self) -> None:
+        """Send no more."""
+        self._closed.set()
+        if self.is_alive():
+            self.join(_ANSWER_S)
+
+    def run(self) -> None:
+        """Send one at once, and then in time."""
+        while True:
+            try:
+                mysql.ask(self._connected(), _SEND, (self._site,))
+                self._well = True
+            except DrcError as error:
+                self._failed(error)
+            if self._closed.wait(self._config.monitor.canary_s):
+                break
+        self._drop()
+
+    def _failed(self, error: DrcError) -> None:
+        if self._well:  # once for each time that it breaks
+            hint = error.hint or "`drc check` looks for the reason; monitor.canary_s = 0 sends none"
+            log.warning("no canary is sent", site=self._site, error=error.message, hint=hint)
+        self._well = False
+        self._drop()
+
+    def _connected(self) -> mysql.Connection:
+        if self._conn is None:
+            settings = self._config.sites[self._site]
+            self._conn = mysql.connect(
+                settings,
+                settings.applier,
+                site_name=self._site,
+                connect_timeout=mysql.PEER_TIMEOUT_S,
+                read_timeout=_ANSWER_S,
+            )
+            mysql.ask(self._conn, "SET SESSION time_zone = '+00:00'")
+            perch(self._conn, self._site)
+        return self._conn
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn:
+            with contextlib.suppress(Exception):
+                conn._force_close()  # type: ignore[attr-defined]
