@@ -53,7 +53,7 @@ class Store(Protocol):
 class Site:
     """Apply every peer's changes at ``name``, and publish its own.
 
-    ``streams`` are by origin.
+    ``streams`` are by origin; ``watcher`` is None where no conflicts are looked for.
 
     :param stop: set it to let what is in flight commit and end.
     :param epoch: returns that of the site's lease; no session begins while it raises.
@@ -69,8 +69,8 @@ class Site:
     ) -> None:
         self._config, self.name, self._stop, self._store = config, name, stop, store
         self._stays = config.listen(name) is not None
-        self._watcher: Watcher | None
-        index, self._watcher = _watcher(config, name, stop)
+        self.watcher: Watcher | None
+        index, self.watcher = _watcher(config, name, stop)
         self.streams = {
             origin: Stream(config, origin, name, stop, index)
             for origin in config.sites
@@ -80,7 +80,7 @@ class Site:
             if origin in self.streams:
                 self.streams[origin].turn.wanted = wanted
         self._publisher = _publisher(config, name, stop)
-        for worker in (*self.streams.values(), self._watcher, self._publisher):
+        for worker in (*self.streams.values(), self.watcher, self._publisher):
             if worker:
                 worker.epoch = epoch
         self._alerts = Alerts(config.alerts)
@@ -103,7 +103,7 @@ class Site:
         )
         webhook = Webhook(self._config.alerts, self._config.name)
         beat = Beat(self._config, self.name)
-        others = [worker for worker in (self._watcher, publisher) if worker]
+        others = [worker for worker in (self.watcher, publisher) if worker]
         for worker in (*self.streams.values(), *others):
             self.begin(worker)
         while self._works() or (self._stays and not self._stop.is_set()):
@@ -132,7 +132,7 @@ class Site:
     def snapshot(self) -> Snapshot:
         """Return what there is to tell of this moment."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        publisher, watcher = self._publisher, self._watcher
+        publisher, watcher = self._publisher, self.watcher
         return {
             "updated_us": time.time_ns() // 1000,
             "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),

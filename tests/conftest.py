@@ -9,9 +9,9 @@ import structlog
 
 pytest_plugins = [
     "tests.integration.fix_servers",
+    "tests.faults.fix_daemon",
     "tests.integration.fix_topic",
     "tests.integration.fix_postgres",
-    "tests.faults.fix_daemon",
     "tests.faults.fix_duel",
 ]
 

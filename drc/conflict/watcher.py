@@ -10,7 +10,8 @@ the index; the position it has reached is what a certificate waits for.
    not judged. Before the first stream of ``start = "now"`` nothing is concurrent.
 4. Our own notes never make it write another one: an idle site stays silent.
 5. A link that breaks costs a link: the next session reads on from where the index stands, if the
-   server is the same and has all that was read. Any other end has the index built anew.
+   server is the same and has all that was read. Any other end, and another configuration, has
+   the index built anew.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class _Read:
     index was begun; ``moved`` whether anything but notes came since the last one.
     """
 
+    config: Config
     server: bytes
     executed: GtidSet
     tagger: Tagger
@@ -74,10 +76,11 @@ class _Read:
     candidates: deque[_Candidate] = field(default_factory=deque)
     moved: bool = False
 
-    def goes_on(self, facts: ServerFacts) -> bool:
-        """Return whether this server can send what comes next."""
+    def goes_on(self, config: Config, facts: ServerFacts) -> bool:
+        """Return whether this server can send what comes next, and the index is as it should."""
         return (
-            facts.server_uuid == self.server
+            self.config is config
+            and facts.server_uuid == self.server
             and self.executed <= facts.gtid_executed
             and facts.gtid_purged <= self.executed
         )
@@ -92,7 +95,7 @@ class Watcher(Worker):
         progress = WatcherProgress(site, index)
         backoff_max_s = config.source.reconnect_backoff_max_s
         super().__init__(f"watch-{site}", site, stop, progress, backoff_max_s)
-        self._config = config
+        self.config = config  # a new one holds from the next session on
         self._index = index
         self._read: _Read | None = None  # left by a session whose link broke
 
@@ -100,7 +103,13 @@ class Watcher(Worker):
         with contextlib.ExitStack() as opened:
             opened.callback(self._index.interrupt)
             session = _Session(
-                self._config, self._site, self._stop, self.progress, self._index, self._read, opened
+                self.config,
+                self._site,
+                self.turn.halt,
+                self.progress,
+                self._index,
+                self._read,
+                opened,
             )
             self._read = None
             try:
@@ -141,7 +150,7 @@ class _Session:
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
         self._missing = facts.gtid_executed  # what must be read before the index is complete
-        self.read = read if read and read.goes_on(facts) else self._begin(conn, facts)
+        self.read = read if read and read.goes_on(config, facts) else self._begin(conn, facts)
         self._last = self.whole = True  # of the newest transaction; of all that came
         self._sock = start_dump(
             conn,
@@ -169,7 +178,7 @@ class _Session:
         native = lost - known
         index.forget(native)
         executed = executed | facts.gtid_purged
-        return _Read(facts.server_uuid, executed, Tagger(foreign, mark), native, known)
+        return _Read(config, facts.server_uuid, executed, Tagger(foreign, mark), native, known)
 
     def run(self) -> None:
         """Follow the binlog until stopped.

@@ -22,6 +22,7 @@ from drc import mysql
 from drc.apply import skips
 from drc.config import Config
 from drc.conflict.function import load_all
+from drc.conflict.watcher import Watcher
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
 from drc.control.wanted import Wanted, Will
@@ -163,10 +164,7 @@ class Control:
             changed = refuse_offline(self._config, config)
             load_all(config.conflicts.policies())
             if changed:
-                self._config = config
-                for stream in self._site.streams.values():
-                    with stream.turn.held(_REST_S):
-                        stream.config = config
+                self._take_up(config)
                 self.store.save_revision(self._site.name, *_revision(config))
                 self.store.note(
                     order.actor, "reload", self._site.name, order.reason, {"changed": changed}
@@ -175,6 +173,19 @@ class Control:
         return {"changed": changed}
 
     # ------------------------------------------------------------ parts
+
+    def _take_up(self, config: Config) -> None:
+        """Let the streams, and the index by which they are judged, go on under ``config``."""
+        watcher = self._site.watcher
+        workers: list[Stream | Watcher] = [*self._site.streams.values()]
+        if watcher:
+            workers.append(watcher)  # last, as what is in flight needs it
+        with contextlib.ExitStack() as held:
+            for worker in workers:
+                held.enter_context(worker.turn.held(_REST_S))
+            for worker in workers:
+                worker.config = config
+            self._config = config
 
     def _stream(self, origin: str) -> Stream:
         if stream := self._site.streams.get(origin):

@@ -9,7 +9,7 @@ import msgspec
 from drc.config import Config
 from drc.errors import ConfigError
 
-# A stream reads these at the beginning of each session.
+# Streams and the watcher read these at the beginning of each session.
 _ONLINE = (
     "apply.",
     "replicate.schemas",
@@ -31,20 +31,12 @@ def refuse_offline(old: Config, new: Config) -> list[str]:
     """
     changed = sorted(_differences(msgspec.to_builtins(old), msgspec.to_builtins(new), ""))
     offline = [key for key in changed if not key.startswith(_ONLINE)]
-    if _by_column(old) != _by_column(new):  # the index holds what writes changed from the start on
-        offline.append("conflicts, to or from column_merge")
     if offline:
         raise ConfigError(
             f"cannot change while running: {', '.join(offline)}",
             hint="restart the daemon; nothing of the file was taken up now",
         )
     return changed
-
-
-def _by_column(config: Config) -> set[str]:
-    tables = {"*": config.conflicts.policy}
-    tables |= {name: table.policy for name, table in config.conflicts.tables.items()}
-    return {name for name, policy in tables.items() if policy == "column_merge"}
 
 
 def _differences(old: Any, new: Any, path: str) -> list[str]:

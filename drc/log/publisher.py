@@ -9,10 +9,11 @@ trouble ends in a new session.
 2. An epoch begins with a frame that holds nothing. If somebody else's frames lie between it and
    those before it, or come between later, another publisher is at work: the higher epoch wins,
    the other stops and says so.
-3. At most two frames are on their way: one being written by the broker, one waiting for it;
-   behind one that is not full none waits, as it would only be small, too. Meanwhile transactions
-   gather in the bounded queue and make the next frame larger; when that is full too, the binlog
-   is not read any further.
+3. At most two frames are on their way: one being written by the broker, one waiting for it.
+   Behind one that is not full none waits, as it would only be small, too, and after it the
+   publisher rests as long as it took: so small frames are on their way half of the time at most,
+   and the busier everything is, the more a frame holds. Meanwhile transactions gather in the
+   bounded queue; when that is full, the binlog is not read any further.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from drc.transaction import Kind, RawTransaction
 _FIRST_EVENT_S = 30.0
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
+_REST_MAX_S = 0.005  # brokers that are far away take long without being busy
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 
@@ -142,11 +144,19 @@ class _Session:
                 self._settle(0)  # if another publisher is at work, it is the error to name
                 raise
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
-                full = sum(t.size for t in waiting) >= _FRAME_BYTES
-                self._send(waiting)
+                self._publish(waiting)
                 waiting, due = [], time.monotonic() + idle_s
-                self._settle(1 if full else 0)
         self._settle(0)
+
+    def _publish(self, transactions: list[RawTransaction]) -> None:
+        """Send a frame, and wait until the next one may follow."""
+        began = time.monotonic()
+        self._send(transactions)
+        if sum(t.size for t in transactions) >= _FRAME_BYTES:
+            self._settle(1)
+        else:
+            self._settle(0)
+            self._stop.wait(min(time.monotonic() - began, _REST_MAX_S))
 
     def _gather(self, timeout: float) -> list[RawTransaction]:
         """Return what has come, up to about a frame; waits for something if nothing has."""

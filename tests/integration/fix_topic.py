@@ -20,6 +20,7 @@ from drc.log.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.transaction import RawTransaction
+from tests.faults.fix_daemon import forget_streams
 
 
 class Published:
@@ -65,6 +66,7 @@ def published(
     )
     out = Published(pair, path, schema)
     assert cli.invoke(["migrate", "-c", str(path)]) == 0
+    forget_streams(pair)
     out.known = out.executed()
     stop = threading.Event()
     thread = threading.Thread(target=Publisher(out.config, "a", stop).run)

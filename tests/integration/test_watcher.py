@@ -19,7 +19,6 @@ from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher, _Read
 from drc.gtid import GtidSet, parse_uuid
-from drc.monitor.progress import WatcherProgress
 from drc.sandbox import Sandbox, SiteSpec
 from drc.source.tagger import Tagger
 
@@ -57,7 +56,7 @@ def purge(sites: Sandbox) -> GtidSet:
 
 
 @contextlib.contextmanager
-def watched(config: Config) -> Iterator[tuple[LiveIndex, WatcherProgress]]:
+def watched(config: Config) -> Iterator[tuple[LiveIndex, Watcher]]:
     stop = threading.Event()
     index = LiveIndex("a", config.sites, 1000)
     watcher = Watcher(config, "a", stop, index)
@@ -65,7 +64,7 @@ def watched(config: Config) -> Iterator[tuple[LiveIndex, WatcherProgress]]:
     thread.start()
     try:
         assert index.wait_fresh(30.0), watcher.progress.snapshot()
-        yield index, watcher.progress
+        yield index, watcher
     finally:
         stop.set()
         thread.join()
@@ -107,7 +106,8 @@ def wait(true: Callable[[], object]) -> None:
 def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None:
     """What is in the index stays there, and the rest is read once."""
     a = sites.sites["a"]
-    with watched(config) as (index, progress):
+    with watched(config) as (index, watcher):
+        progress = watcher.progress
         a.query("CREATE DATABASE kept")
         a.query("CREATE TABLE kept.t (id INT PRIMARY KEY)")
         for number in range(20):
@@ -137,7 +137,7 @@ def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None
     ],
 )
 def test_where_the_next_session_may_read_on(
-    uuid: str, executed: str, purged: str, goes_on: bool
+    config: Config, uuid: str, executed: str, purged: str, goes_on: bool
 ) -> None:
     def of(text: str) -> GtidSet:
         return GtidSet.parse(f"{ONE}:{text}") if text else GtidSet()
@@ -153,5 +153,23 @@ def test_where_the_next_session_may_read_on(
         read_only=False,
         has_tags=True,
     )
-    read = _Read(parse_uuid(ONE), of("1-5"), Tagger((), Mark()), GtidSet(), GtidSet())
-    assert read.goes_on(facts) is goes_on
+    tagger, nothing = Tagger((), Mark()), GtidSet()
+    read = _Read(config, parse_uuid(ONE), of("1-5"), tagger, nothing, nothing)
+    assert read.goes_on(config, facts) is goes_on
+    assert not read.goes_on(msgspec.structs.replace(config), facts)
+
+
+def test_what_is_selected_while_it_runs_is_in_the_index(sites: Sandbox, config: Config) -> None:
+    a = sites.sites["a"]
+    narrow = msgspec.structs.replace(config.replicate, exclude_tables=("chosen.t",))
+    with watched(msgspec.structs.replace(config, replicate=narrow)) as (index, watcher):
+        a.query("CREATE DATABASE chosen")
+        a.query("CREATE TABLE chosen.t (id INT PRIMARY KEY)")
+        a.query("INSERT INTO chosen.t VALUES (1)")
+        wait(lambda: watcher.progress.transactions == 1)
+        assert index.slots == 0
+        with watcher.turn.held(10.0):
+            watcher.config = config
+        assert index.wait_fresh(30.0)
+        assert index.slots >= 1
+        a.query("DROP DATABASE chosen")

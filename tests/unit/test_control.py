@@ -121,13 +121,6 @@ def test_what_needs_a_restart_is_named_and_nothing_is_taken_up() -> None:
         refuse_offline(pair(), pair(sites=sites))
 
 
-def test_what_writes_changed_is_in_the_index_from_the_start_or_not_at_all() -> None:
-    by_column = pair(conflicts={"tables": {"shop.stock": {"policy": "column_merge"}}})
-    for old, new in ((pair(), by_column), (by_column, pair())):
-        with pytest.raises(ConfigError, match="column_merge"):
-            refuse_offline(old, new)
-
-
 # ------------------------------------------------------------ throttle, skips
 
 
