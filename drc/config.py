@@ -149,7 +149,6 @@ class SourceConfig(_Strict, frozen=True):
 
     heartbeat_s: Seconds = 1.0
     reconnect_backoff_max_s: Seconds = 30.0
-    semi_sync: bool = False
 
 
 class KafkaConfig(_Strict, frozen=True):
