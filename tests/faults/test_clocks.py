@@ -9,11 +9,12 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Iterator
 
 import pymysql
 import pytest
 
-from drc.sandbox import Sandbox
+from drc.sandbox import Sandbox, SiteSpec
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
 from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, assert_identical
@@ -23,6 +24,14 @@ from tests.faults.test_conflicts import Client, assert_logs_agree, kills, prepar
 SKEWS_S = {"ahead": [300], "behind": [-300], "stepping": [-300, 0, 300]}
 TURNS = 40 if FULL else 10
 _PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Servers of this file alone: their clocks stay ahead, and others ask who was later."""
+    with Sandbox(tmp_path_factory.mktemp("clocks"), die_with_parent=True) as box:
+        box.up([SiteSpec("a", "9.7"), SiteSpec("b", "9.7")])
+        yield box
 
 
 def set_clock(cursor: pymysql.cursors.Cursor, offset_s: int) -> None:
