@@ -255,6 +255,13 @@ def column_walkers(table: TableMap, ordinals: Sequence[int]) -> Walkers:
     return _column_walkers(table, tuple(ordinals))
 
 
+def column_values(table: TableMap, image: bytes) -> tuple[bytes | None, ...]:
+    """Return the raw values of all columns of a full image."""
+    walkers = column_walkers(table, range(len(table.columns)))
+    values: tuple[bytes | None, ...] = walkers[image[: walkers.null_bytes]](image, 0)[1]
+    return values
+
+
 @lru_cache(maxsize=_KEPT_MAX)
 def _column_walkers(table: TableMap, ordinals: tuple[int, ...]) -> Walkers:
     return Walkers(table, ordinals, compile_columns)

@@ -26,7 +26,7 @@ from drc import events as ev
 from drc.collation import BINARY, CHARACTER_SETS
 from drc.errors import DataError
 from drc.events import Column, TableMap
-from drc.images import column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
+from drc.images import column_values, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
 
 # Dates that other modes let in (February 31st) must be written and found again, and a zero in an
 # AUTO_INCREMENT column is a zero.
@@ -101,11 +101,9 @@ def row_condition(table: TableMap, image: bytes) -> str:
 
     Columns that have no comparable literal, such as JSON, are not looked at.
     """
-    walkers = column_walkers(table, range(len(table.columns)))
-    _, values = walkers[image[: walkers.null_bytes]](image, 0)
     return " AND ".join(
         f"{_exact(quote(column.name), column)} <=> {_exact(literal(column, value), column)}"
-        for column, value in zip(table.columns, values, strict=True)
+        for column, value in zip(table.columns, column_values(table, image), strict=True)
         if column.type in _WRITERS and column.type not in _UNCOMPARED
     )
 

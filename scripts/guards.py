@@ -280,7 +280,7 @@ GUARDS = (
     Guard(
         "a ledger row that is not there fails the batch",
         "drc/apply/lane.py",
-        "if changed != 1:",
+        "if changed is not None and changed != 1:",
         "if False:",
         "tests/integration/test_ledger.py",
     ),
@@ -294,7 +294,7 @@ GUARDS = (
     Guard(
         "only what all peers know is noted as read",
         "drc/conflict/watcher.py",
-        "self._candidates[0].native <= known",
+        "read.candidates[0].native <= known",
         "True",
         "tests/faults/test_clocks.py::test_a_start_reads_again_what_a_peer_has_not_seen",
     ),

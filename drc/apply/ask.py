@@ -1,10 +1,13 @@
-"""What a user's function needs of a row that is locked, and its answer as bytes. Edge.
+"""A user's function, asked about a row that is locked, and its answer as bytes. Edge.
 
 1. Versions are read as a query returns them: each is put into the row, read and taken out again.
    So both sites see one value in one way, whatever its type; a decoder of images would differ from
    a query in the small print of floats, JSON or ENUM.
 2. A value that one of the versions has keeps that version's bytes, the later one's if both have
    it. Others are encoded here, for numbers, text, dates and times; what cannot be is refused.
+3. Whatever prevents a question or an answer leaves the row open, with the reason.
+
+How it is called, and what its answer means, is ``conflict/function.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +18,16 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from drc import events as ev
-from drc.apply.lane import Lane
+from drc.apply.lane import DUPLICATE_KEY, Lane
+from drc.apply.locked import LockedRow, NetRow
+from drc.apply.logged import ConflictLog, Shown
 from drc.collation import BINARY, CHARACTER_SETS
-from drc.errors import DataError
+from drc.conflict.function import Version, load
+from drc.conflict.index import Write
+from drc.conflict.resolver import Action, Decision, Kind, left_open
+from drc.errors import DataError, DrcError
 from drc.events import Column, TableMap
-from drc.images import prefix_bytes
+from drc.images import column_values, prefix_bytes
 from drc.literals import key_condition
 from drc.ordered import is_number, pack
 
@@ -27,10 +35,64 @@ _TEXTS = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
 _MOMENTS = frozenset({ev.TYPE_DATE, ev.TYPE_DATETIME2, ev.TYPE_TIMESTAMP2})
 _WIDTHS = {"utf8mb4": 4, "utf8mb3": 3, "ascii": 1}  # bytes a character may take
 
-Shown = Mapping[str, Any]
+
+class Question(NamedTuple):
+    """What a function is asked: a change of ``site`` met the write ``rival`` in a row here."""
+
+    function: str
+    kind: Kind
+    change: NetRow
+    site: str
+    row: LockedRow
+    rival: Write
 
 
-def read_back(
+class Answered(NamedTuple):
+    """What a function decided, by which versions; ``remote`` are the row before and after."""
+
+    decision: Decision
+    here: Shown | None
+    remote: list[Shown | None] | None = None
+
+
+def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
+    """Let the table's function decide, and the row become what it answers."""
+    function, kind, change, site, row, rival = question
+    table, ets = change.table.map, change.transaction.ets
+    if row.changed:
+        why = "a write met several, and the table's function is for two"
+        return Answered(left_open(kind, why), log.shown(row))
+    here = log.readable(row.values)
+    try:
+        remote = [
+            log.readable(_read_back(lane, table, change.image, image, exists=row.had))
+            for image in (change.before, change.after)
+        ]
+    except DrcError as error:
+        if error.errno != DUPLICATE_KEY:
+            raise
+        lane.execute("ROLLBACK TO SAVEPOINT version")
+        return Answered(left_open(kind, f"it cannot be read: {error.message}"), here)
+    before, after = remote
+    ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, site)
+    verdict = load(function).verdict(kind, change.table.name, before, theirs, ours)
+    decision = verdict.decision
+    if decision.action in (Action.WRITE, Action.DELETE):
+        row.take(change.after)
+    elif decision.action is Action.MERGE:
+        raw = None if change.after is None else column_values(table, change.after)
+        sides = Sides(raw, after, here, (ets, site) > (rival.ets, rival.origin))
+        try:
+            sets = merged(table, sides, verdict.values, remote=verdict.remote)
+        except DataError as error:
+            return Answered(left_open(kind, f"{function}: {error.message}"), here, remote)
+        if not row.had:
+            row.take(change.after)
+        row.sets |= sets
+    return Answered(decision, here, remote)
+
+
+def _read_back(
     lane: Lane, table: TableMap, key: bytes, image: bytes | None, *, exists: bool
 ) -> dict[str, Any] | None:
     """Return a version of a row as a query would; the row stays as it is.

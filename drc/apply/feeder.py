@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
 from drc.apply.doing import Doing
+from drc.apply.lane import DUPLICATE_KEY
 from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
-from drc.apply.settle import DUPLICATE_KEY
 from drc.apply.solo import ROW_ERRNOS, Solo
 from drc.apply.throttle import Throttle
 from drc.apply.xa import PreparedTransactions

@@ -31,6 +31,7 @@ from drc.source.framing import Position
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
+DUPLICATE_KEY = 1062  # whose remedy is another one where rows are settled
 _PACKET_MAX = 0xFFFFFF
 _ENCODE_BYTES = 3 << 20  # base64 of a multiple of three needs no padding inside the text
 

@@ -11,7 +11,7 @@ from drc import events as ev
 from drc.apply.netting import NetTable, Tables
 from drc.conflict.index import ALL_COLUMNS
 from drc.events import u32
-from drc.images import column_walkers
+from drc.images import column_values
 from drc.transaction import RawTransaction
 
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
@@ -96,6 +96,5 @@ def changed_columns(
 
 
 def _differing(table: NetTable, before: bytes, after: bytes) -> int:
-    walkers = column_walkers(table.map, range(len(table.map.columns)))
-    old, new = (walkers[i[: walkers.null_bytes]](i, 0)[1] for i in (before, after))
+    old, new = column_values(table.map, before), column_values(table.map, after)
     return sum(1 << i for i, (one, two) in enumerate(zip(old, new, strict=True)) if one != two)

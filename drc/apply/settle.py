@@ -6,134 +6,32 @@
    order; what several of them make of one row is written once.
 2. Whatever is decided is in the conflict log in the same transaction as its effect.
 3. A row that collides on a secondary unique key is parked: nobody is evicted (I7).
-4. Of a table with masked columns the log holds neither their values nor raw images.
-5. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
+4. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
+
+It knows neither bytes of a row (``locked.py``, ``merging.py``, ``ask.py``) nor what an entry of the
+log holds (``logged.py``); the ledger row and the commit are its caller's.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from drc import events as ev
-from drc.apply.ask import Sides, merged, read_back
+from drc.apply.ask import Question, ask
 from drc.apply.certifier import Causal
-from drc.apply.lane import Lane
-from drc.apply.netting import NetRows, NetTable, Tables
-from drc.apply.pinpoint import key_text
-from drc.apply.rows import changed_columns
-from drc.conflict.clock import encode_seen
-from drc.conflict.function import Version, load
-from drc.conflict.index import ALL_COLUMNS, Rivals
+from drc.apply.lane import DUPLICATE_KEY, Lane
+from drc.apply.locked import LockedRow, NetRow, Place, net_rows
+from drc.apply.logged import ConflictLog, Entry
+from drc.apply.merging import merge
+from drc.apply.netting import Tables
 from drc.conflict.mask import Mask
-from drc.conflict.merge import Join, beats, withdraws
 from drc.conflict.policy import Policies, TablePolicy
-from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
 from drc.errors import DataError, DrcError
-from drc.events import Column
-from drc.images import column_walkers
-from drc.literals import OutOfRangeError, key_condition, number, pack_number, shift
-from drc.ordered import pack, rank
+from drc.literals import key_condition
 from drc.transaction import RawTransaction
-
-DUPLICATE_KEY = 1062
-_RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
-_INSERT = (
-    "INSERT INTO drc.conflict (detected_at, schema_name, table_name, row_key, slot, kind, policy,"
-    " winner, state, reason, origin, gtid, ets, seen, rivals, rival_count, row_local, row_before,"
-    " row_after, images) VALUES"
-    f" (SYSDATE(6), {', '.join(['%s'] * 19)})"
-)
-# What errors tell of values.
-_VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
-Values = tuple[bytes | None, ...]
-
-
-class _NetRow(NamedTuple):
-    """What one transaction did to a row.
-
-    ``image`` has its primary key, whose slot is the first of ``slots``; ``changed`` are columns.
-    """
-
-    transaction: RawTransaction
-    table: NetTable
-    before: bytes | None
-    after: bytes | None
-    image: bytes
-    slots: tuple[int, ...]
-    changed: int
-
-
-@dataclass(slots=True)
-class _Row:
-    """A row as it is here, under its lock, and as it will be written.
-
-    ``had`` and ``has`` tell whether it was there at first and is now; ``values`` are those at
-    first; ``image`` is a change taken over whole, ``sets`` columns that were merged since, as
-    images hold them.
-    """
-
-    table: NetTable
-    key: bytes
-    values: dict[str, Any] | None
-    has: bool
-    image: bytes | None = None
-    sets: dict[int, bytes | None] = field(default_factory=dict)
-
-    @property
-    def had(self) -> bool:
-        """Return whether it was there at first."""
-        return self.values is not None
-
-    def take(self, image: bytes | None) -> None:
-        """Become ``image``; None: be deleted."""
-        self.has, self.image, self.sets = image is not None, image, {}
-
-    def current(self, ordinal: int) -> bytes | None:
-        """Return what a column holds now.
-
-        :raises DataError: it is of a type that has no order.
-        """
-        if ordinal in self.sets:
-            return self.sets[ordinal]
-        if self.image is not None:
-            return _values(self.table, self.image)[ordinal]
-        assert self.values is not None
-        column = self.table.map.columns[ordinal]
-        return pack(column, self.values[column.name])
-
-    def events(self) -> list[tuple[int, bytes]]:
-        """Return what to write, as (rows event type, event)."""
-        table, sets = self.table.map, self.sets
-        if self.image is None:
-            if self.had and not self.has:
-                return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
-            return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, sets))] if sets else []
-        image = self.image
-        if sets:
-            whole = enumerate(_values(self.table, image))
-            image = ev.image([sets.get(i, value) for i, value in whole])
-        if self.had and self.table.unique is None:
-            event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
-            return [(ev.UPDATE_ROWS, event)]
-        out = [(ev.WRITE_ROWS, ev.rows_event(table, ev.WRITE_ROWS, [image], True))]
-        if self.had:  # by way of a delete, as rows may exchange values of a unique key
-            delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key], True)
-            out.insert(0, (ev.DELETE_ROWS, delete))
-        return out
-
-
-class _Asked(NamedTuple):
-    """What a function decided, by which versions; ``remote`` are the row before and after."""
-
-    decision: Decision
-    here: dict[str, Any] | None
-    remote: list[dict[str, Any] | None] | None = None
 
 
 class Settled(NamedTuple):
@@ -151,7 +49,7 @@ class Settler:
         self._index, self._origin = causal.index, causal.origin
         self._tables = tables
         self._policies = policies
-        self._mask = mask
+        self._log = ConflictLog(causal.origin, mask)
 
     def settle(self, lane: Lane, transactions: Sequence[RawTransaction]) -> Settled:
         """Make the changes of whole transactions in the open transaction of ``lane``.
@@ -159,271 +57,113 @@ class Settler:
         :raises DrcError: classed by errno, and the caller must roll back. With
             ``DUPLICATE_KEY`` several transactions must be settled one by one.
         """
-        changes = [c for transaction in transactions for c in self._net_rows(transaction)]
-        rows = _locked(lane, changes)
+        asks_columns = self._policies.asks_columns if self._policies.ask_columns else None
+        changes = [c for t in transactions for c in net_rows(t, self._tables, asks_columns)]
+        rows = _lock(lane, changes)
         self._causal.barrier(lane.end_position())
-        log = [entry for c in changes if (entry := self._decide(lane, c, rows[_place(c)]))]
+        entries = [entry for c in changes if (entry := self._decide(lane, c, rows[c.place]))]
         try:
             _write(lane, rows.values())
         except DrcError as error:
             if error.errno != DUPLICATE_KEY or len(transactions) > 1:
                 raise
-            lane.execute("ROLLBACK TO SAVEPOINT settle")
-            log = self._one_by_one(lane, changes, rows)
-        for entry in log:
-            lane.run(_INSERT, entry)
-        return Settled(len(changes), Counter(str(entry[4]) for entry in log))
+            _undo(lane)
+            entries = self._one_by_one(lane, changes, rows)
+        self._log.write(lane, entries)
+        return Settled(len(changes), Counter(entry.kind for entry in entries))
 
     def rivalled(self, lane: Lane, transaction: RawTransaction) -> bool:
         """Return whether rows that ``lane`` has just written have a concurrent writer."""
         self._causal.barrier(lane.end_position())
         return self._causal.rivalled(transaction)
 
-    def _net_rows(self, transaction: RawTransaction) -> list[_NetRow]:
-        net = NetRows(self._tables)
-        transaction.data = bytes(transaction.data)  # of a very large event it is a bytearray
-        try:
-            if not net.add(transaction):
-                raise DataError(
-                    "a row image is partial, so concurrent writes cannot be resolved",
-                    stage="resolve",
-                    gtid=str(transaction.gtid),
-                    hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
-                )
-            changed = dict[int, int]()
-            if self._policies.ask_columns:
-                wanted = self._policies.asks_columns
-                changed = changed_columns(transaction, self._tables, wanted)
-            out: dict[tuple[str, int], _NetRow] = {}
-            for table, before, after, image in net.rows():
-                slots = _slots(table, image, after)
-                columns = changed.get(slots[0], ALL_COLUMNS)
-                change = _NetRow(transaction, table, before, after, image, slots, columns)
-                same = out.get(_place(change))
-                out[_place(change)] = _joined(same, change) if same else change
-            return list(out.values())
-        finally:
-            net.clear()
-
-    # ------------------------------------------------------------ decisions
-
-    def _decide(self, lane: Lane, change: _NetRow, row: _Row) -> tuple[Any, ...] | None:
+    def _decide(self, lane: Lane, change: NetRow, row: LockedRow) -> Entry | None:
         """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
         transaction, policy = change.transaction, self._policies.of(change.table.name)
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
         if found.blind:
-            raise DataError(
-                f"INDEX_INCOMPLETE: {self._index.forgotten()} transactions of this site are held no"
-                " more, and the peer had not seen all of them",
-                stage="certify",
-                gtid=str(transaction.gtid),
-                table=change.table.name,
-                hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
-                " is built anew from this site's binlog; where that is purged, compare and repair",
-            )
+            raise self._blind(change)
         images = change.before is not None, change.after is not None
         owner = self._owner(change, row, policy) if policy.owner_column and found.writes else ""
         state = Change(*images, row.has, change.changed, owner)
         decision = resolve(state, found, transaction.ets, self._origin, policy)
         if decision.action is Action.ASK:
             assert decision.kind
-            asked = self._ask(lane, change, row, found, policy, decision.kind)
-            return self._entry(change, asked.decision, found, policy, asked.here, asked.remote)
-        shown = self._shown(row) if decision.kind else None
+            (rival,) = found.writes
+            asked = Question(policy.function, decision.kind, change, self._origin, row, rival)
+            decision, here, remote = ask(lane, self._log, asked)
+            return self._log.entry(change, decision, found, policy, here, remote)
+        here = self._log.shown(row) if decision.kind else None
         if decision.action is Action.MERGE:
-            decision = _merge(change, row, decision, policy)
+            decision = merge(change, row, decision, policy)
         elif decision.action is Action.WRITE:
             row.take(change.after)
         elif decision.action is Action.DELETE:
             row.take(None)
-        return self._entry(change, decision, found, policy, shown) if decision.kind else None
+        return self._log.entry(change, decision, found, policy, here) if decision.kind else None
 
-    def _ask(
-        self,
-        lane: Lane,
-        change: _NetRow,
-        row: _Row,
-        found: Rivals,
-        policy: TablePolicy,
-        kind: Kind,
-    ) -> _Asked:
-        """Let the table's function decide, and ``row`` become what it answers."""
-        table, (rival,), ets = change.table.map, found.writes, change.transaction.ets
-        here = self._json(row.values)
-        if row.image is not None or row.sets or row.has != row.had:
-            why = "a write met several, and the table's function is for two"
-            return _Asked(_open(kind, why), self._shown(row))
-        try:
-            images = change.before, change.after
-            remote = [
-                self._json(read_back(lane, table, change.image, image, exists=row.had))
-                for image in images
-            ]
-        except DrcError as error:
-            if error.errno != DUPLICATE_KEY:
-                raise
-            lane.execute("ROLLBACK TO SAVEPOINT version")
-            return _Asked(_open(kind, f"it cannot be read: {error.message}"), here)
-        before, after = remote
-        ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, self._origin)
-        verdict = load(policy.function).verdict(kind, change.table.name, before, theirs, ours)
-        decision = verdict.decision
-        if decision.action in (Action.WRITE, Action.DELETE):
-            row.take(change.after)
-        elif decision.action is Action.MERGE:
-            raw = None if change.after is None else _values(change.table, change.after)
-            sides = Sides(raw, after, here, (ets, self._origin) > (rival.ets, rival.origin))
-            try:
-                sets = merged(table, sides, verdict.values, remote=verdict.remote)
-            except DataError as error:
-                return _Asked(_open(kind, f"{policy.function}: {error.message}"), here, remote)
-            if not row.had:
-                row.take(change.after)
-            row.sets |= sets
-        return _Asked(decision, here, remote)
+    def _blind(self, change: NetRow) -> DataError:
+        return DataError(
+            f"INDEX_INCOMPLETE: {self._index.forgotten()} transactions of this site are held no"
+            " more, and the peer had not seen all of them",
+            stage="certify",
+            gtid=str(change.transaction.gtid),
+            table=change.table.name,
+            hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
+            " is built anew from this site's binlog; where that is purged, compare and repair",
+        )
 
-    def _json(self, values: dict[str, Any] | None) -> dict[str, Any] | None:
-        return values and {name: self._readable(value) for name, value in values.items()}
-
-    def _owner(self, change: _NetRow, row: _Row, policy: TablePolicy) -> str | None:
+    def _owner(self, change: NetRow, row: LockedRow, policy: TablePolicy) -> str | None:
         """Return the site that owns a row, as all its versions here have it."""
-        table, column = change.table.map, policy.owner_column
-        images = [change.before, change.after]
-        shown = [self._decoder.image(table, i) for i in images if i] or [
-            self._decoder.image(table, change.image)
-        ]
-        if here := self._shown(row):
-            shown.append(here)
-        return policy.owner(self._readable(values.get(column)) for values in shown)
+        images = [i for i in (change.before, change.after) if i] or [change.image]
+        versions = [self._log.image(change.table.map, image) for image in images]
+        if here := self._log.shown(row):
+            versions.append(here)
+        return policy.owner(version.get(policy.owner_column) for version in versions)
 
     def _one_by_one(
-        self, lane: Lane, changes: list[_NetRow], rows: dict[tuple[str, int], _Row]
-    ) -> list[tuple[Any, ...]]:
+        self, lane: Lane, changes: list[NetRow], rows: dict[Place, LockedRow]
+    ) -> list[Entry]:
         """Write the rows of one transaction one after the other, and park those that collide."""
-        log = []
-        for change in sorted(changes, key=_turn):
-            row = rows[_place(change)]
-            row.has, row.image, row.sets = row.had, None, {}
+        entries = []
+        for change in sorted(changes, key=lambda change: change.turn):
+            row = rows[change.place]
+            row.reset()
             entry = self._decide(lane, change, row)
             try:
                 _write(lane, [row])
             except DrcError as error:
                 if error.errno != DUPLICATE_KEY:
                     raise
-                lane.execute("ROLLBACK TO SAVEPOINT settle")
+                _undo(lane)
                 seen = change.transaction.seen
                 found = self._index.rivals(self._origin, seen, change.slots)
                 policy = self._policies.of(change.table.name)
-                decision = _open(Kind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
-                entry = self._entry(change, decision, found, policy, row.values)
+                decision = left_open(Kind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
+                here = self._log.readable(row.values)
+                entry = self._log.entry(change, decision, found, policy, here)
             if entry:
-                log.append(entry)
-        return log
-
-    # ------------------------------------------------------------ the log
-
-    @cached_property
-    def _decoder(self) -> Any:
-        from drc.monitor.rows import Decoder  # its library is slow to load
-
-        return Decoder()
-
-    @cached_property
-    def _readable(self) -> Callable[[Any], Any]:
-        from drc.monitor.rows import readable
-
-        return readable
-
-    def _shown(self, row: _Row) -> dict[str, Any] | None:
-        if not row.has:
-            return None
-        table, sets = row.table.map, row.sets
-        values = self._decoder.image(table, row.image) if row.image else row.values
-        assert values is not None
-        if not sets:
-            return dict(values)
-        merged = ev.image([sets.get(i) for i in range(len(table.columns))])
-        decoded = self._decoder.image(table, merged)
-        return {**values, **{name: decoded[name] for i in sets if (name := table.columns[i].name)}}
-
-    def _entry(
-        self,
-        change: _NetRow,
-        decision: Decision,
-        found: Rivals,
-        policy: TablePolicy,
-        local: dict[str, Any] | None,
-        remote: Sequence[dict[str, Any] | None] | None = None,
-    ) -> tuple[Any, ...]:
-        table, transaction = change.table.map, change.transaction
-        rivals = [
-            {"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets}
-            for w in sorted(found.writes, key=lambda w: (w.ets, w.origin))[-_RIVALS_MAX:]
-        ]
-        versions = [self._json(local)]
-        versions += remote or [
-            None if image is None else self._decoder.image(table, image)
-            for image in (change.before, change.after)
-        ]
-        shown = [row and json.dumps(self._mask.row(table.name, row)) for row in versions]
-        masked = self._mask.table(table.name)
-        reason = _VALUES.sub("***", decision.reason) if masked else decision.reason
-        if masked and policy.function and decision.winner is Winner.OPEN:
-            reason = f"{policy.function} decided nothing: ***"  # what it says may hold values
-        return (
-            *(table.schema, table.table),
-            *(key_text(table, change.image, masked=self._mask)[:512], change.slots[0]),
-            *(str(decision.kind), policy.policy, str(decision.winner)),
-            "open" if decision.winner is Winner.OPEN else "auto",
-            reason[:255],
-            *(self._origin, str(transaction.gtid), transaction.ets, encode_seen(transaction.seen)),
-            json.dumps(rivals),
-            len(found.writes),
-            *shown,
-            None if masked else _remote_events(change),
-        )
+                entries.append(entry)
+        return entries
 
 
-# ------------------------------------------------------------ rows and the server
+# ------------------------------------------------------------ the server
 
 
-def _place(change: _NetRow) -> tuple[str, int]:
-    """Return what tells a row from others: rows that the server takes for one have one slot."""
-    return change.table.name, change.slots[0]
-
-
-def _joined(one: _NetRow, other: _NetRow) -> _NetRow:
-    """Return what became of one row under two spellings of its key, as 'a' and 'A' may be.
-
-    Before the transaction it had one of them at most, and after it, too.
-    """
-    before, after = one.before or other.before, one.after or other.after
-    slots = tuple(dict.fromkeys((*one.slots, *other.slots)))
-    image, changed = before or after or one.image, one.changed | other.changed
-    return _NetRow(one.transaction, one.table, before, after, image, slots, changed)
-
-
-def _turn(change: _NetRow) -> int:
-    """Deletes first, then updates, then inserts: what is freed may be taken again."""
-    if change.after is None:
-        return 0
-    return 1 if change.before is not None else 2
-
-
-def _locked(lane: Lane, changes: list[_NetRow]) -> dict[tuple[str, int], _Row]:
+def _lock(lane: Lane, changes: Iterable[NetRow]) -> dict[Place, LockedRow]:
     """Lock the rows of all changes, or the gaps where they would be."""
-    first: dict[tuple[str, int], _NetRow] = {}
+    first: dict[Place, NetRow] = {}
     for change in changes:
-        first.setdefault(_place(change), change)
+        first.setdefault(change.place, change)
     out = {}
     for place, change in sorted(first.items(), key=lambda item: item[0]):
         table = change.table.map
         values = lane.locked(table, key_condition(table, change.image))
-        out[place] = _Row(change.table, change.image, values, values is not None)
+        out[place] = LockedRow(change.table, change.image, values, values is not None)
     return out
 
 
-def _write(lane: Lane, rows: Iterable[_Row]) -> None:
+def _write(lane: Lane, rows: Iterable[LockedRow]) -> None:
     """Write what has become of the rows: deletes, updates, inserts."""
     found = [(kind, row.table.map, event) for row in rows for kind, event in row.events()]
     order = (ev.DELETE_ROWS, ev.UPDATE_ROWS, ev.WRITE_ROWS)
@@ -433,82 +173,6 @@ def _write(lane: Lane, rows: Iterable[_Row]) -> None:
         lane.apply([piece for _, table, event in found for piece in (table.event, event)])
 
 
-def _merge(change: _NetRow, row: _Row, decision: Decision, policy: TablePolicy) -> Decision:
-    """Merge the columns of ``policy`` in ``row``; take the others over if the change wins."""
-    table = change.table
-    assert change.after is not None
-    new = _values(table, change.after)
-    old = new if change.before is None else _values(table, change.before)
-    sets: dict[int, bytes | None] = {}
-    try:
-        for i, column in enumerate(table.map.columns):
-            if how := policy.columns.get(column.name):
-                here, before = row.current(i), old[i]
-                if how == "delta":
-                    sets[i] = _added(column, here, before, new[i])
-                else:
-                    sets[i] = _stays(column, how, here, before, new[i])
-            elif decision.takes >> i & 1 and decision.takes != ALL_COLUMNS:
-                sets[i] = new[i]
-    except _OpenError as error:
-        return _open(decision.kind, str(error))
-    if decision.takes == ALL_COLUMNS:
-        row.take(change.after)
-    row.sets |= sets
-    return decision
-
-
-class _OpenError(Exception):
-    """Why columns cannot be merged."""
-
-
-def _added(column: Column, here: bytes | None, before: bytes | None, after: bytes | None) -> bytes:
-    if before is None or after is None or here is None:
-        raise _OpenError(f"{column.name} is NULL at one of the sites")
-    try:
-        return pack_number(column, shift(column, number(column, here), before, after))
-    except OutOfRangeError as error:
-        raise _OpenError(error.message) from error
-
-
-def _stays(
-    column: Column, join: Join, here: bytes | None, before: bytes | None, after: bytes | None
-) -> bytes | None:
-    ranks = [None if value is None else rank(column, value) for value in (here, before, after)]
-    if withdraws(join, ranks[1], ranks[2]):
-        raise _OpenError(f"{column.name} was moved against its policy, {join}, by one of the sites")
-    return after if beats(join, ranks[2], ranks[0]) else here
-
-
-def _open(kind: Kind | None, reason: str) -> Decision:
-    return Decision(Action.KEEP, kind, Winner.OPEN, reason)
-
-
-def _values(table: NetTable, image: bytes) -> Values:
-    walkers = column_walkers(table.map, range(len(table.map.columns)))
-    values: Values = walkers[image[: walkers.null_bytes]](image, 0)[1]
-    return values
-
-
-def _slots(table: NetTable, *images: bytes | None) -> tuple[int, ...]:
-    out: dict[int, None] = {}
-    for image in images:
-        if image is not None:
-            found = table.slots_of(image)
-            if found is None:
-                raise DataError(
-                    "its keys cannot be followed, so concurrent writes cannot be resolved",
-                    stage="resolve",
-                    table=table.name,
-                    hint="`drc check` tells why; let one site own this table",
-                )
-            out.update(dict.fromkeys(found))
-    return tuple(out)
-
-
-def _remote_events(change: _NetRow) -> bytes:
-    """Return the remote change as BINLOG takes it, for whoever settles it otherwise."""
-    table = change.table.map
-    images = [i for i in (change.before, change.after) if i is not None] or [change.image]
-    kinds = (ev.DELETE_ROWS if change.after is None else ev.WRITE_ROWS, ev.UPDATE_ROWS)
-    return table.event + ev.rows_event(table, kinds[len(images) - 1], images, True)
+def _undo(lane: Lane) -> None:
+    """Undo the last :func:`_write`; the locks stay."""
+    lane.execute("ROLLBACK TO SAVEPOINT settle")

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from drc.conflict.policy import Policies
-from drc.conflict.resolver import Action, Decision, Kind, Winner
+from drc.conflict.resolver import Action, Decision, Kind, Winner, left_open
 from drc.errors import ConfigError
 
 ANSWER_S = 1.0  # rows are locked meanwhile
@@ -136,7 +136,7 @@ class Asked:
         return Verdict(Decision(action, kind, Winner.REMOTE, why), remote=True)
 
     def _open(self, kind: Kind, why: str) -> Verdict:
-        return Verdict(Decision(Action.KEEP, kind, Winner.OPEN, f"{self._name}: {why}"))
+        return Verdict(left_open(kind, f"{self._name}: {why}"))
 
     def _answer(self, conflict: Conflict) -> Any:
         """Return the answer, or raise what the function raised.

@@ -98,21 +98,21 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     kind = _kind(change, found)
     wanted = Action.WRITE if change.after else Action.DELETE
     if found.blind:
-        return _open(kind, "the index had to forget writes that may be concurrent")
+        return left_open(kind, "the index had to forget writes that may be concurrent")
     if not found.writes:
         if kind is None:
             return Decision(wanted, None, Winner.REMOTE, "")
         return Decision(wanted, kind, Winner.REMOTE, "no concurrent write explains this")
     assert kind is not None
     if policy.policy == "park":
-        return _open(kind, "the table's policy leaves it to a person")
+        return left_open(kind, "the table's policy leaves it to a person")
     if change.owner is None:
-        return _open(kind, f"{policy.owner_column} is not the same in all versions of the row")
+        return left_open(kind, f"{policy.owner_column} is not the same in all versions of the row")
     owner = change.owner
     newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy, owner))
     wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
     if policy.function and len(found.writes) > 1:
-        return _open(kind, "a write met several, and the table's function is for two")
+        return left_open(kind, "a write met several, and the table's function is for two")
     if policy.function and (change.after or change.exists):
         return Decision(Action.ASK, kind, Winner.OPEN, f"{policy.function} decides")
     if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
@@ -139,14 +139,14 @@ def _unmergeable(
     which of them a column belongs can be told, but not what a maximum was made of.
     """
     if policy.deltas and not (change.before and change.after and change.exists):
-        return _open(kind, "a counter's row was deleted or inserted at one site")
+        return left_open(kind, "a counter's row was deleted or inserted at one site")
     if not change.after:
         mergeable = wins or not change.exists
     elif change.exists:
         mergeable = change.before or not policy.columns or len(found.writes) == 1
     else:
         mergeable = not wins or not (change.before or policy.columns)
-    return None if mergeable else _open(kind, "a row to be merged was deleted at one site")
+    return None if mergeable else left_open(kind, "a row to be merged was deleted at one site")
 
 
 def _kind(change: Change, found: Rivals) -> Kind | None:
@@ -180,5 +180,6 @@ def _reason(ets: int, site: str, newest: Write, policy: TablePolicy) -> str:
     return f"{later} wrote {gap} us after {earlier}" if gap else f"at one time; {later} sorts last"
 
 
-def _open(kind: Kind | None, reason: str) -> Decision:
+def left_open(kind: Kind | None, reason: str) -> Decision:
+    """Leave a row to a person, 4."""
     return Decision(Action.KEEP, kind or Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, reason)
