@@ -17,12 +17,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from drc import events as ev
+from drc import selection
 from drc.events import TABLE_MAP, parse_table_map, u32, u64
 from drc.images import Walkers, column_walkers
 from drc.source.tagger import CANARY
 from drc.transaction import RawTransaction
 
-TABLE = "drc.canary"
+TABLE = ".".join(selection.CANARY)
 _COLUMNS = ("site", "sent_us")
 
 

@@ -158,10 +158,7 @@ class StreamProgress(SessionProgress):
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
-        self.decided_us = batch.transactions[-1].commit_us
-        self._visible(batch.oldest, batch.applied, batch.dispatched_us)
-        if self._canary:
-            self._canary.passed(batch.transactions, self.updated_us, self.offset_us)
+        self._visible(batch.transactions, batch.oldest, batch.applied, batch.dispatched_us)
 
     def settled(
         self,
@@ -177,19 +174,26 @@ class StreamProgress(SessionProgress):
         self.rows_applied += rows
         self.conflicts.update(kinds)
         if transactions:
-            self.decided_us = transactions[-1].commit_us
-            self._visible(min(transactions, key=lambda t: t.commit_us), applied, dispatched_us)
-            if self._canary:
-                self._canary.passed(transactions, self.updated_us, self.offset_us)
+            oldest = min(transactions, key=lambda t: t.commit_us)
+            self._visible(transactions, oldest, applied, dispatched_us)
 
-    def _visible(self, oldest: RawTransaction, applied: str, dispatched_us: int) -> None:
+    def _visible(
+        self,
+        transactions: Sequence[RawTransaction],
+        oldest: RawTransaction,
+        applied: str,
+        dispatched_us: int,
+    ) -> None:
         now = now_us()
+        self.decided_us = transactions[-1].commit_us
         one = passage(oldest.commit_us, oldest.stamps, dispatched_us, now, self.offset_us)
         self._lags.append(one.lag)
         self.passages.add(one)
         self.steps += 1
         self.applied = applied
         self.updated_us = now
+        if self._canary:
+            self._canary.passed(transactions, now, self.offset_us)
 
     def passed(self, decided: GtidSet) -> None:
         """Nothing is left to apply: what was passed over since the last batch counts too."""
