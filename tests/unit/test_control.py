@@ -12,10 +12,13 @@ from drc import config as configuration
 from drc.apply.throttle import Throttle
 from drc.apply.xa import PreparedTransactions
 from drc.config import Config
+from drc.control.control import Control, Order
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, judge
 from drc.errors import ConfigError
 from drc.gtid import Gtid, GtidSet, parse_uuid
+from drc.site import Site
+from drc.state.store import Store
 from drc.transaction import Kind, RawTransaction
 
 A = "aaaaaaaa-0000-0000-0000-000000000001"
@@ -119,6 +122,30 @@ def test_what_needs_a_restart_is_named_and_nothing_is_taken_up() -> None:
     assert "parallel" not in caught.value.message
     with pytest.raises(ConfigError, match=r"sites\.a\.host"):
         refuse_offline(pair(), pair(sites=sites))
+
+
+def test_a_reload_reaches_the_streams_and_the_index_by_which_they_are_judged(
+    tmp_path: Path,
+) -> None:
+    account = '{ user = "u", password_env = "X" }'
+    text = 'name = "p"\n[replicate]\n' + "".join(
+        f'[sites.{name}]\nhost = "{name}"\nsource = {account}\napplier = {account}\n'
+        for name in "ab"
+    )
+    path = tmp_path / "pair.toml"
+    path.write_text(text)
+    config = configuration.load(path)
+    store = Store(config.state_url)
+    site = Site(config, "b", threading.Event(), store)
+    control = Control(path, config, site, store)
+    path.write_text(text.replace("[replicate]", '[replicate]\nexclude_tables = ["s.t"]'))
+    assert control.reload(Order("me", "why")) == {"changed": ["replicate.exclude_tables"]}
+    assert control.config.replicate.exclude_tables == ("s.t",)
+    assert site.watcher
+    assert [w.config is control.config for w in (*site.streams.values(), site.watcher)] == [
+        True
+    ] * 2
+    store.close()
 
 
 # ------------------------------------------------------------ throttle, skips
