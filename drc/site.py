@@ -109,8 +109,9 @@ class Site:
         while self._works() or (self._stays and not self._stop.is_set()):
             buckets = observer.tick()
             said = self.snapshot()
-            for note in self._alerts.look(self.name, said, said["updated_us"]):
-                webhook.tell(note)
+            if not self._stop.is_set():  # what ends by request is nobody's alarm
+                for note in self._alerts.look(self.name, said, said["updated_us"]):
+                    webhook.tell(note)
             self._store.save_status(self.name, {**said, "alerts": self._raised()})
             self._store.save_lag(buckets)
             self._pause()

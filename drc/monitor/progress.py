@@ -31,7 +31,7 @@ class SessionProgress:
     """State of something that runs in sessions."""
 
     def __init__(self) -> None:
-        self.state, self.reason = "stopped", "not started"
+        self.state, self.reason = "connecting", "about to start"
         self.error: DrcError | None = None
         self.sessions = self.steps = 0
         self.transactions = 0

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drc import config as configuration
+from drc.conflict.watcher import Watcher
 from drc.control.wanted import Wanted
 from drc.errors import DataError, InvariantError, TransientError
 from drc.monitor.progress import SessionProgress
@@ -53,35 +55,77 @@ def test_what_needs_a_person_ends_it_and_names_the_site() -> None:
     assert worker.progress.reason.startswith("no such row")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+class Store:
+    """Keeps what a site says of itself."""
+
+    def __init__(self) -> None:
+        self.saved: list[dict[str, Any]] = []
+
+    def save_status(self, _: str, status: dict[str, Any]) -> None:
+        self.saved.append(status)
+
+    def save_lag(self, _: object) -> None: ...
+
+    def wanted(self, _: str) -> dict[str, Wanted]:
+        return {}
+
+    def statuses(self) -> dict[str, dict[str, object]]:
+        return {}
+
+
+def _site(stop: threading.Event, store: Store) -> Site:
     account = {"user": "u", "password_env": "X"}
     site = {"host": "a", "source": account, "applier": account}
     raw = {"name": "t", "sites": {"a": site, "b": {**site, "host": "b"}}}
-    config = configuration.parse(raw, Path())
+    return Site(configuration.parse(raw, Path()), "b", stop, store)
 
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def session(stream: Stream) -> None:
         stream.progress.state = "running"
         raise ZeroDivisionError
 
-    saved: list[str] = []
-
-    class Store:
-        def save_status(self, _: str, status: dict[str, list[dict[str, str]]]) -> None:
-            saved.append(status["streams"][0]["state"])
-
-        def save_lag(self, _: object) -> None: ...
-
-        def wanted(self, _: str) -> dict[str, Wanted]:
-            return {}
-
-        def statuses(self) -> dict[str, dict[str, object]]:
-            return {}
-
     monkeypatch.setattr(Stream, "_session", session)
+    store = Store()
     with pytest.raises(InvariantError, match="a->b broke"):
-        Site(config, "b", threading.Event(), Store()).run()
-    assert saved[-1] == "stopped"
+        _site(threading.Event(), store).run()
+    assert store.saved[-1]["streams"][0]["state"] == "stopped"
+
+
+def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, store = threading.Event(), Store()
+    begins = {kind: kind.run for kind in (Stream, Watcher)}
+
+    def watcher_run(worker: Watcher) -> None:
+        looked.wait(10)  # a thread that gets its turn late
+        begins[Watcher](worker)
+
+    def stream_run(worker: Stream) -> None:
+        begins[Stream](worker)
+        ended.wait(10)  # the watcher has ended long before
+
+    looked, ended = threading.Event(), threading.Event()
+
+    class Looks(Store):
+        def save_status(self, site: str, status: dict[str, Any]) -> None:
+            super().save_status(site, status)
+            if not looked.is_set():
+                looked.set()
+                stop.set()
+            elif status["watcher"]["state"] == "stopped":
+                ended.set()
+
+    for kind in begins:
+        monkeypatch.setattr(kind, "_session", lambda worker: worker.turn.halt.wait())
+    monkeypatch.setattr(Watcher, "run", watcher_run)
+    monkeypatch.setattr(Stream, "run", stream_run)
+    store = Looks()
+    _site(stop, store).run()
+    assert [said["watcher"]["state"] for said in store.saved][:2] == ["connecting", "stopped"]
+    assert [said["alerts"] for said in store.saved if said["alerts"]] == []
 
 
 # ------------------------------------------------------------ whose turn it is
