@@ -79,7 +79,7 @@ class Site:
         for origin, wanted in store.wanted(name).items():
             if origin in self.streams:
                 self.streams[origin].turn.wanted = wanted
-        self._publisher = _publisher(config, name, stop)
+        self._publisher = _publisher(config, name, stop, self.watcher)
         for worker in (*self.streams.values(), self.watcher, self._publisher):
             if worker:
                 worker.epoch = epoch
@@ -179,9 +179,11 @@ def _watcher(
     return index, Watcher(config, site, stop, index)
 
 
-def _publisher(config: Config, site: str, stop: threading.Event) -> Publisher | None:
+def _publisher(
+    config: Config, site: str, stop: threading.Event, watcher: Watcher | None
+) -> Publisher | None:
     if config.log != "kafka":
         return None
     from drc.log.publisher import Publisher  # its library is not loaded where it is not used
 
-    return Publisher(config, site, stop)
+    return Publisher(config, site, stop, watcher.tee if watcher else None)

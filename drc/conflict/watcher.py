@@ -44,6 +44,7 @@ from drc.source.framing import Framer
 from drc.source.resume import native_set
 from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
+from drc.source.tee import Tee
 from drc.transaction import Kind, RawTransaction
 
 _NOTE_S = 1.0  # how often the clock is noted while there is something new: a start reads from there
@@ -96,6 +97,7 @@ class Watcher(Worker):
         backoff_max_s = config.source.reconnect_backoff_max_s
         super().__init__(f"watch-{site}", site, stop, progress, backoff_max_s)
         self.config = config  # a new one holds from the next session on
+        self.tee = Tee()
         self._index = index
         self._read: _Read | None = None  # left by a session whose link broke
 
@@ -108,6 +110,7 @@ class Watcher(Worker):
                 self.turn.halt,
                 self.progress,
                 self._index,
+                self.tee,
                 self._read,
                 opened,
             )
@@ -132,11 +135,12 @@ class _Session:
         stop: threading.Event,
         progress: WatcherProgress,
         index: LiveIndex,
+        tee: Tee,
         read: _Read | None,
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site = config, site
-        self._stop, self._progress, self._index = stop, progress, index
+        self._stop, self._progress, self._index, self._tee = stop, progress, index, tee
         settings = config.sites[site]
         self._control = mysql.connect(settings, settings.applier, site_name=site)
         opened.callback(self._control._force_close)  # type: ignore[attr-defined]
@@ -159,6 +163,7 @@ class _Session:
             stream=f"watch-{site}",
             heartbeat_s=config.source.heartbeat_s,
         )
+        opened.enter_context(tee.reading(self.read.executed))
 
     def _begin(self, conn: mysql.Connection, facts: ServerFacts) -> _Read:
         """Empty the index; return where to read from so that it will have all that it needs."""
@@ -192,6 +197,7 @@ class _Session:
                 return
             self.whole = False
             self._framer.feed(data)
+            self._tee.begun(self._framer.format_description, len(data))
             complete = not self._missing or self._missing <= self.read.executed
             if complete:
                 self._missing = GtidSet()
@@ -206,10 +212,9 @@ class _Session:
 
     def _take(self, transactions: list[RawTransaction]) -> None:
         read = self.read
-        for transaction in read.tagger.tag(transactions):
-            self._last = transaction.last
-            if transaction.last:
-                read.executed.add(transaction.gtid)
+        self._tee.pass_on(read.tagger.tag(transactions))
+        self._last = transactions[-1].last
+        for transaction in transactions:
             if transaction.kind is Kind.SKIPPED:
                 self._progress.replicated += 1
                 if transaction.learned:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from drc.errors import DrcError, TransientError
 from drc.log.queue import TransactionQueue
 from drc.monitor.stages import now_us
+
+
+class Counts(Protocol):
+    """What is told of something that feeds a queue; see :class:`Link`."""
+
+    heard_us: int
+    read_bytes: int
+    repeated: int
+
+    @property
+    def skipped(self) -> int: ...
+
+    @property
+    def counts(self) -> dict[str, int]: ...
 
 
 class Link:

@@ -31,14 +31,21 @@ class TransactionQueue:
         self._cancelled = False
         self.bytes = 0
 
-    def append(self, transactions: list[RawTransaction]) -> None:
-        """Add transactions in order; waits while the log is full."""
+    def append(self, transactions: list[RawTransaction], timeout: float | None = None) -> bool:
+        """Add transactions in order; waits while the log is full.
+
+        :return: False, and nothing was added, when it has been full for ``timeout`` seconds.
+        """
         size = sum(t.size for t in transactions if t.events)
         with self._changed:
-            self._changed.wait_for(lambda: self.bytes < self._bytes_max or self._cancelled)
+            if not self._changed.wait_for(
+                lambda: self.bytes < self._bytes_max or self._cancelled, timeout
+            ):
+                return False
             self._queue.append((transactions, size))
             self.bytes += size
             self._changed.notify_all()
+            return True
 
     def take(self, timeout: float) -> list[RawTransaction]:
         """Return what has come, in order; waits up to ``timeout`` seconds for something.

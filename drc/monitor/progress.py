@@ -21,7 +21,7 @@ from drc.transaction import Kind, RawTransaction
 if TYPE_CHECKING:
     from drc.apply.feeder import Feeder
     from drc.conflict.live import LiveIndex
-    from drc.log.link import Link
+    from drc.log.link import Counts
     from drc.log.queue import TransactionQueue
 
 _LAGS_KEPT = 4096
@@ -39,7 +39,7 @@ class SessionProgress:
         self.offset_us = 0  # of the clock of the server that is read, less ours
         self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
         self._log: TransactionQueue | None = None
-        self._link: Link | None = None
+        self._link: Counts | None = None
 
     def connecting(self) -> None:
         """A session begins."""
@@ -47,7 +47,7 @@ class SessionProgress:
         if self.error is None:
             self.reason = "dialling"
 
-    def _began(self, log: TransactionQueue, link: Link) -> None:
+    def _began(self, log: TransactionQueue, link: Counts) -> None:
         """The session does its work."""
         self._log, self._link = log, link
         self.state, self.reason, self.error = "running", "", None
@@ -146,7 +146,7 @@ class StreamProgress(SessionProgress):
         """The ledger has told where to start."""
         self.applied = str(executed)
 
-    def running(self, log: TransactionQueue, link: Link, feeder: Feeder) -> None:
+    def running(self, log: TransactionQueue, link: Counts, feeder: Feeder) -> None:
         """Reading and applying."""
         self._feeder = feeder
         self._began(log, link)
@@ -236,10 +236,14 @@ class PublisherProgress(SessionProgress):
         self.epoch = 0
         self.covered = ""
 
-    def running(self, log: TransactionQueue, link: Link, epoch: int) -> None:
+    def running(self, log: TransactionQueue, link: Counts, epoch: int) -> None:
         """Reading and publishing."""
         self.epoch = epoch
         self._began(log, link)
+
+    def follows(self, log: TransactionQueue, link: Counts) -> None:
+        """Publishing what something else reads, from now on."""
+        self._log, self._link = log, link
 
     def published(
         self, transactions: Sequence[RawTransaction], covered: GtidSet, acknowledged_us: int

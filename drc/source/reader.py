@@ -18,12 +18,17 @@ from drc.source.tagger import Tagger
 from drc.transaction import RawTransaction
 
 
+class ReadAllError(TransientError):
+    """All that was asked for has been delivered."""
+
+
 class Reader(Link):
     """Read one site's binlog; takes over ``conn``.
 
     :param known: pass these through the site's clock, and deliver them to nobody.
     :param again: these were decided before: read past them, and leave the clock alone.
-    :param until: end, with an error that passes by itself, once all of this was delivered.
+    :param until: end with :class:`ReadAllError` once all of this was delivered, and nothing that
+        came later.
     """
 
     def __init__(
@@ -47,14 +52,16 @@ class Reader(Link):
         self._framer = Framer(self._deliver, stream_bytes)
         self._known = known and known.copy()  # a publisher's own set grows
         self._again = again
-        self._until = until
-        self._seen = executed.copy() if until is not None else GtidSet()
+        self._wanted = None if until is None else until - executed
+        self._missing = len(self._wanted) if self._wanted else 0
         self._sock = start_dump(
             conn, executed, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
         self._start()
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
+        if self._wanted is not None:
+            transactions = self._up_to(self._wanted, transactions)
         if self._again:
             came = transactions
             transactions = [t for t in came if t.gtid not in self._again]
@@ -66,10 +73,15 @@ class Reader(Link):
         for transaction in tagged:
             transaction.stamps = stamps
         self._log.append(tagged)
-        if self._until is not None:
-            for transaction in transactions:
-                if transaction.last:
-                    self._seen.add(transaction.gtid)
+
+    def _up_to(self, wanted: GtidSet, transactions: list[RawTransaction]) -> list[RawTransaction]:
+        """Return the transactions up to the last one that is wanted."""
+        for number, transaction in enumerate(transactions):
+            if not self._missing:
+                return transactions[:number]
+            if transaction.last and transaction.gtid in wanted:
+                self._missing -= 1
+        return transactions
 
     def _read(self) -> DrcError:
         for data in reads(self._sock):
@@ -78,8 +90,8 @@ class Reader(Link):
             self._begun.set()
             if self._log.cancelled:
                 break
-            if self._until is not None and self._until <= self._seen:
-                return TransientError("what the log did not hold was read", stage="read")
+            if self._wanted is not None and not self._missing:
+                return ReadAllError("all that was asked for has been read", stage="read")
         return TransientError("the source ended the stream", stage="read")
 
     @property
