@@ -142,8 +142,7 @@ class Lease(threading.Thread):
 
     def _take_over(self, conn: mysql.Connection) -> int:
         """Write a new epoch to the ledger; return it."""
-        if mysql.server_facts(conn).has_tags:  # nobody's transaction, like all that is ours
-            mysql.ask(conn, "SET gtid_next='AUTOMATIC:drc'")
+        mysql.tag_session(conn)
         mysql.ask(conn, "SET SESSION innodb_lock_wait_timeout = 1")
         epoch = ledger.next_epoch(conn)
         for attempt in range(_ATTEMPTS):

@@ -153,6 +153,7 @@ class ServerFacts:
     has_tags: bool
 
 
+_TAGS_SINCE = (8, 3, 0)
 _FACTS = (
     "SELECT VERSION(), @@server_uuid, @@server_id, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged,"
     " @@GLOBAL.max_allowed_packet, @@GLOBAL.read_only"
@@ -175,8 +176,23 @@ def server_facts(conn: Connection) -> ServerFacts:
         gtid_purged=GtidSet.parse(purged),
         max_allowed_packet=int(packet),
         read_only=bool(read_only),
-        has_tags=version >= (8, 3, 0),
+        has_tags=version >= _TAGS_SINCE,
     )
+
+
+def has_tags(conn: Connection) -> bool:
+    """Return whether the server knows GTIDs with tags; asks nothing."""
+    version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
+    return version >= _TAGS_SINCE
+
+
+def tag_session(conn: Connection) -> None:
+    """Have what this session writes be nobody's transaction, as all that is ours; see the tagger.
+
+    :raises DrcError: classed by errno.
+    """
+    if has_tags(conn):
+        ask(conn, "SET gtid_next='AUTOMATIC:drc'")
 
 
 def binlog_status(conn: Connection) -> tuple[str, int]:

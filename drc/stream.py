@@ -159,7 +159,8 @@ class _Session:
         config = self._config
         control = self._connect(self._target, "applier")
         self._open.callback(control._force_close)  # type: ignore[attr-defined]
-        self._tags = mysql.server_facts(control).has_tags
+        mysql.tag_session(control)
+        self._tags = mysql.has_tags(control)
         self._selection = Selection(config.replicate)
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.begin(control, self._origin, self._epoch)

@@ -147,8 +147,7 @@ class _Session:
         conn = mysql.connect(settings, settings.source, site_name=site)
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
-        if facts.has_tags:  # our notes are nobody's transactions
-            mysql.ask(self._control, "SET gtid_next='AUTOMATIC:drc'")
+        mysql.tag_session(self._control)
         self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
         self._policies = config.conflicts.policies()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)

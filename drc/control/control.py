@@ -199,6 +199,7 @@ class Control:
         settings = self._config.sites[self._site.name]
         conn = mysql.connect(settings, settings.applier, site_name=self._site.name)
         with contextlib.closing(conn):
+            mysql.tag_session(conn)
             skips.add(conn, stream.progress.origin, gtids, reason=order.reason, actor=order.actor)
         self._note(action, stream, order, skipped=str(gtids))
 

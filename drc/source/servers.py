@@ -36,6 +36,7 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
     settings = config.sites[at]
     conn = mysql.connect(settings, settings.applier, site_name=at)
     with contextlib.closing(conn):
+        mysql.tag_session(conn)
         known = remembered(conn)
         seen = ask_servers(config, others)
         with contextlib.suppress(TransientError):  # read-only for now: asked again next time

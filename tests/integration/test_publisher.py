@@ -208,3 +208,27 @@ def test_what_was_decided_when_it_began_is_not_published(
     wait(lambda: written <= site.covered())
     assert GtidSet.of(t.gtid for t in site.published()) == written - decided
     assert site.follows()
+
+
+def test_its_own_reading_ends_where_its_branch_begins(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have what was written between the branch and the dump, which comes in one read."""
+    before = site.executed()
+
+    def earlier(_: SourceSite) -> GtidSet:
+        for key in range(21, 41):
+            site.insert(key)
+        return before.copy()
+
+    monkeypatch.setattr(SourceSite, "start", earlier)
+    site.start(site.watcher)
+    for key in range(1, 21):
+        site.insert(key)
+    wait(lambda: site.native() <= (site.watcher.tee._executed or GtidSet()))
+    site.start(site.publisher)
+    written = site.native() - before
+    wait(lambda: written <= site.covered())
+    assert site.follows()
+    came = [t.gtid for t in site.published()]
+    assert (len(came), GtidSet.of(came)) == (40, written)
