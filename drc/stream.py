@@ -180,7 +180,7 @@ class _Session:
         if self._index:
             self._index.advance(self._origin, self._memory.newest(state).mark.seen)
         self._feeder = self._build_feeder(Catalog(control), state, executed)
-        self._progress.running(self._log, link, self._feeder)
+        self._progress.running(link, self._feeder)
 
     def _await(self, index: LiveIndex) -> None:
         """Wait until the watcher has read what peers have not seen; a stop does not wait for it.

@@ -24,7 +24,7 @@ class Fetcher(Link):
         self._start()
 
     def _read(self) -> DrcError:
-        while not self._log.cancelled:
+        while not self.log.cancelled:
             messages = self._topic.poll(_POLL_S)
             if messages:
                 self.heard_us = now_us()
@@ -34,7 +34,7 @@ class Fetcher(Link):
                     stamps = received(message.stamps, self.heard_us)
                     for transaction in transactions:
                         transaction.stamps = stamps
-                    self._log.append(transactions)
+                    self.log.append(transactions)
                 self.repeated = self._gate.counts["replayed"]
                 if self._gate.format:
                     self._begun.set()

@@ -10,9 +10,10 @@ from drc.log.queue import TransactionQueue
 from drc.monitor.stages import now_us
 
 
-class Counts(Protocol):
-    """What is told of something that feeds a queue; see :class:`Link`."""
+class Inlet(Protocol):
+    """What fills a queue, and what is told of it; see :class:`Link`."""
 
+    log: TransactionQueue
     heard_us: int
     read_bytes: int
     repeated: int
@@ -32,7 +33,7 @@ class Link:
     """
 
     def __init__(self, log: TransactionQueue, name: str) -> None:
-        self._log = log
+        self.log = log
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.read_bytes = 0
@@ -48,7 +49,7 @@ class Link:
             error = self._read()
         except Exception as caught:
             error = caught
-        self._log.end(error)
+        self.log.end(error)
         self._begun.set()
 
     def _read(self) -> DrcError:
@@ -80,7 +81,7 @@ class Link:
         """
         self._begun.wait(timeout)
         if not self.format:
-            self._log.take(0)  # raises what ended the thread
+            self.log.take(0)  # raises what ended the thread
             raise self._silence()
         return self.format
 
@@ -90,5 +91,5 @@ class Link:
 
     def close(self) -> None:
         """Stop reading and wait for the thread."""
-        self._log.cancel()
+        self.log.cancel()
         self._thread.join()

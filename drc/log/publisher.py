@@ -26,23 +26,17 @@ from collections import deque
 from typing import NamedTuple
 
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.errors import DrcError, PreflightError
-from drc.gtid import GtidSet
 from drc.log.client import Receipt, open_sender
-from drc.log.frames import Frame, FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
-from drc.log.queue import TransactionQueue
+from drc.log.feed import Feed
+from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.topic import open_topic
 from drc.monitor.progress import PublisherProgress
 from drc.monitor.stages import Stamps
 from drc.sessions import Worker
-from drc.source.reader import ReadAllError, Reader
-from drc.source.site import SourceSite
-from drc.source.tee import Branch, Tee
+from drc.source.tee import Tee
 from drc.transaction import Kind, RawTransaction
 
-_FIRST_EVENT_S = 30.0
-_JOIN_S = 2.0  # how long a start waits for the site's own reading; without it we read alone
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
 _REST_MAX_S = 0.005  # brokers that are far away take long without being busy
@@ -87,12 +81,12 @@ class _Session:
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site, self._stop, self._progress = config, site, stop, progress
-        self._tee, self._ahead = tee, GtidSet()
         self._topic = open_topic(config, site)
         opened.callback(self._topic.close)
         ends = self._topic.ends()
         last = self._topic.last_frame(ends)
-        link = self._read(last[1] if last else None, opened)
+        self._feed = Feed(config, site, tee, last[1] if last else None, opened)
+        self._covered, self._mark = self._feed.covered, self._feed.mark
         kafka = config.kafka
         self._encoder = FrameEncoder(
             config.stream(site), kafka.message_bytes_max, compress=kafka.compression == "zstd"
@@ -107,58 +101,7 @@ class _Session:
         self._next_offset = ends.end
         self._send([])
         self._settle(0)
-        progress.running(self._log, link, epoch)
-
-    # ------------------------------------------------------------ what is read
-
-    def _read(self, last: Frame | None, opened: contextlib.ExitStack) -> Branch | Reader:
-        """Go on behind the last frame: with the site's own reading, once we have caught up."""
-        config, site, tee = self._config, self._site, self._tee
-        source = SourceSite(config, site, site)
-        opened.callback(source.close)
-        bytes_max = config.apply.queue_bytes_max
-        branch = self._branch = tee.join(bytes_max, _JOIN_S) if tee else None
-        if branch:
-            opened.callback(branch.close)
-        self._covered = last.complete if last else source.start()
-        self._mark = last.mark if last else Mark()
-        executed = source.resume(self._covered) if last else self._covered
-        if branch and branch.after <= executed:
-            source.close()
-            self._format = branch.format
-            self._follow(branch)
-            return branch
-        self._log, stream = TransactionQueue(bytes_max), f"publish-{site}"
-        until = branch.after if branch else None
-        if last:
-            reader = source.read(self._log, executed, self._mark, stream=stream, until=until)
-        else:
-            reader = source.read_first(self._log, executed, stream=stream, until=until)
-        self._reader = reader
-        opened.callback(reader.close)
-        self._format = reader.format_description(_FIRST_EVENT_S)
-        return reader
-
-    def _follow(self, branch: Branch) -> None:
-        """Take from the branch; before the first frame more is covered than was read."""
-        self._log = branch.log
-        self._ahead = self._covered - branch.after
-
-    def _take(self, timeout: float) -> list[RawTransaction]:
-        """Return what has come next, in the binlog's order."""
-        try:
-            out = self._log.take(timeout)
-        except ReadAllError:
-            assert self._branch
-            self._reader.close()
-            self._follow(self._branch)
-            self._progress.follows(self._log, self._branch)
-            return []
-        return [t for t in out if t.gtid not in self._ahead] if self._ahead else out
-
-    def _left_alone(self) -> bool:
-        """Return whether the site's own reading has begun after us: a new session follows it."""
-        return bool(not self._branch and self._tee and self._tee.reads and not self._log.bytes)
+        progress.running(self._feed.inlet, epoch)
 
     # ------------------------------------------------------------ frames
 
@@ -184,12 +127,15 @@ class _Session:
         idle_s = self._config.kafka.idle_frame_s
         due = time.monotonic() + idle_s
         waiting: list[RawTransaction] = []
-        while not (self._stop.is_set() or (self._left_alone() and not waiting)):
+        while not self._stop.is_set():
+            if not waiting:
+                self._feed.join(self._covered)
             try:
                 waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
             except DrcError:
                 self._settle(0)  # if another publisher is at work, it is the error to name
                 raise
+            self._progress.reads(self._feed.inlet)
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
                 self._publish(waiting)
                 waiting, due = [], time.monotonic() + idle_s
@@ -207,9 +153,9 @@ class _Session:
 
     def _gather(self, timeout: float) -> list[RawTransaction]:
         """Return what has come, up to about a frame; waits for something if nothing has."""
-        out = self._take(timeout)
+        out = self._feed.take(timeout)
         size = sum(t.size for t in out)
-        while out and size < _FRAME_BYTES and (more := self._take(0)):
+        while out and size < _FRAME_BYTES and (more := self._feed.take(0)):
             out += more
             size += sum(t.size for t in more)
         return out
@@ -218,7 +164,7 @@ class _Session:
         for transaction in transactions:
             self._covered.add(transaction.gtid)
         messages = self._encoder.encode(
-            self._stamp, self._format, self._covered, transactions, self._mark
+            self._stamp, self._feed.format, self._covered, transactions, self._mark
         )
         self._mark = mark_after(self._mark, transactions)
         native = (t for t in transactions if t.kind is not Kind.SKIPPED)

@@ -21,8 +21,7 @@ from drc.transaction import Kind, RawTransaction
 if TYPE_CHECKING:
     from drc.apply.feeder import Feeder
     from drc.conflict.live import LiveIndex
-    from drc.log.link import Counts
-    from drc.log.queue import TransactionQueue
+    from drc.log.link import Inlet
 
 _LAGS_KEPT = 4096
 
@@ -38,8 +37,7 @@ class SessionProgress:
         self.updated_us = 0
         self.offset_us = 0  # of the clock of the server that is read, less ours
         self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
-        self._log: TransactionQueue | None = None
-        self._link: Counts | None = None
+        self._inlet: Inlet | None = None
 
     def connecting(self) -> None:
         """A session begins."""
@@ -47,9 +45,9 @@ class SessionProgress:
         if self.error is None:
             self.reason = "dialling"
 
-    def _began(self, log: TransactionQueue, link: Counts) -> None:
+    def _began(self, inlet: Inlet) -> None:
         """The session does its work."""
-        self._log, self._link = log, link
+        self._inlet = inlet
         self.state, self.reason, self.error = "running", "", None
 
     def broken(self, error: DrcError) -> None:
@@ -70,7 +68,7 @@ class SessionProgress:
         self.reason = str(error) if error else "stopped by request"
 
     def _snapshot(self) -> dict[str, object]:
-        error, link, lags = self.error, self._link, sorted(self._lags)
+        error, inlet, lags = self.error, self._inlet, sorted(self._lags)
         return {
             "state": self.state,
             "reason": self.reason,
@@ -78,11 +76,11 @@ class SessionProgress:
             "sessions": self.sessions,
             "transactions": self.transactions,
             "updated_us": self.updated_us,
-            "skipped_tagged": link.skipped if link else 0,
-            "read_bytes": link.read_bytes if link else 0,
+            "skipped_tagged": inlet.skipped if inlet else 0,
+            "read_bytes": inlet.read_bytes if inlet else 0,
             "lag_us_p50": percentile(lags, 0.5),
             "lag_us_p99": percentile(lags, 0.99),
-            "queue_bytes": self._log.bytes if self._log else 0,
+            "queue_bytes": self._inlet.log.bytes if self._inlet else 0,
         }
 
 
@@ -132,24 +130,24 @@ class StreamProgress(SessionProgress):
     @property
     def heard_us(self) -> int:
         """Return when a log last brought anything, or was connected to."""
-        return self._link.heard_us if self._link else 0
+        return self._inlet.heard_us if self._inlet else 0
 
     @property
     def read(self) -> tuple[int, int]:
         """Return the bytes that this session has read, and those that wait."""
         return (
-            self._link.read_bytes if self._link else 0,
-            self._log.bytes if self._log else 0,
+            self._inlet.read_bytes if self._inlet else 0,
+            self._inlet.log.bytes if self._inlet else 0,
         )
 
     def resumed(self, executed: GtidSet) -> None:
         """The ledger has told where to start."""
         self.applied = str(executed)
 
-    def running(self, log: TransactionQueue, link: Counts, feeder: Feeder) -> None:
+    def running(self, inlet: Inlet, feeder: Feeder) -> None:
         """Reading and applying."""
         self._feeder = feeder
-        self._began(log, link)
+        self._began(inlet)
 
     # ------------------------------------------------------------ counters
 
@@ -212,9 +210,9 @@ class StreamProgress(SessionProgress):
             "lock_failures": self.lock_failures,
             "taken_apart": self.taken_apart,
             "concurrent": self.concurrent,
-            "repeated": self._link.repeated if self._link else 0,
+            "repeated": self._inlet.repeated if self._inlet else 0,
             "conflicts": dict(self.conflicts),
-            "frames": self._link.counts if self._link else {},
+            "frames": self._inlet.counts if self._inlet else {},
             "queue_transactions": self._feeder.pending if self._feeder else 0,
             "applied_set": self.decided,
             "lag_us": lag,
@@ -236,14 +234,14 @@ class PublisherProgress(SessionProgress):
         self.epoch = 0
         self.covered = ""
 
-    def running(self, log: TransactionQueue, link: Counts, epoch: int) -> None:
+    def running(self, inlet: Inlet, epoch: int) -> None:
         """Reading and publishing."""
         self.epoch = epoch
-        self._began(log, link)
+        self._began(inlet)
 
-    def follows(self, log: TransactionQueue, link: Counts) -> None:
-        """Publishing what something else reads, from now on."""
-        self._log, self._link = log, link
+    def reads(self, inlet: Inlet) -> None:
+        """Publishing what ``inlet`` gets, from now on."""
+        self._inlet = inlet
 
     def published(
         self, transactions: Sequence[RawTransaction], covered: GtidSet, acknowledged_us: int

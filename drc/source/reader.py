@@ -18,17 +18,12 @@ from drc.source.tagger import Tagger
 from drc.transaction import RawTransaction
 
 
-class ReadAllError(TransientError):
-    """All that was asked for has been delivered."""
-
-
 class Reader(Link):
     """Read one site's binlog; takes over ``conn``.
 
     :param known: pass these through the site's clock, and deliver them to nobody.
     :param again: these were decided before: read past them, and leave the clock alone.
-    :param until: end with :class:`ReadAllError` once all of this was delivered, and nothing that
-        came later.
+    :param until: end, with an error that passes by itself, once all of this was delivered.
     """
 
     def __init__(
@@ -52,16 +47,14 @@ class Reader(Link):
         self._framer = Framer(self._deliver, stream_bytes)
         self._known = known and known.copy()  # a publisher's own set grows
         self._again = again
-        self._wanted = None if until is None else until - executed
-        self._missing = len(self._wanted) if self._wanted else 0
+        self._until = until
+        self._seen = executed.copy() if until is not None else GtidSet()
         self._sock = start_dump(
             conn, executed, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
         self._start()
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
-        if self._wanted is not None:
-            transactions = self._up_to(self._wanted, transactions)
         if self._again:
             came = transactions
             transactions = [t for t in came if t.gtid not in self._again]
@@ -72,26 +65,21 @@ class Reader(Link):
         stamps = Stamps(now_us())
         for transaction in tagged:
             transaction.stamps = stamps
-        self._log.append(tagged)
-
-    def _up_to(self, wanted: GtidSet, transactions: list[RawTransaction]) -> list[RawTransaction]:
-        """Return the transactions up to the last one that is wanted."""
-        for number, transaction in enumerate(transactions):
-            if not self._missing:
-                return transactions[:number]
-            if transaction.last and transaction.gtid in wanted:
-                self._missing -= 1
-        return transactions
+        self.log.append(tagged)
+        if self._until is not None:
+            for transaction in transactions:
+                if transaction.last:
+                    self._seen.add(transaction.gtid)
 
     def _read(self) -> DrcError:
         for data in reads(self._sock):
             self.read_bytes += len(data)
             self._framer.feed(data)
             self._begun.set()
-            if self._log.cancelled:
+            if self.log.cancelled:
                 break
-            if self._wanted is not None and not self._missing:
-                return ReadAllError("all that was asked for has been read", stage="read")
+            if self._until is not None and self._until <= self._seen:
+                return TransientError("what the log did not hold was read", stage="read")
         return TransientError("the source ended the stream", stage="read")
 
     @property
@@ -109,7 +97,7 @@ class Reader(Link):
 
     def close(self) -> None:
         """Cut the connection and wait for the thread."""
-        self._log.cancel()
+        self.log.cancel()
         with contextlib.suppress(OSError):
             self._sock.shutdown(2)
         super().close()

@@ -104,20 +104,24 @@ class Tee:
 
     # ------------------------------------------------------------ the publisher's side
 
-    @property
-    def reads(self) -> bool:
-        """Return whether a branch could begin now."""
-        return self._executed is not None and self._whole and bool(self._format)
+    def join(self, taken: GtidSet, bytes_max: int, timeout: float) -> Branch | None:
+        """Begin a branch, in place of one before; None if that cannot be for so long.
 
-    def join(self, bytes_max: int, timeout: float) -> Branch | None:
-        """Begin a branch, in place of one before; None if nothing was read for so long.
-
+        :param taken: what was read so far must have all of it: the branch has what comes next.
         :param bytes_max: how much may wait in it.
         """
         with self._changed:
-            self._cut("another has taken its place")
-            if not self._changed.wait_for(lambda: self.reads, timeout):
+            if not self._changed.wait_for(lambda: self._has(taken), timeout):
                 return None
             assert self._executed is not None
+            self._cut("another has taken its place")
             self._branch = Branch(self._executed.copy(), self._format, bytes_max)
             return self._branch
+
+    def _has(self, taken: GtidSet) -> bool:
+        return (
+            self._executed is not None
+            and self._whole
+            and bool(self._format)
+            and taken <= self._executed
+        )

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from drc.log.publisher import Publisher
 from drc.log.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
+from drc.source.reader import Reader
 from drc.source.resume import native_set
 from drc.source.site import SourceSite
 from drc.source.tee import Branch
@@ -64,7 +66,7 @@ class Site:
         wait(lambda: worker.progress.state == "running", f"{worker.name} does not run")
 
     def follows(self) -> bool:
-        return isinstance(self.publisher.progress._link, Branch)
+        return isinstance(self.publisher.progress._inlet, Branch)
 
     def executed(self) -> GtidSet:
         return GtidSet.parse(self.server.query("SELECT @@GLOBAL.gtid_executed")[0][0])
@@ -191,37 +193,44 @@ def test_who_comes_late_or_is_left_behind_catches_up_and_follows(
 def test_what_was_decided_when_it_began_is_not_published(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its branch begins, then a row is written, then it learns what counts as decided."""
-    start = SourceSite.start
+    """A row is written and counts as decided, while the watcher has not read it yet."""
+    start, holds = SourceSite.start, threading.Event()
+    pass_on = site.watcher.tee.pass_on
+
+    def held(transactions: list[RawTransaction]) -> None:
+        holds.wait(WAIT_S)
+        pass_on(transactions)
 
     def later(source: SourceSite) -> GtidSet:
+        monkeypatch.setattr(site.watcher.tee, "pass_on", held)
         site.insert(1)
-        wait(lambda: site.native() <= (site.watcher.tee._executed or GtidSet()))
         return start(source) | site.native()
 
     monkeypatch.setattr(SourceSite, "start", later)
     site.start(site.watcher)
     site.start(site.publisher)
     decided = site.native()
+    assert not site.follows()
+    holds.set()
     site.insert(2)
     written = site.native()
-    wait(lambda: written <= site.covered())
+    wait(lambda: written <= site.covered() and site.follows())
     assert GtidSet.of(t.gtid for t in site.published()) == written - decided
-    assert site.follows()
 
 
 def test_its_own_reading_ends_where_its_branch_begins(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have what was written between the branch and the dump, which comes in one read."""
-    before = site.executed()
+    before, read_first = site.executed(), SourceSite.read_first
 
-    def earlier(_: SourceSite) -> GtidSet:
+    def later(source: SourceSite, *args: Any, **options: Any) -> Reader:
         for key in range(21, 41):
             site.insert(key)
-        return before.copy()
+        return read_first(source, *args, **options)
 
-    monkeypatch.setattr(SourceSite, "start", earlier)
+    monkeypatch.setattr(SourceSite, "start", lambda _: before.copy())
+    monkeypatch.setattr(SourceSite, "read_first", later)
     site.start(site.watcher)
     for key in range(1, 21):
         site.insert(key)

@@ -33,7 +33,7 @@ def taken(branch: Branch) -> list[int]:
 
 
 def joined(tee: Tee) -> Branch:
-    branch = tee.join(ROOM, 5)
+    branch = tee.join(GtidSet(), ROOM, 5)
     assert branch
     return branch
 
@@ -55,12 +55,12 @@ def test_a_branch_has_all_that_is_read_after_it_began() -> None:
 
 def test_a_branch_begins_between_transactions_and_once_something_was_read() -> None:
     tee = Tee()
-    assert tee.join(ROOM, 0) is None
+    assert tee.join(GtidSet(), ROOM, 0) is None
     with tee.reading(upto(1)):
-        assert tee.join(ROOM, 0) is None  # by which format is not known
+        assert tee.join(GtidSet(), ROOM, 0) is None  # by which format is not known
         tee.begun(FORMAT, 10)
         tee.pass_on([transaction(2, last=False)])
-        assert (tee.join(ROOM, 0), tee.reads) == (None, False)
+        assert tee.join(GtidSet(), ROOM, 0) is None
         found: list[Branch] = []
         waits = threading.Thread(target=lambda: found.append(joined(tee)))
         waits.start()
@@ -69,7 +69,7 @@ def test_a_branch_begins_between_transactions_and_once_something_was_read() -> N
         waits.join(10)
         tee.pass_on([transaction(3)])
         assert (found[0].after, taken(found[0])) == (upto(2), [3])
-    assert (tee.join(ROOM, 0), tee.reads) == (None, False)
+    assert tee.join(GtidSet(), ROOM, 0) is None
 
 
 def test_who_does_not_keep_up_is_left_behind_and_told_after_what_came(
@@ -79,7 +79,7 @@ def test_who_does_not_keep_up_is_left_behind_and_told_after_what_came(
     tee = Tee()
     with tee.reading(GtidSet()):
         tee.begun(FORMAT, 1)
-        branch = tee.join(150, 5)
+        branch = tee.join(GtidSet(), 150, 5)
         assert branch
         for gno in range(1, 6):
             tee.pass_on([transaction(gno)])
@@ -95,7 +95,7 @@ def test_what_is_replicated_is_counted_and_a_closed_branch_holds_nobody_up() -> 
     tee = Tee()
     with tee.reading(GtidSet()):
         tee.begun(FORMAT, 1)
-        branch = tee.join(100, 5)
+        branch = tee.join(GtidSet(), 100, 5)
         assert branch
         skipped = transaction(1)
         skipped.kind = Kind.SKIPPED
@@ -116,3 +116,14 @@ def test_a_new_branch_takes_the_place_of_the_old_one() -> None:
         assert taken(new) == [1]
         with pytest.raises(TransientError, match="another"):
             old.log.take(0)
+
+
+def test_a_branch_waits_until_all_that_was_taken_is_read() -> None:
+    tee = Tee()
+    with tee.reading(upto(1)):
+        tee.begun(FORMAT, 1)
+        assert tee.join(upto(2), ROOM, 0) is None
+        tee.pass_on([transaction(2), transaction(3)])
+        branch = tee.join(upto(2), ROOM, 0)
+        assert branch
+        assert branch.after == upto(3)
