@@ -34,10 +34,13 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Listen = Annotated[str, msgspec.Meta(pattern=r"^$|^([^:/]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$")]
 MiB = 1 << 20
+GiB = 1 << 30
 
 # Replica ids we invent start here, far above what people give their servers. The server refuses
 # none of the 32-bit range; two clients with one id disconnect each other.
 _SERVER_ID_BASE = 0x40000000
+
+_LARGE_TEMPORARY = "/var/tmp"  # noqa: S108  # a disk, where /tmp may be memory; names are random
 
 _TOKEN_CHARACTERS_MIN = 16  # of random text, more than anybody can try over a network
 
@@ -128,6 +131,8 @@ class ConflictsConfig(_Strict, frozen=True):
 
     detect: bool = True
     index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 4_000_000
+    index_spill_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 4 * GiB
+    index_spill_folder: str = ""
     policy: RowPolicy = "last_writer_wins"
     sites: tuple[str, ...] = ()
     tables: dict[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], TablePolicy] = (
@@ -404,7 +409,7 @@ def parse(raw: dict[str, Any], folder: Path) -> Config:
         raw = {**raw, "conflicts": {**conflicts, "tables": named}}
     config: Config = _convert(raw, Config, "")
     _refuse_contradictions(config)
-    return _with_state_url(config, folder)
+    return _with_places(config, folder)
 
 
 def dump_schema() -> dict[str, Any]:
@@ -472,6 +477,7 @@ def _resolve_paths(raw: Any, folder: Path) -> None:
             "ca",
             "cert",
             "key",
+            "index_spill_folder",
         ):
             if isinstance(value, str) and value:
                 raw[key] = str(folder.absolute() / Path(value).expanduser())
@@ -532,9 +538,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _with_state_url(config: Config, folder: Path) -> Config:
-    """Return the configuration with an absolute checkpoint store."""
+def _with_places(config: Config, folder: Path) -> Config:
+    """Return the configuration with an absolute checkpoint store, and a folder for the index."""
     url = config.state_url or f"sqlite:///{config.name}.state.db"
     if match := re.fullmatch(r"sqlite:///([^/:].*)", url):
         url = f"sqlite:///{folder.absolute() / match[1]}"
-    return msgspec.structs.replace(config, state_url=url)
+    conflicts = config.conflicts
+    if not conflicts.index_spill_folder:
+        beside = re.fullmatch(r"sqlite:///(/.*)", url)
+        place = str(Path(beside[1]).parent) if beside else _LARGE_TEMPORARY
+        conflicts = msgspec.structs.replace(conflicts, index_spill_folder=place)
+    return msgspec.structs.replace(config, state_url=url, conflicts=conflicts)

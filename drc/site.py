@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drc.config import Config
 from drc.conflict.live import LiveIndex
+from drc.conflict.segment import FileSegment, require_folder
+from drc.conflict.spill import Spill
 from drc.conflict.watcher import Watcher
 from drc.control.wanted import Wanted
 from drc.errors import DrcError, InvariantError
@@ -175,7 +178,13 @@ def _watcher(
 ) -> tuple[LiveIndex, Watcher] | tuple[None, None]:
     if not config.conflicts.detect:
         return None, None
-    index = LiveIndex(site, config.sites, config.conflicts.index_slots_max)
+    settings = config.conflicts
+    spill = None
+    if settings.index_spill_bytes_max:
+        folder = Path(settings.index_spill_folder)
+        require_folder(folder)
+        spill = Spill(settings.index_spill_bytes_max, lambda: FileSegment(folder))
+    index = LiveIndex(site, config.sites, settings.index_slots_max, spill)
     return index, Watcher(config, site, stop, index)
 
 

@@ -250,6 +250,27 @@ GUARDS = (
         f"{_UNIT}/test_function.py",
     ),
     Guard(
+        "what has left memory for the disk is asked too",
+        "drc/conflict/index.py",
+        "if not self._spill or not self._spill.slots:",
+        "if True:",
+        f"{_PROPERTY}/test_spill.py",
+    ),
+    Guard(
+        "a segment on disk stays until all peers have seen all of it",
+        "drc/conflict/spill.py",
+        "return self.newest in known and self.gtids <= known",
+        "return self.newest in known",
+        f"{_UNIT}/test_spill.py",
+    ),
+    Guard(
+        "a segment that fails is named",
+        "drc/conflict/spill.py",
+        "return [self._fail(held, error)]",
+        "return self._fail(held, error) and []",
+        f"{_UNIT}/test_spill.py",
+    ),
+    Guard(
         "a write stays in the index until all peers have seen it",
         "drc/conflict/index.py",
         "while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):",

@@ -103,14 +103,18 @@ class Settler:
         return self._log.entry(change, decision, found, policy, here) if decision.kind else None
 
     def _blind(self, change: NetRow) -> DataError:
+        size = self._index.size()
+        remedy = "raise conflicts.index_spill_bytes_max"
+        if size.spill_error:
+            remedy = f"mend where the index spills to ({size.spill_error})"
         return DataError(
-            f"INDEX_INCOMPLETE: {self._index.forgotten()} transactions of this site are held no"
+            f"INDEX_INCOMPLETE: {size.forgotten} transactions of this site are held no"
             " more, and the peer had not seen all of them",
             stage="certify",
             gtid=str(change.transaction.gtid),
             table=change.table.name,
-            hint="raise conflicts.index_slots_max and start again: nothing is lost, the index"
-            " is built anew from this site's binlog; where that is purged, compare and repair",
+            hint=f"{remedy} and start again: nothing is lost, the index is built anew from this"
+            " site's binlog; where that is purged, compare and repair",
         )
 
     def _owner(self, change: NetRow, row: LockedRow, policy: TablePolicy) -> str | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
+from drc.config import MiB
 from drc.monitor.status import collect
 
 _WATCH_S = 1.0
@@ -60,7 +61,7 @@ def render(status: dict[str, Any]) -> Group:
         _watcher(name, said)
         for name, site in status["sites"].items()
         if (said := site["daemon"]["watcher"]) and site["daemon"]["fresh"]
-        if said["state"] != "running"
+        if said["state"] != "running" or said.get("spilled_slots") or said.get("spill_error")
     ]
     columns = (
         *("stream", "state", "behind>", "lag p50>", "lag p99>", "lag p99.9>", "applied>"),
@@ -110,7 +111,13 @@ def _publisher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
 
 def _watcher(site: str, said: dict[str, Any]) -> tuple[Text | str, ...]:
     state = Text(said["state"], style=_STATE_STYLES.get(said["state"], "dim"))
-    return (f"{site} → its own index", state, "", "", "", "", "", "", said["reason"])
+    why = said["reason"]
+    if error := said.get("spill_error"):
+        why = f"cannot spill to disk, {said['forgotten']:,} transactions forgotten: {error}"
+    elif spilled := said.get("spilled_slots"):
+        took = said["spilled_bytes"] / MiB
+        why = f"{spilled:,} of {said['slots']:,} keys are on disk, {took:,.0f} MiB"
+    return (f"{site} → its own index", state, "", "", "", "", "", "", why)
 
 
 def _canary(said: dict[str, Any] | None) -> str:

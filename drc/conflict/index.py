@@ -7,20 +7,27 @@ concurrent with it. No clock is asked, and no value compared.
 1. A write stays until every site whose transactions still arrive here has proved that it saw
    it (I4). A deleted row stays as well, so deletes need no tombstones elsewhere.
 2. All of them are kept, not only the newest, so that a pair of rivals is known at both sites.
-3. The index is bounded. What it had to forget it names, and whoever has not seen all of that
+3. Memory is bounded. The oldest writes leave it for the spill (``spill.py``), where there is one,
+   and are asked there; it makes no difference to any answer.
+4. The spill is bounded too. What had to be forgotten is named, and whoever has not seen all of that
    is not judged (:attr:`Rivals.blind`), instead of being guessed about.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
 from drc.gtid import Gtid, GtidSet
 
+if TYPE_CHECKING:
+    from drc.conflict.spill import Spill
+
 ALL_COLUMNS = -1
+_PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
 
 
 class Write(NamedTuple):
@@ -30,6 +37,15 @@ class Write(NamedTuple):
     gtid: Gtid
     ets: int
     columns: int = ALL_COLUMNS
+
+
+class Moved(NamedTuple):
+    """A transaction, or a part of one, that leaves memory; ``columns`` by slot, if not all."""
+
+    gtid: Gtid
+    ets: int
+    slots: Sequence[int]
+    columns: Mapping[int, int]
 
 
 class Rivals(NamedTuple):
@@ -55,14 +71,17 @@ class WindowIndex:
 
     :param site: where we are; its own writes come from its binlog.
     :param origins: all sites of the configuration, this one included.
-    :param slots_max: how many slots may be held.
+    :param slots_max: how many slots may be held in memory.
+    :param spill: takes what is more, if there is one.
 
-    ``held`` is how many there are, each counted as often as it was written.
+    ``held`` is how many there are in memory, each counted as often as it was written.
     """
 
-    def __init__(self, site: str, origins: Iterable[str], slots_max: int) -> None:
+    def __init__(
+        self, site: str, origins: Iterable[str], slots_max: int, spill: Spill | None = None
+    ) -> None:
         self._site = site
-        self._slots_max = slots_max
+        self._slots_max, self._spill = slots_max, spill
         names = list(origins)
         self._frontier: dict[str, Seen] = {name: {} for name in names if name != site}
         # Writes of a peer are kept only where a third site may be concurrent with them.
@@ -81,6 +100,7 @@ class WindowIndex:
     ) -> None:
         """Note a write, in the order in which the origin's writes became visible here.
 
+        :param slots: each once.
         :param columns: by slot, where a policy asks which ones were changed.
         """
         kept = self._origins.get(origin)
@@ -94,8 +114,8 @@ class WindowIndex:
         kept.order.append((write, touched))
         self.held += len(touched)
         while self.held > self._slots_max:
-            fullest = max(self._origins.values(), key=lambda o: len(o.order))
-            fullest.forgotten.add(self._drop(fullest).gtid)
+            fullest = max(self._origins, key=lambda name: len(self._origins[name].order))
+            self._make_room(fullest)
 
     def forget(self, gtids: GtidSet) -> None:
         """Note writes of this site whose keys cannot be had any more."""
@@ -106,39 +126,63 @@ class WindowIndex:
         """Learn that nothing will come from ``peer`` any more that has not seen ``seen``."""
         self._frontier[peer] = seen
         for name, kept in self._origins.items():
-            others = [s for p, s in self._frontier.items() if p != name]
-            if kept.forgotten and all(kept.forgotten <= s.get(name, NOTHING) for s in others):
+            others = [s.get(name, NOTHING) for p, s in self._frontier.items() if p != name]
+            if kept.forgotten and all(kept.forgotten <= known for known in others):
                 kept.forgotten = GtidSet()
             order = kept.order
-            while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):
+            while order and all(order[0][0].gtid in known for known in others):
                 self._drop(kept)
+            if self._spill:
+                self._spill.advance(name, others)
 
     def forgotten(self) -> int:
         """Return how many transactions were dropped before their time."""
         return sum(len(kept.forgotten) for kept in self._origins.values())
 
-    def _drop(self, kept: _Origin) -> Write:
+    def _make_room(self, name: str) -> None:
+        """Move the oldest writes of an origin to the spill; without one, forget the oldest."""
+        kept = self._origins[name]
+        if not self._spill:
+            kept.forgotten.add(self._drop(kept).gtid)
+            return
+        moved = []
+        room = self._slots_max - self._slots_max // _PORTIONS
+        while kept.order and self.held > room:
+            moved.append(self._drop(kept))
+        for origin, lost in self._spill.put(name, moved):
+            self._origins[origin].forgotten.update(lost)
+
+    def _drop(self, kept: _Origin) -> Moved:
         write, touched = kept.order.popleft()
         self.held -= len(touched)
+        columns = {}
         for slot in touched:
-            chain = kept.writes[slot]
-            del chain[0]  # writes leave in the order in which they came
-            if not chain:
+            writes = kept.writes[slot]
+            changed = writes.pop(0).columns  # they leave in the order in which they came
+            if changed != ALL_COLUMNS:
+                columns[slot] = changed
+            if not writes:
                 del kept.writes[slot]
-        return write
+        return Moved(write.gtid, write.ets, touched, columns)
 
     # ------------------------------------------------------------ out
 
     def clean(self, origin: str, seen: Seen, slots: frozenset[int]) -> bool:
-        """Return True when no slot has a write of another origin, seen or not: the quick look."""
-        return all(
-            name == origin
-            or (
-                kept.writes.keys().isdisjoint(slots)
-                and (not kept.forgotten or kept.forgotten <= seen.get(name, NOTHING))
-            )
-            for name, kept in self._origins.items()
-        )
+        """Return True when no slot has a write of another origin in memory, seen or not.
+
+        The quick look. In the spill, which is slower anyway, what was seen does not count.
+        """
+        for name, kept in self._origins.items():
+            if name == origin:
+                continue
+            if not kept.writes.keys().isdisjoint(slots):
+                return False
+            known = seen.get(name, NOTHING)
+            if self._spilled(name, slots, known):
+                return False
+            if kept.forgotten and not kept.forgotten <= known:
+                return False
+        return True
 
     def rivals(self, origin: str, seen: Seen, slots: Iterable[int]) -> Rivals:
         """Return the writes that are concurrent with one of ``origin`` to these slots.
@@ -152,12 +196,23 @@ class WindowIndex:
             if name == origin:
                 continue
             known = seen.get(name, NOTHING)
+            spilled = self._spilled(name, touched, known)
             blind = blind or not kept.forgotten <= known
             for slot in touched:
-                for write in kept.writes.get(slot, ()):
+                for write in chain(spilled.get(slot, ()), kept.writes.get(slot, ())):
                     if write.gtid not in known:
                         held = found.setdefault(write.gtid, write)
                         if held.columns != write.columns:
                             both = held.columns | write.columns
                             found[write.gtid] = write._replace(columns=both)
         return Rivals(tuple(found.values()), blind)
+
+    def _spilled(
+        self, name: str, slots: Collection[int], known: GtidSet
+    ) -> Mapping[int, list[Write]]:
+        """Return what the spill has of these slots; what it cannot tell any more is forgotten."""
+        if not self._spill or not self._spill.slots:
+            return {}
+        writes, lost = self._spill.find(name, slots, known)
+        self._origins[name].forgotten.update(lost)
+        return writes

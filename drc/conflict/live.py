@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
 from drc.conflict.index import Rivals, WindowIndex
+from drc.conflict.spill import Spill
 from drc.gtid import Gtid, GtidSet
 from drc.source.framing import Position
 
@@ -51,24 +52,40 @@ class _Expected(NamedTuple):
     writes: int
 
 
+class Size(NamedTuple):
+    """How much there is: slots, those of them that are spilled, and transactions held no more."""
+
+    slots: int
+    spilled_slots: int
+    spilled_bytes: int
+    spill_error: str
+    forgotten: int
+
+
 class LiveIndex:
     """The index of ``site``, fed by its watcher; safe to use from any thread."""
 
-    def __init__(self, site: str, sites: Iterable[str], slots_max: int) -> None:
-        self._site, self._sites, self._slots_max = site, tuple(sites), slots_max
+    def __init__(
+        self, site: str, sites: Iterable[str], slots_max: int, spill: Spill | None = None
+    ) -> None:
+        self._site, self._sites = site, tuple(sites)
+        self._slots_max, self._spill = slots_max, spill
         self._changed = threading.Condition()
         self._position: Position | None = None
         self._frontier: dict[str, Seen] = {}
-        self._index = WindowIndex(site, self._sites, slots_max)
+        self._index = WindowIndex(site, self._sites, slots_max, spill)
         self._writes = 0
         self._recent: deque[tuple[int, frozenset[int]]] = deque(maxlen=_RECENT_MAX)
         self._expected: deque[_Expected] = deque(maxlen=_EXPECTED_MAX)
         self.late_conflicts = 0
 
-    @property
-    def slots(self) -> int:
-        """Return how many slots are held."""
-        return self._index.held
+    def size(self) -> Size:
+        """Return how much is held, and how much is held no more."""
+        with self._changed:
+            held, forgotten, spill = self._index.held, self._index.forgotten(), self._spill
+            if not spill:
+                return Size(held, 0, 0, "", forgotten)
+            return Size(held + spill.slots, spill.slots, spill.bytes, spill.error, forgotten)
 
     # ------------------------------------------------------------ the watcher's side
 
@@ -83,7 +100,9 @@ class LiveIndex:
             self._position = None
             self._expected.clear()
             self._recent.clear()
-            self._index = WindowIndex(self._site, self._sites, self._slots_max)
+            if self._spill:
+                self._spill.clear()
+            self._index = WindowIndex(self._site, self._sites, self._slots_max, self._spill)
             for peer, seen in self._frontier.items():
                 self._index.advance(peer, seen)
 
@@ -166,11 +185,6 @@ class LiveIndex:
         """Expect the commit of a batch that was certified."""
         with self._changed:
             self._expected.append(_Expected(Met(origin, applied), slots, self._writes))
-
-    def forgotten(self) -> int:
-        """See :meth:`WindowIndex.forgotten`."""
-        with self._changed:
-            return self._index.forgotten()
 
     def advance(self, peer: str, seen: Seen) -> None:
         """See :meth:`WindowIndex.advance`."""

@@ -295,6 +295,6 @@ class WatcherProgress(SessionProgress):
             "transactions": self.transactions,
             "replicated": self.replicated,
             "unwatched": self.unwatched,
-            "slots": self._index.slots,
+            **self._index.size()._asdict(),
             "late_conflicts": self._index.late_conflicts,
         }

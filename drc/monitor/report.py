@@ -31,12 +31,15 @@ class Reporter:
     def __init__(self, store: _Store) -> None:
         self._store = store
         self._seen: dict[tuple[str, str], tuple[str, str]] = {}
+        self._unspilled: dict[str, str] = {}  # by site, why
 
     def save_status(self, site: str, status: dict[str, Any]) -> None:
         """Log what changed, then save."""
         for kind in ("watcher", "publisher"):
             if other := status.get(kind):
                 self._watch(kind, site, other)
+        if watcher := status.get("watcher"):
+            self._watch_spill(site, watcher)
         positions = {}
         for stream in status.get("streams", ()):
             self._watch("stream", f"{stream['origin']}->{stream['target']}", stream)
@@ -72,3 +75,15 @@ class Reporter:
             log.error(f"{kind} stopped", error=error["message"], **fields)
         else:
             log.warning(f"{kind} interrupted, trying again", error=error["message"], **fields)
+
+    def _watch_spill(self, site: str, said: dict[str, Any]) -> None:
+        """Log once why writes that memory has no room for are forgotten instead of spilled."""
+        error = said.get("spill_error", "")
+        if error and error != self._unspilled.get(site):
+            log.warning(
+                "the index of concurrent writes cannot spill to disk",
+                site=site,
+                error=error,
+                forgotten=said["forgotten"],
+            )
+        self._unspilled[site] = error

@@ -90,7 +90,12 @@ _WATCHER_COUNTERS = (
     _Number("unwatched", "transactions_unwatched", "Native, with keys that cannot be told."),
     _Number("late_conflicts", "late_conflicts", "Writes between a certificate and its commit."),
 )
-_WATCHER_GAUGES = (_Number("slots", "slots", "Keys written here that some peer has not seen."),)
+_WATCHER_GAUGES = (
+    _Number("slots", "slots", "Keys written here that some peer has not seen."),
+    _Number("spilled_slots", "spilled_slots", "Those of them that are on disk."),
+    _Number("spilled_bytes", "spilled_bytes", "What they take there."),
+    _Number("forgotten", "transactions_forgotten", "Held no more, and not all peers saw them."),
+)
 
 
 class SiteCollector:

@@ -108,13 +108,13 @@ def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None
     a = sites.sites["a"]
     with watched(config) as (index, watcher):
         progress = watcher.progress
-        read, held = progress.transactions, index.slots
+        read, held = progress.transactions, index.size().slots
         a.query("CREATE DATABASE kept")
         a.query("CREATE TABLE kept.t (id INT PRIMARY KEY)")
         for number in range(20):
             a.query(f"INSERT INTO kept.t VALUES ({number})")
         wait(lambda: progress.transactions == read + 20)
-        wait(lambda: index.slots == held + 20)
+        wait(lambda: index.size().slots == held + 20)
         sessions = progress.sessions
         for (number,) in a.query(
             "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
@@ -122,7 +122,7 @@ def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None
             a.query(f"KILL {number}")
         a.query("INSERT INTO kept.t VALUES (20)")
         wait(lambda: progress.sessions > sessions and progress.state == "running")
-        wait(lambda: index.slots == held + 21)
+        wait(lambda: index.size().slots == held + 21)
         assert progress.transactions == read + 21
         a.query("DROP DATABASE kept")
 
@@ -164,14 +164,14 @@ def test_what_is_selected_while_it_runs_is_in_the_index(sites: Sandbox, config: 
     a = sites.sites["a"]
     narrow = msgspec.structs.replace(config.replicate, exclude_tables=("chosen.t",))
     with watched(msgspec.structs.replace(config, replicate=narrow)) as (index, watcher):
-        read, held = watcher.progress.transactions, index.slots
+        read, held = watcher.progress.transactions, index.size().slots
         a.query("CREATE DATABASE chosen")
         a.query("CREATE TABLE chosen.t (id INT PRIMARY KEY)")
         a.query("INSERT INTO chosen.t VALUES (1)")
         wait(lambda: watcher.progress.transactions == read + 1)
-        assert index.slots == held
+        assert index.size().slots == held
         with watcher.turn.held(10.0):
             watcher.config = config
         assert index.wait_fresh(30.0)
-        assert index.slots == held + 1
+        assert index.size().slots == held + 1
         a.query("DROP DATABASE chosen")

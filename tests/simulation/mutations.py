@@ -5,13 +5,14 @@ A simulation that lets one of them pass would prove nothing about the real class
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from drc.conflict.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
-from drc.conflict.index import Rivals, WindowIndex
+from drc.conflict.index import Moved, Rivals, WindowIndex, Write
 from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.spill import Spill
 from drc.gtid import Gtid, GtidSet
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
@@ -105,6 +106,43 @@ class Careless(WindowIndex):
         super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
             kept.forgotten = GtidSet()
+
+
+class Unasked(Spill):
+    """I4: what has left memory is not asked."""
+
+    def find(
+        self, origin: str, slots: Iterable[int], known: GtidSet
+    ) -> tuple[dict[int, list[Write]], GtidSet]:
+        return {}, GtidSet()
+
+
+class FirstSeen(Spill):
+    """I4: a segment is let go, and not asked, when its first write was seen."""
+
+    def put(self, origin: str, moved: Sequence[Moved]) -> list[tuple[str, GtidSet]]:
+        lost = super().put(origin, moved)
+        for held in self._held:
+            uuid, tag, first, _ = next(held.gtids.intervals())
+            held.newest = Gtid(uuid, first, tag)
+            held.gtids = GtidSet.of([held.newest])
+        return lost
+
+
+class OnePeer(Spill):
+    """I4: a segment is let go when one peer has seen it."""
+
+    def advance(self, origin: str, known: Sequence[GtidSet]) -> None:
+        for one in known:
+            super().advance(origin, [one])
+
+
+class Silent(Spill):
+    """I4: what the spill had to forget is not named."""
+
+    def put(self, origin: str, moved: Sequence[Moved]) -> list[tuple[str, GtidSet]]:
+        super().put(origin, moved)
+        return []
 
 
 class HastyNote(Site):
@@ -450,6 +488,7 @@ MUTATIONS: dict[str, Parts] = {
         kind.__name__: Parts(index=kind)
         for kind in (AnyPeer, ShortMemory, Careless, OwnOnly, NoColumns, NetColumns)
     },
+    **{kind.__name__: Parts(spill=kind) for kind in (Unasked, FirstSeen, OnePeer, Silent)},
     **{
         kind.__name__: Parts(site=kind)
         for kind in (

@@ -22,13 +22,15 @@ STEPS_MAX = 12
 class Setting(NamedTuple):
     """What a schedule is about.
 
-    :param bounded: whether the index holds but a few slots.
+    :param bounded: whether the index holds but a few slots in memory.
+    :param spilled: how many it may hold beside memory.
     """
 
     sites: int = 2
     policy: TablePolicy = TablePolicy()
     unique: bool = False
     bounded: bool = False
+    spilled: int = 0
 
 
 _COUNTER: dict[str, ColumnPolicy] = {"counter": "delta"}
@@ -56,6 +58,11 @@ SETTINGS = (
     Setting(2, TablePolicy(columns=_HIGHEST)),
     Setting(2, TablePolicy(columns=_HIGHEST), unique=True),
     Setting(2, TablePolicy(policy="site_priority", sites=_PREFERRED, columns=_HIGHEST)),
+    Setting(2, bounded=True, spilled=1000),
+    Setting(2, bounded=True, spilled=4),
+    Setting(2, TablePolicy(policy="column_merge"), bounded=True, spilled=1000),
+    Setting(3, bounded=True, spilled=1000),
+    Setting(3, bounded=True, spilled=4),
 )
 
 
@@ -79,6 +86,7 @@ def run(
         setting.policy,
         parts,
         slots_max=rng.randint(1, 6) if setting.bounded else 1 << 20,
+        spill_max=setting.spilled,
         initial=initial,
         trace=trace,
     )

@@ -14,6 +14,7 @@ from drc.conflict.index import Rivals
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
 from drc.gtid import Gtid, GtidSet
+from drc.testing.segment import MemorySegment
 from tests.simulation.model import (
     UUIDS,
     CrashedError,
@@ -93,7 +94,8 @@ class Site:
     def start(self) -> None:
         """Begin, or begin again after a crash, with what is durable."""
         world = self.world
-        self.index = world.parts.index(self.name, world.names, world.slots_max)
+        spill = world.parts.spill(world.spill_max, MemorySegment) if world.spill_max else None
+        self.index = world.parts.index(self.name, world.names, world.slots_max, spill)
         self.watched, mark = self.note
         self.clock = world.parts.clock(mark)
         self.candidates: list[tuple[int, Mark, int]] = []

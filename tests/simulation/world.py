@@ -9,6 +9,7 @@ from drc.conflict.clock import Clock, Mark
 from drc.conflict.index import WindowIndex
 from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Decision, resolve
+from drc.conflict.spill import Segment, Spill
 from drc.gtid import Gtid
 from tests.simulation.model import Native, Row, show
 from tests.simulation.site import Site, Stream
@@ -19,7 +20,8 @@ class Parts:
     """The classes under test; a mutation replaces one."""
 
     clock: Callable[[Mark], Clock] = Clock
-    index: Callable[[str, tuple[str, ...], int], WindowIndex] = WindowIndex
+    index: Callable[[str, tuple[str, ...], int, Spill | None], WindowIndex] = WindowIndex
+    spill: Callable[[int, Callable[[], Segment]], Spill] = Spill
     resolve: Callable[..., Decision] = resolve
     site: Callable[[str, World], Site] = Site
 
@@ -37,11 +39,12 @@ class World:
         parts: Parts = REAL,
         *,
         slots_max: int = 1 << 20,
+        spill_max: int = 0,
         initial: dict[int, Row] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.names, self.policy, self.parts = names, policy, parts
-        self.slots_max, self.trace = slots_max, trace
+        self.slots_max, self.spill_max, self.trace = slots_max, spill_max, trace
         self.initial = initial or {}
         self.natives: list[Native] = []
         self.ets: dict[Gtid, int] = {}

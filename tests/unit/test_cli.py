@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from rich.console import Console
 
 from drc import cli
 from drc.cli import check, output, status
@@ -181,3 +182,21 @@ def test_status_with_nobody_there(capsys: pytest.CaptureFixture[str], config: st
     assert cli.invoke(["status", "-c", config]) == 0
     assert "a → b" in capsys.readouterr().out
     assert status.render(body)
+
+
+def test_status_tells_of_an_index_that_spills(
+    capsys: pytest.CaptureFixture[str], config: str
+) -> None:
+    cli.invoke(["status", "--json", "-c", config])
+    body = json.loads(capsys.readouterr().out)
+    said = {"state": "running", "reason": "", "slots": 5000, "forgotten": 7}
+    for spilled, error, text in (
+        (0, "", None),
+        (1000, "", "1,000 of 5,000 keys are on disk, 3 MiB"),
+        (1000, "disk full", "cannot spill to disk, 7 transactions forgotten: disk full"),
+    ):
+        spill = {"spilled_slots": spilled, "spilled_bytes": 3 << 20, "spill_error": error}
+        body["sites"]["a"]["daemon"] |= {"fresh": True, "watcher": said | spill}
+        Console(width=300).print(status.render(body))
+        shown = capsys.readouterr().out
+        assert text in shown if text else "own index" not in shown

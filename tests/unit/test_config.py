@@ -189,6 +189,17 @@ def test_relative_paths_are_relative_to_the_file() -> None:
     assert _parse(lambda r: r.update(state_url="sqlite:////x.db")).state_url == "sqlite:////x.db"
 
 
+def test_the_index_spills_beside_the_checkpoint_store_or_where_it_is_told() -> None:
+    def folder(change: Any) -> str:
+        return _parse(change).conflicts.index_spill_folder
+
+    assert folder(lambda r: None) == "/etc/drc"
+    assert folder(lambda r: r.update(state_url="sqlite:////var/lib/drc/x.db")) == "/var/lib/drc"
+    assert folder(lambda r: r.update(state_url="postgresql+psycopg://drc@h/db")) == "/var/tmp"
+    wanted = {"index_spill_folder": "spill"}
+    assert folder(lambda r: r.update(conflicts=wanted)) == "/etc/drc/spill"
+
+
 def test_password_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     account = _parse().sites["a"].source
     with pytest.raises(ConfigError, match="DRC_TEST_PASSWORD is not set"):

@@ -131,3 +131,13 @@ def test_changes_of_state_are_logged_once() -> None:
     assert logs[1]["hint"] == "start it"
     assert logs[3]["stream"] == "a->b"
     assert store.saved == [("b", {"a": ("x", "x")})] * len(steps)
+
+
+def test_a_spill_that_fails_is_logged_once() -> None:
+    reporter = Reporter(_Store())
+    said = {"state": "running", "reason": "", "error": None, "forgotten": 7}
+    with capture_logs() as logs:
+        for error in ("", "disk full", "disk full", "", "disk full"):
+            reporter.save_status("b", {"watcher": said | {"spill_error": error}})
+    assert [e["log_level"] for e in logs] == ["info", "warning", "warning"]
+    assert (logs[1]["error"], logs[1]["forgotten"], logs[1]["site"]) == ("disk full", 7, "b")

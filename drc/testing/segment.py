@@ -1,0 +1,46 @@
+"""MemorySegment: a segment of the index's spill without a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from drc.conflict.index import ALL_COLUMNS, Moved
+from drc.conflict.spill import Found
+
+
+class MemorySegment:
+    """See :class:`drc.conflict.spill.Segment`; each slot takes one byte.
+
+    Once ``broken`` it answers as a disk that fails.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.broken = False
+        self._found: dict[int, list[Found]] = {}
+
+    def add(self, moved: Sequence[Moved]) -> None:
+        """Take writes."""
+        self._refuse_broken()
+        for gtid, ets, slots, columns in moved:
+            self.bytes += len(slots)
+            for slot in slots:
+                found = Found(slot, gtid, ets, columns.get(slot, ALL_COLUMNS))
+                self._found.setdefault(slot, []).append(found)
+
+    def seal(self) -> None:
+        """Take no more."""
+        self._refuse_broken()
+
+    def find(self, slots: Iterable[int]) -> list[Found]:
+        """Return the writes of these slots."""
+        self._refuse_broken()
+        return [found for slot in slots for found in self._found.get(slot, ())]
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._found.clear()
+
+    def _refuse_broken(self) -> None:
+        if self.broken:
+            raise OSError("the disk is full")

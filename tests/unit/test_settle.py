@@ -1,0 +1,66 @@
+"""Settlement, as far as it needs no server: what a person is told when it cannot be judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drc import events as ev
+from drc.apply.certifier import Causal
+from drc.apply.netting import Tables
+from drc.apply.settle import Settler
+from drc.conflict.live import LiveIndex, Native
+from drc.conflict.mask import Mask
+from drc.conflict.policy import Policies, TablePolicy
+from drc.conflict.spill import Spill
+from drc.errors import DataError
+from drc.gtid import Gtid
+from drc.source.framing import Framer, Position
+from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.testing.segment import MemorySegment
+from drc.transaction import RawTransaction
+
+HERE = b"\xaa" * 16
+TABLE = FakeTable(7, "shop", "users")
+END = Position("binlog.000002", 100)
+
+
+class _Lane:
+    """Locks rows that are not there."""
+
+    def locked(self, table: Any, condition: str) -> None:
+        return None
+
+    def end_position(self) -> Position:
+        return END
+
+
+def refused(spill: Spill) -> DataError:
+    """Settle a transaction at a site that had to forget one."""
+    log, transactions = FakeBinlog(), list[RawTransaction]()
+    log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
+    Framer(transactions.extend).feed(bytes(log.data))
+    index = LiveIndex("a", ["a", "b"], 1, spill)
+    index.record([Native(Gtid(HERE, n), n, frozenset({n})) for n in (1, 2, 3)], END)
+    tables = Tables(lambda *_: True, lambda _: [])
+    policies = Policies(TablePolicy(), {})
+    settler = Settler(Causal(index, "b", tables), tables, policies, Mask([]))
+    with pytest.raises(DataError, match="INDEX_INCOMPLETE: 1 transactions") as caught:
+        settler.settle(_Lane(), transactions)  # type: ignore[arg-type]
+    return caught.value
+
+
+def test_who_is_not_judged_is_told_which_bound_to_raise() -> None:
+    assert "raise conflicts.index_spill_bytes_max" in refused(Spill(1, MemorySegment)).hint
+
+
+def test_who_is_not_judged_is_told_that_the_disk_failed() -> None:
+    class Once(MemorySegment):
+        def add(self, moved: Any) -> None:
+            self.broken = moved[0].gtid.gno == 1
+            super().add(moved)
+
+    error = refused(Spill(1600, Once))
+    assert "the disk is full" in error.hint
+    assert "index_spill_bytes_max" not in error.hint
