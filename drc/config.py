@@ -130,7 +130,7 @@ class ConflictsConfig(_Strict, frozen=True):
     """How concurrent writes to one row are found and resolved."""
 
     detect: bool = True
-    index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 4_000_000
+    index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
     index_spill_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 4 * GiB
     index_spill_folder: str = ""
     policy: RowPolicy = "last_writer_wins"
