@@ -7,6 +7,7 @@ source, the native replica and the target, and 1 otherwise. TLS is off on both w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -95,6 +96,7 @@ def _measure(
         if case in cases:
             conditions = _CONDITIONS.get(case, {})
             report.backlogs.append(backlog.measure(servers, case, load, say, **conditions))
+            _start_and_stop(servers)
     if "lag" in cases:
         for name, measure in (("native", lag.native), ("drc", lag.ours)):
             say(f"lag at {rate:,} trx/s: {name}, {seconds:g} s")
@@ -125,11 +127,16 @@ def _level(servers: Servers) -> None:
     servers.start_replica()
     servers.wait_replica()
     servers.stop_replica()
-    if servers.kafka:
-        with Daemon(servers, "s") as daemon:
-            daemon.wait_published()
-    with Daemon(servers) as daemon:
-        daemon.wait_applied()
+    _start_and_stop(servers)
+
+
+def _start_and_stop(servers: Servers) -> None:
+    """Let the target have all, and over Kafka the source know it, as when they always run."""
+    with contextlib.ExitStack() as running:
+        source = running.enter_context(Daemon(servers, "s")) if servers.kafka else None
+        running.enter_context(Daemon(servers)).wait_applied()
+        if source:
+            source.wait_noted()
 
 
 def _compare(servers: Servers) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from typing import Any
 from bench.meter import cpu_s
 from bench.servers import Servers
 from drc.apply import ledger
+from drc.conflict.note import clock_note
 from drc.gtid import GtidSet
 from drc.monitor.child import child_command
 from drc.source.resume import native_set
@@ -110,6 +111,14 @@ class Daemon:
                 return covered
 
             self._wait(published)
+
+    def wait_noted(self) -> None:
+        """Wait until the source's daemon knows that the target has everything.
+
+        Its next start goes on from there; before, its index is still read.
+        """
+        with self._servers.s.connect("drc_source") as conn:
+            self._wait(lambda: clock_note(conn, "s")[0])
 
     def _wait(self, had: Callable[[], GtidSet]) -> None:
         # A site's own notes need not come: they are nobody's transactions.

@@ -76,9 +76,12 @@ def ours(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
         running.enter_context(servers.alone(servers.t))
         pids = {}
         if servers.kafka:
-            pids["publisher"] = running.enter_context(Daemon(servers, "s")).pid
+            source = running.enter_context(Daemon(servers, "s"))
+            pids["publisher"] = source.pid
         daemon = running.enter_context(Daemon(servers))
         daemon.wait_applied()
+        if servers.kafka:
+            source.wait_noted()
         pids["daemon"] = daemon.pid
         lag = _measure(servers, load, rate, seconds, servers.t, pids)
         daemon.wait_applied()
