@@ -98,16 +98,18 @@ class Daemon:
 
         :raises RuntimeError: as :meth:`wait_applied`.
         """
-        from drc.log.topic import Ends, open_topic  # not needed without Kafka
+        from drc.log.frames import decode_chunk, decode_covered  # not needed without Kafka
+        from drc.log.topic import open_topic
 
         with contextlib.closing(open_topic(self._servers.config, "s")) as topic:
-            seen, covered = 0, GtidSet()
+            begin, end = topic.ends()
+            topic.seek(max(begin, end - 1))
+            covered = GtidSet()
 
             def published() -> GtidSet:
-                nonlocal seen, covered
-                begin, end = topic.ends()
-                if end > seen and (last := topic.last_frame(Ends(max(begin, end - 1), end))):
-                    seen, covered = end, last[1].complete
+                nonlocal covered
+                for message in topic.poll(_POLL_S):
+                    covered = decode_covered(decode_chunk(message.value)) or covered
                 return covered
 
             self._wait(published)
