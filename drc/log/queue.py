@@ -31,9 +31,17 @@ class TransactionQueue:
         self._cancelled = False
         self.bytes = 0
 
-    def append(self, transactions: list[RawTransaction], timeout: float | None = None) -> bool:
+    def append(
+        self,
+        transactions: list[RawTransaction],
+        timeout: float | None = None,
+        *,
+        urgent: bool = True,
+    ) -> bool:
         """Add transactions in order; waits while the log is full.
 
+        :param urgent: wake who waits in :meth:`take`; else he gets them with the next ones that
+            are, or when he waits no longer.
         :return: False, and nothing was added, when it has been full for ``timeout`` seconds.
         """
         size = sum(t.size for t in transactions if t.events)
@@ -44,7 +52,8 @@ class TransactionQueue:
                 return False
             self._queue.append((transactions, size))
             self.bytes += size
-            self._changed.notify_all()
+            if urgent:
+                self._changed.notify_all()
             return True
 
     def take(self, timeout: float) -> list[RawTransaction]:

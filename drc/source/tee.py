@@ -92,8 +92,10 @@ class Tee:
                     executed.add(transaction.gtid)
             self._whole = transactions[-1].last
             if branch := self._branch:
-                branch.skipped += sum(t.kind is Kind.SKIPPED for t in transactions)
-                if not branch.log.append(transactions, _PATIENCE_S):
+                skipped = sum(t.kind is Kind.SKIPPED for t in transactions)
+                branch.skipped += skipped
+                urgent = skipped < len(transactions)  # nobody waits for what came from elsewhere
+                if not branch.log.append(transactions, _PATIENCE_S, urgent=urgent):
                     self._cut("the publisher was left behind by its site's reading")
             self._changed.notify_all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from drc.errors import TransientError
@@ -23,3 +25,17 @@ def test_what_was_delivered_is_taken_before_the_error() -> None:
     assert [queue.take(1), queue.take(0)] == [[one, two], [three]]
     with pytest.raises(TransientError, match="link lost"):
         queue.take(1)
+
+
+def test_what_is_not_urgent_wakes_nobody_and_keeps_its_place() -> None:
+    queue = TransactionQueue(1 << 20)
+    one, two = transaction(1), transaction(2)
+    out: list[list[RawTransaction]] = []
+    waits = threading.Thread(target=lambda: out.append(queue.take(10)))
+    waits.start()
+    queue.append([one], urgent=False)
+    waits.join(0.1)
+    assert waits.is_alive()
+    queue.append([two])
+    waits.join(10)
+    assert [*out, queue.take(0)] == [[one], [two]]
