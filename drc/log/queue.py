@@ -42,13 +42,15 @@ class TransactionQueue:
 
         :param urgent: wake who waits in :meth:`take`; else he gets them with the next ones that
             are, or when he waits no longer.
-        :return: False, and nothing was added, when it has been full for ``timeout`` seconds.
+        :return: False, and nothing was added, when it has been full for ``timeout`` seconds, or
+            nobody takes any more.
         """
         size = sum(t.size for t in transactions if t.events)
         with self._changed:
-            if not self._changed.wait_for(
+            room = self._changed.wait_for(
                 lambda: self.bytes < self._bytes_max or self._cancelled, timeout
-            ):
+            )
+            if not room or self._cancelled:
                 return False
             self._queue.append((transactions, size))
             self.bytes += size
