@@ -54,6 +54,34 @@ GUARDS = (
         f"{_UNIT}/test_tagger.py",
     ),
     Guard(
+        "a branch begins between two transactions",
+        "drc/source/tee.py",
+        "self._whole = transactions[-1].last",
+        "self._whole = True",
+        f"{_UNIT}/test_tee.py",
+    ),
+    Guard(
+        "a branch begins where all that was published is read",
+        "drc/source/tee.py",
+        "            and taken <= self._executed\n",
+        "",
+        f"{_UNIT}/test_tee.py",
+    ),
+    Guard(
+        "what a branch has is not read beside it",
+        "drc/log/feed.py",
+        "return transactions[:number]",
+        "return transactions",
+        f"{_UNIT}/test_feed.py",
+    ),
+    Guard(
+        "a publisher does not go over to a branch inside a transaction",
+        "drc/log/feed.py",
+        "self._whole = out[-1].last",
+        "self._whole = True",
+        f"{_UNIT}/test_feed.py",
+    ),
+    Guard(
         "a canary lands: it alone of our tables is shipped",
         "drc/source/tagger.py",
         "return data[at + 27 : at + 40] != CANARY",
@@ -273,7 +301,7 @@ GUARDS = (
     Guard(
         "a write stays in the index until all peers have seen it",
         "drc/conflict/index.py",
-        "while order and all(order[0][0].gtid in s.get(name, NOTHING) for s in others):",
+        "while order and all(order[0][0].gtid in known for known in others):",
         "while order:",
         f"{_UNIT}/test_index.py",
     ),
