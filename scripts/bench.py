@@ -36,7 +36,7 @@ from bench.workload import NULLABLE, ROWS, TABLES, THREADS, Mixed, Sysbench  # n
 from drc.verify.compare import compare  # noqa: E402
 
 _QUICK = 10_000
-_LAG_S, _LAG_QUICK_S = 15.0, 5.0
+_LAG_S, _LAG_QUICK_S = 60.0, 5.0
 _MIXED_PART = 5  # of the transactions: they are five times as large
 _LOCAL_RATE = 300  # a second, of the target's own users, in the case "busy"
 _CONDITIONS: dict[str, dict[str, Any]] = {

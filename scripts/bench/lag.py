@@ -37,7 +37,7 @@ RATE = 1000
 _CANARIES = 100  # per second, part of the rate
 _REST_S = 0.0002
 _REST_SHARE = 0.05
-_WARM_S = 3.0
+_WARM_SHARE = 0.5  # of the time measured; Java compiles what is used meanwhile
 _DAEMONS = ("daemon", "publisher")
 _PATIENCE_S = 30.0  # a row that comes later than this never came
 
@@ -93,7 +93,7 @@ def _measure(
 ) -> Lag:
     steady = load.at_rate(rate - _CANARIES)
     try:
-        time.sleep(_WARM_S)  # a sample of the start is none of a steady rate
+        time.sleep(seconds * _WARM_SHARE)  # a sample of the start is none of a steady rate
         before = len(servers.executed(servers.s))
         meter = Meter(target=target.pid, sysbench=steady.pid, source=servers.s.pid or 0, **pids)
         lags = _canaries(servers, target, seconds)

@@ -25,6 +25,8 @@ from drc.sandbox.spec import KafkaSpec
 from drc.state.migrate import migrate_site
 
 WORKERS = 4
+# Compiled as in production; the sandbox's broker is for short runs. Java reads it last.
+_JAVA = {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
 _REDO = "--innodb-redo-log-capacity=512M"  # so that no server waits for its checkpoints
 _CATCH_UP_S = 1800
 _QUIET_SHARE = 0.03  # of one core
@@ -44,6 +46,7 @@ class Servers:
     def __init__(self, folder: Path, say: Callable[[str], None], *, kafka: bool) -> None:
         self._box = Sandbox(folder, die_with_parent=True)
         self._box.down(purge=True)  # what a killed run left
+        os.environ |= _JAVA
         self._box.up(
             [SiteSpec(name, extra_args=[_REDO]) for name in "srt"],
             kafka=KafkaSpec() if kafka else None,
