@@ -106,8 +106,15 @@ def _conditions(
             yield _Condition(
                 Alert(f"{site}/{kind}", "page", site, "", now_us, sentence, command), 0
             )
-    watcher = said["watcher"]
-    late = watcher["late_conflicts"] if watcher else 0
+    if watcher := said["watcher"]:
+        yield from _index(config, site, watcher, now_us)
+
+
+def _index(
+    config: AlertsConfig, site: str, said: Mapping[str, Any], now_us: int
+) -> Iterator[_Condition]:
+    """Yield what is wrong with the index of concurrent writes."""
+    late, forgotten = said["late_conflicts"], said["forgotten"]
     if late > config.late_conflicts_max:
         sentence = (
             f"{late} rows were written at {site} between their certificate and its commit: the"
@@ -115,6 +122,15 @@ def _conditions(
         )
         yield _Condition(
             Alert(f"{site}/late", "page", site, "", now_us, sentence, "drc conflicts list"), 0
+        )
+    if forgotten or said["spill_error"]:
+        why = said["spill_error"] or "conflicts.index_spill_bytes_max is reached"
+        sentence = (
+            f"the index of {site} cannot hold more on disk ({why}) and has forgotten"
+            f" {forgotten:,} transactions: a stream that comes back without having seen them stops"
+        )
+        yield _Condition(
+            Alert(f"{site}/index", "warn", site, "", now_us, sentence, "drc status"), 0
         )
 
 

@@ -35,6 +35,7 @@ CASES: list[tuple[dict[str, str], set[str]]] = [
     ({CANARY: "0+30x20", RUNS: "1x20"}, set()),
     ({CANARY: "100x20", RUNS: "0x20"}, set()),
     ({f"drc_stream_canaries_bounced_total{{{STREAM}}}": "0 0 1x18"}, {"DrcCanaryCameBack"}),
+    ({'drc_watcher_transactions_forgotten{pair="shop", site="a"}': "0 5x20"}, {"DrcIndexForgets"}),
     (
         {
             f"drc_stream_queue_transactions{{{STREAM}}}": "5x20",

@@ -18,6 +18,8 @@ def _said(
     since_s: float = 0,
     late: int = 0,
     watcher: str = "running",
+    forgotten: int = 0,
+    spill_error: str = "",
     canary: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     held = {"what": what, "sentence": "why", "command": "do", "since_us": int(since_s * S)}
@@ -28,7 +30,14 @@ def _said(
         "blocked": held if what else None,
         "canary": canary,
     }
-    seen = {"state": watcher, "reason": "r", "error": None, "late_conflicts": late}
+    seen = {
+        "state": watcher,
+        "reason": "r",
+        "error": None,
+        "late_conflicts": late,
+        "forgotten": forgotten,
+        "spill_error": spill_error,
+    }
     return {"streams": [stream], "publisher": None, "watcher": seen}
 
 
@@ -59,6 +68,16 @@ def test_what_comes_and_goes_is_one_alert() -> None:
         e for at in range(50, 90) for e in _events(alerts, at, _said(what="stopped" * (at % 2)))
     ]
     assert told == [("raised", "a->b/stopped"), ("resolved", "a->b/behind")]
+
+
+def test_an_index_that_forgets_warns_before_a_stream_stops() -> None:
+    alerts = Alerts(CONFIG)
+    assert _events(alerts, 1, _said(spill_error="disk full")) == [("raised", "b/index")]
+    assert "(disk full)" in alerts.current[0].sentence
+    assert _events(alerts, 2, _said(forgotten=1200)) == []
+    assert "index_spill_bytes_max" in alerts.current[0].sentence
+    assert "1,200 transactions" in alerts.current[0].sentence
+    assert _events(alerts, 13, _said()) == [("resolved", "b/index")]
 
 
 def test_a_watcher_that_stopped_and_late_conflicts_page() -> None:
