@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pymysql
 import pytest
 
+from drc.cli import invoke as drc_command
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
@@ -22,6 +23,8 @@ HOT_KEYS = 16
 CLIENTS = 4
 SECONDS = 60 if FULL else 5
 ROUNDS = 5 if FULL else 1
+IN_MEMORY = 1000  # keys of the index, the fewest that may be configured
+APART = 1500  # rows that both sites write while they are parted
 PAUSE_S = 0.0 if FULL else 0.01  # of a client: what a storm leaves is settled row by row
 LOGS = ["direct", "kafka"]
 # A client's transaction may lose a lock to another one, as on any busy server.
@@ -171,3 +174,44 @@ def test_hot_rows_written_at_both_sites_converge(
     assert_logs_agree(pair)
     for site in Store(running.config.state_url).statuses().values():
         assert site["watcher"]["late_conflicts"] == 0
+
+
+def _await_watched(running: Daemon, keys: int) -> None:
+    """Wait until each site's index has so many keys, and some of them on disk."""
+    deadline = time.monotonic() + 60
+    store = Store(running.config.state_url)
+    while True:
+        said = [site["watcher"] for site in store.statuses().values()]
+        if all(one["slots"] >= keys and one["spilled_slots"] for one in said):
+            return
+        assert time.monotonic() < deadline, (said, running.tail())
+        time.sleep(0.05)
+
+
+def test_what_both_wrote_in_a_long_partition_is_found_on_disk(
+    pair: Sandbox, schema: str, daemon: StartDaemon
+) -> None:
+    running = daemon(pair, conflicts={"index_slots_max": IN_MEMORY})
+    prepare(pair, schema, running)
+    sites = list(pair.sites.values())
+    rows = ", ".join(f"({key}, '', 0)" for key in range(HOT_KEYS, APART))
+    sites[0].query(f"INSERT INTO `{schema}`.hot VALUES {rows}", (), "app")
+    running.drain(schema)
+    for site in sites:
+        site.query("DELETE FROM drc.conflict")
+
+    assert drc_command(["pause", "-c", str(running.path)]) == 0
+    for site in sites:  # b's is the later one
+        for first in range(0, APART, 100):
+            where = f"id >= {first} AND id < {first + 100}"
+            site.query(
+                f"UPDATE `{schema}`.hot SET v = %s WHERE {where}", (f"of {site.name}",), "app"
+            )
+    _await_watched(running, APART)
+    assert drc_command(["resume", "-c", str(running.path)]) == 0
+    running.drain(schema)
+    assert_identical(pair, schema)
+    assert sites[0].query(f"SELECT DISTINCT v FROM `{schema}`.hot") == [("of b",)]
+    for site in sites:
+        assert site.query("SELECT COUNT(DISTINCT slot) FROM drc.conflict") == [(APART,)]
+    assert_logs_agree(pair)

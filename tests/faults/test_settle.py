@@ -45,7 +45,7 @@ class Desk:
         assert self.running.stop() == 0
         path = self.running.path
         path.write_text(path.read_text().replace("[conflicts]", f"[conflicts]\n{line}"))
-        self.running.start()
+        self.running.start().drain(self.schema)
 
     def park(self) -> None:
         self.configure('policy = "park"')
