@@ -174,14 +174,16 @@ def own(running: Daemon) -> GtidSet:
 
 
 def await_up(running: Daemon) -> None:
-    """Wait until the daemons of both sites answer, and replicate."""
+    """Wait until the daemons of both sites answer, and their streams do as they are told."""
     from drc.errors import DrcError
 
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
             for site in running.config.sites:
-                assert daemon_of(running.config, site).snapshot()["streams"]
+                streams = daemon_of(running.config, site).snapshot()["streams"]
+                assert streams
+                assert all(one["state"] != "connecting" for one in streams)
             return
         except (DrcError, AssertionError):
             assert time.monotonic() < deadline, running.tail()

@@ -118,10 +118,20 @@ def container_pair(folder: Path, image: str) -> Iterator[Sandbox]:
 
 @dataclass
 class ContainerKafka:
-    """What a configuration needs to know of a cluster: its addresses, and how many nodes."""
+    """What a configuration needs to know of a cluster: how to reach it, and how many nodes."""
 
-    bootstrap: list[str]
+    address: str
     nodes: list[str] = field(default_factory=lambda: ["kafka"])
+
+    def addresses(self, listener: str) -> list[str]:
+        """Return the only one, which is not encrypted."""
+        assert listener == "PLAINTEXT"
+        return [self.address]
+
+    def client_settings(self, listener: str) -> list[str]:
+        """Return the configuration's further lines of its section ``[kafka]``."""
+        assert listener == "PLAINTEXT"
+        return ['tls = { mode = "disabled" }']
 
 
 @contextlib.contextmanager
@@ -146,4 +156,4 @@ def container_kafka() -> Iterator[ContainerKafka]:
     with container.with_envs(**settings).waiting_for(
         LogMessageWaitStrategy("Kafka Server started")
     ):
-        yield ContainerKafka([f"{host}:{port}"])
+        yield ContainerKafka(f"{host}:{port}")

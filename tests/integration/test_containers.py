@@ -26,7 +26,7 @@ from tests.integration.fix_containers import (
     require_engine,
 )
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900), LONG]  # images may have to be pulled
+pytestmark = pytest.mark.servers
 
 IMAGES = ["mysql:8.0", "mysql:8.4", "mysql:9"]
 
@@ -81,6 +81,8 @@ def log(request: pytest.FixtureRequest, box: Sandbox) -> Iterator[object]:
         yield request.getfixturevalue("kafka")
 
 
+@LONG
+@pytest.mark.timeout(900)  # images may have to be pulled
 def test_both_directions_exactly_once(
     box: Sandbox, log: object, schema: str, daemon: StartDaemon
 ) -> None:
@@ -126,7 +128,7 @@ def test_a_container_is_configured_as_a_site(tmp_path: Path) -> None:
         for role in ("source", "applier", "operator"):
             site._new_password(f"drc_{role}")
         box.sites[name] = site
-    config = load(box.write_config(kafka=ContainerKafka(["docker.example:9092"])))  # type: ignore[arg-type]
+    config = load(box.write_config(kafka=ContainerKafka("docker.example:9092")))  # type: ignore[arg-type]
     assert (config.sites["b"].host, config.sites["b"].port) == ("docker.example", 40002)
     assert config.sites["a"].applier.password() == box.sites["a"].password("drc_applier")
     assert config.brokers("a") == ("docker.example:9092",)
