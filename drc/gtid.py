@@ -176,6 +176,10 @@ class GtidSet:
         bounds = self._bounds.get((gtid[0], gtid[2]))
         return bounds is not None and bool(bisect_right(bounds, gtid[1]) & 1)
 
+    def ranges(self, gtid: Gtid) -> Iterator[tuple[int, int]]:
+        """Yield start and end (not included) of what it has with the UUID and tag of ``gtid``."""
+        return _pairs(self._bounds.get((gtid.uuid, gtid.tag), []))
+
     def __bool__(self) -> bool:
         return bool(self._bounds)
 

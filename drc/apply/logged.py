@@ -138,7 +138,7 @@ class ConflictLog:
 
 
 def _rivals(found: Rivals) -> str:
-    newest = sorted(found.writes, key=lambda write: (write.ets, write.origin))[-_RIVALS_MAX:]
+    newest = found.writes[-_RIVALS_MAX:]
     return json.dumps([{"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets} for w in newest])
 
 

@@ -15,9 +15,11 @@ concurrent with it. No clock is asked, and no value compared.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from drc.conflict.clock import NOTHING, Seen
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 ALL_COLUMNS = -1
 _PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
+
+
+_gno = attrgetter("gtid.gno")
+_order = attrgetter("ets", "origin")
 
 
 class Write(NamedTuple):
@@ -49,21 +55,61 @@ class Moved(NamedTuple):
 
 
 class Rivals(NamedTuple):
-    """What was found about some slots: concurrent writes, and whether that is all of them."""
+    """What was found about some slots: concurrent writes, and whether that is all of them.
+
+    The writes are in the order of ``(ets, origin)``.
+    """
 
     writes: tuple[Write, ...]
     blind: bool = False
 
+    @property
+    def newest(self) -> Collection[Write]:
+        """Return the newest write of each origin."""
+        return {write.origin: write for write in self.writes}.values()
+
 
 class _Origin:
-    """The writes of one origin; ``forgotten`` were dropped before their time."""
+    """The writes of one origin; ``forgotten`` were dropped before their time.
 
-    __slots__ = ("forgotten", "order", "writes")
+    ``ascending``: those held are of one server UUID and tag, each with a higher number than the one
+    before. Not so while a large transaction is held, which comes in parts, or after a failover.
+    """
+
+    __slots__ = ("ascending", "forgotten", "order", "writes")
 
     def __init__(self) -> None:
+        self.ascending = True
         self.writes: dict[int, list[Write]] = {}  # in the origin's order
         self.order: deque[tuple[Write, tuple[int, ...]]] = deque()
         self.forgotten = GtidSet()
+
+    def add(self, write: Write, slots: tuple[int, ...]) -> None:
+        """Take a write in."""
+        if not self.order:
+            self.ascending = True
+        elif self.ascending:
+            (uuid, gno, tag), last = write.gtid, self.order[-1][0].gtid
+            self.ascending = gno > last.gno and uuid == last.uuid and tag == last.tag
+        for slot in slots:
+            self.writes.setdefault(slot, []).append(write)
+        self.order.append((write, slots))
+
+    def unseen(self, slot: int, known: GtidSet) -> list[Write]:
+        """Return a slot's writes that are not ``known``. On a hot row there are thousands."""
+        writes = self.writes.get(slot)
+        if not writes:
+            return []
+        if not self.ascending:
+            return [write for write in writes if write.gtid not in known]
+        out: list[Write] = []
+        at = 0
+        for start, end in known.ranges(writes[0].gtid):
+            first = bisect_left(writes, start, at, key=_gno)
+            out += writes[at:first]
+            at = bisect_left(writes, end, first, key=_gno)
+        out += writes[at:]
+        return out
 
 
 class WindowIndex:
@@ -107,11 +153,9 @@ class WindowIndex:
         if kept is None:
             return
         write, touched = Write(origin, gtid, ets), tuple(slots)
-        for slot in touched:
-            kept.writes.setdefault(slot, []).append(write)
+        kept.add(write, touched)
         for slot, changed in columns.items() if columns else ():
             kept.writes[slot][-1] = write._replace(columns=changed)
-        kept.order.append((write, touched))
         self.held += len(touched)
         while self.held > self._slots_max:
             fullest = max(self._origins, key=lambda name: len(self._origins[name].order))
@@ -189,8 +233,8 @@ class WindowIndex:
 
         :param seen: what the transaction had seen.
         """
-        found: dict[Gtid, Write] = {}
-        blind = False
+        runs: list[list[Write]] = []
+        blind, whole = False, True
         touched = tuple(slots)
         for name, kept in self._origins.items():
             if name == origin:
@@ -198,14 +242,12 @@ class WindowIndex:
             known = seen.get(name, NOTHING)
             spilled = self._spilled(name, touched, known)
             blind = blind or not kept.forgotten <= known
-            for slot in touched:
-                for write in chain(spilled.get(slot, ()), kept.writes.get(slot, ())):
-                    if write.gtid not in known:
-                        held = found.setdefault(write.gtid, write)
-                        if held.columns != write.columns:
-                            both = held.columns | write.columns
-                            found[write.gtid] = write._replace(columns=both)
-        return Rivals(tuple(found.values()), blind)
+            whole = whole and kept.ascending and not spilled
+            runs += [spilled[slot] for slot in touched if slot in spilled]
+            runs += [run for slot in touched if (run := kept.unseen(slot, known))]
+        if whole and len(runs) <= 1:
+            return Rivals(tuple(chain(*runs)), blind)
+        return Rivals(_united(runs), blind)
 
     def _spilled(
         self, name: str, slots: Collection[int], known: GtidSet
@@ -216,3 +258,13 @@ class WindowIndex:
         writes, lost = self._spill.find(name, slots, known)
         self._origins[name].forgotten.update(lost)
         return writes
+
+
+def _united(runs: Iterable[Iterable[Write]]) -> tuple[Write, ...]:
+    """Return one write for each transaction: it may be in several slots, and come in parts."""
+    found: dict[Gtid, Write] = {}
+    for write in chain(*runs):
+        held = found.setdefault(write.gtid, write)
+        if held.columns != write.columns:
+            found[write.gtid] = write._replace(columns=held.columns | write.columns)
+    return tuple(sorted(found.values(), key=_order))

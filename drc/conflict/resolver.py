@@ -109,7 +109,7 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     if change.owner is None:
         return left_open(kind, f"{policy.owner_column} is not the same in all versions of the row")
     owner = change.owner
-    newest = max(found.writes, key=lambda write: _order(write.ets, write.origin, policy, owner))
+    newest = max(found.newest, key=lambda write: _order(write.ets, write.origin, policy, owner))
     wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
     if policy.function and len(found.writes) > 1:
         return left_open(kind, "a write met several, and the table's function is for two")

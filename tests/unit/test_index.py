@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from drc.conflict.clock import Seen
 from drc.conflict.index import ALL_COLUMNS, WindowIndex, Write
 from drc.gtid import Gtid, GtidSet
@@ -50,6 +54,27 @@ def test_what_a_write_changed_is_told_of_its_row() -> None:
     held.record("a", gtid("a1"), 10, [1], {1: 0b10})  # a large transaction comes in parts
     assert held.rivals("b", seen(), [1]).writes == (Write("a", gtid("a1"), 10, 0b11),)
     assert held.rivals("b", seen(), [2]).writes == (Write("a", gtid("a1"), 10, ALL_COLUMNS),)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_hot_row_is_answered_as_if_each_of_its_writes_was_looked_at(seed: int) -> None:
+    """Whatever was seen of it, with parts of large transactions and another server in between."""
+    rng = random.Random(seed)
+    odd = rng.choice((0.0, 0.05))  # how often something spoils the order of numbers
+    held, wanted, last = WindowIndex("a", "ab", 1000), {}, gtid("a1")
+    for ets in range(80):
+        if rng.random() >= odd:
+            last = last._replace(gno=last.gno + rng.choice((1, 1, 3)))
+        elif rng.random() < 0.5:
+            last = last._replace(uuid=UUIDS[rng.choice("ac")], tag=rng.choice(("", "t")))
+        bits = rng.randrange(1, 8)
+        if last in wanted:
+            ets, bits = wanted[last].ets, wanted[last].columns | bits
+        wanted[last] = Write("a", last, ets, bits)
+        held.record("a", last, ets, [1, ets + 2], {1: bits})
+    knows = GtidSet.of(one for one in wanted if rng.random() < rng.choice((0.1, 0.5, 0.9)))
+    unseen = sorted((w for w in wanted.values() if w.gtid not in knows), key=lambda w: w.ets)
+    assert held.rivals("b", {"a": knows}, [1]).writes == tuple(unseen)
 
 
 def test_own_writes_are_no_rivals() -> None:
