@@ -163,9 +163,11 @@ class Decoder:
     def __init__(self, tables: str = "") -> None:
         self._glob = tables
         self._rows = RowDecoder()
+        self._learned: TableMap | None = None  # that of the last image: rows come in runs
 
     def document(self, transaction: RawTransaction) -> dict[str, Any] | None:
         """Return a transaction as JSON-ready values, None when it touches no chosen table."""
+        self._learned = None
         out: dict[str, Any] = {
             "gtid": str(transaction.gtid),
             "commit_us": transaction.commit_us,
@@ -190,7 +192,9 @@ class Decoder:
 
     def image(self, table: TableMap, image: bytes) -> dict[str, Any]:
         """Return a full row image as JSON-ready values by column."""
-        self._rows.learn(table.event)
+        if table is not self._learned:
+            self._rows.learn(table.event)
+            self._learned = table
         (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
         (shown,) = _shown(change)
         row: dict[str, Any] = shown.get("row", shown)
