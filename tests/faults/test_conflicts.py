@@ -15,9 +15,11 @@ import pytest
 from drc.cli import invoke as drc_command
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
+from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
 from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
+from tests.faults.test_control import TOKEN
 
 HOT_KEYS = 16
 CLIENTS = 4
@@ -189,9 +191,15 @@ def _await_watched(running: Daemon, keys: int) -> None:
 
 
 def test_what_both_wrote_in_a_long_partition_is_found_on_disk(
-    pair: Sandbox, schema: str, daemon: StartDaemon
+    pair: Sandbox, schema: str, daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = daemon(pair, conflicts={"index_slots_max": IN_MEMORY})
+    monkeypatch.setenv("DRC_TOKEN", TOKEN)
+    running = daemon(
+        pair,
+        conflicts={"index_slots_max": IN_MEMORY},
+        web={"token_env": "DRC_TOKEN"},
+        listen={name: free_port() for name in pair.sites},
+    )
     prepare(pair, schema, running)
     sites = list(pair.sites.values())
     rows = ", ".join(f"({key}, '', 0)" for key in range(HOT_KEYS, APART))
