@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ALL_COLUMNS = -1
 _PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
 
-
 _gno = attrgetter("gtid.gno")
 _order = attrgetter("ets", "origin")
 
@@ -246,7 +245,7 @@ class WindowIndex:
             runs += [spilled[slot] for slot in touched if slot in spilled]
             runs += [run for slot in touched if (run := kept.unseen(slot, known))]
         if whole and len(runs) <= 1:
-            return Rivals(tuple(chain(*runs)), blind)
+            return Rivals(tuple(chain(*runs)), blind)  # of one origin's slot: in order as it is
         return Rivals(_united(runs), blind)
 
     def _spilled(
