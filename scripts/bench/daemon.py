@@ -27,7 +27,7 @@ from drc.source.resume import native_set
 from drc.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-_POLL_S = 0.01  # a select on eight rows: about 1 % of a core of the target
+_POLL_S = 0.05  # oftener, asking takes CPU from what is measured; native is not asked at all
 _CATCH_UP_S = 1800.0
 _STOP_S = 60.0
 
