@@ -7,7 +7,6 @@ source, the native replica and the target, and 1 otherwise. TLS is off on both w
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -135,20 +134,17 @@ def _level(servers: Servers) -> None:
 
 
 def _start_and_stop(servers: Servers) -> None:
-    """Let the target have all, and over Kafka the source know it, as when they always run."""
-    with contextlib.ExitStack() as running:
-        source = running.enter_context(Daemon(servers, "s")) if servers.kafka else None
-        running.enter_context(Daemon(servers)).wait_applied()
-        if source:
-            source.wait_noted()
+    """Let each site have all, and know that the other has, as when both daemons always run."""
+    with Daemon(servers, "s") as source, Daemon(servers) as target:
+        target.wait_applied()
+        source.wait_noted()
+        target.wait_noted()
 
 
 def _warm(servers: Servers, rate: int) -> None:
     """Let a broker see small frames, as one that has run for months has."""
-    with Daemon(servers) as target:
-        target.wait_applied()
-        with servers.written(servers.t, rate):
-            time.sleep(_WARM_S)
+    with Daemon(servers), servers.written(servers.t, rate):
+        time.sleep(_WARM_S)
     _start_and_stop(servers)
 
 

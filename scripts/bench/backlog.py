@@ -17,6 +17,7 @@ from typing import Any
 from bench.daemon import Daemon
 from bench.meter import Meter
 from bench.servers import Servers
+from drc.gtid import GtidSet
 
 _US = 1_000_000
 
@@ -88,7 +89,7 @@ def measure(
     before = servers.executed(servers.s)
     load()
     transactions = len(servers.executed(servers.s)) - len(before)
-    say(f"{case}: the native replica applies {transactions:,} transactions")
+    wanted = servers.native(servers.s)
     figures: dict[str, Any] = {}
     if servers.kafka:
         say(f"{case}: publishing {transactions:,} transactions")
@@ -96,7 +97,7 @@ def measure(
     say(f"{case}: the native replica applies {transactions:,} transactions")
     figures |= _native(servers, local_rate)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    figures |= _drc(servers, detect, local_rate)(transactions)
+    figures |= _drc(servers, wanted, detect, local_rate)(transactions)
     return Backlog(case, transactions, **figures)
 
 
@@ -133,13 +134,13 @@ def _native(servers: Servers, local_rate: int) -> _Figures:
     }
 
 
-def _drc(servers: Servers, detect: bool, local_rate: int) -> _Figures:
+def _drc(servers: Servers, wanted: GtidSet, detect: bool, local_rate: int) -> _Figures:
     assert servers.s.pid
     assert servers.t.pid
     with servers.alone(servers.t), servers.written(servers.t, local_rate):
         meter = Meter(source=servers.s.pid, target=servers.t.pid)
         with Daemon(servers, detect=detect) as daemon:
-            daemon.wait_applied()
+            daemon.wait_applied(wanted)
             ended = time.monotonic()
             usage = meter.read(daemon=(daemon.pid, 0.0))
             snapshot = daemon.stop()

@@ -23,7 +23,6 @@ from drc.apply import ledger
 from drc.conflict.note import clock_note
 from drc.gtid import GtidSet
 from drc.monitor.child import child_command
-from drc.source.resume import native_set
 from drc.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,16 +79,19 @@ class Daemon:
                 self._started.set()
             self._said.append(line.rstrip())
 
-    def wait_applied(self) -> None:
+    def wait_applied(self, wanted: GtidSet | None = None) -> None:
         """Wait until the target's ledger has everything that the source has now.
 
+        :param wanted: wait for this instead: over Kafka a source that has stopped may
+            have written more than it has published.
         :raises RuntimeError: the daemon ended, with what it said; or it takes too long.
         """
+        needed = wanted or self._servers.native(self._servers.s)
         with self._servers.t.connect("root") as conn:
 
-            def applied() -> GtidSet:
+            def applied() -> bool:
                 state = ledger.read(conn, "s")
-                return state.applied if state else GtidSet()
+                return state is not None and needed <= state.applied
 
             self._wait(applied)
 
@@ -101,32 +103,38 @@ class Daemon:
         from drc.log.frames import decode_chunk, decode_covered  # not needed without Kafka
         from drc.log.topic import open_topic
 
+        needed = self._servers.native(self._servers.s)
         with contextlib.closing(open_topic(self._servers.config, "s")) as topic:
             begin, end = topic.ends()
             topic.seek(max(begin, end - 1))
             covered = GtidSet()
 
-            def published() -> GtidSet:
+            def published() -> bool:
                 nonlocal covered
                 for message in topic.poll(_POLL_S):
                     covered = decode_covered(decode_chunk(message.value)) or covered
-                return covered
+                return needed <= covered
 
             self._wait(published)
 
     def wait_noted(self) -> None:
-        """Wait until the source's daemon knows that the target has everything.
+        """Wait until the site has noted that its peer knows everything that it has.
 
-        Its next start goes on from there; before, its index is still read.
+        Its next start reads its binlog from there on, not from further back. The peer's daemon
+        has to run.
         """
-        with self._servers.s.connect("drc_source") as conn:
-            self._wait(lambda: clock_note(conn, "s")[0])
+        site = self._servers.s if self._site == "s" else self._servers.t
+        with site.connect("drc_source") as conn:
 
-    def _wait(self, had: Callable[[], GtidSet]) -> None:
-        # A site's own notes need not come: they are nobody's transactions.
-        wanted = native_set(self._servers.executed(self._servers.s), set())
+            def noted() -> bool:
+                left = self._servers.executed(site) - clock_note(conn, self._site)[0]
+                return len(left) <= 1  # the note itself
+
+            self._wait(noted)
+
+    def _wait(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _CATCH_UP_S
-        while not wanted <= had():
+        while not done():
             if self.process.poll() is not None:
                 self._listener.join(1)
                 raise RuntimeError("the daemon ended:\n" + "\n".join(self._said))

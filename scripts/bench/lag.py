@@ -82,6 +82,7 @@ def ours(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
         daemon.wait_applied()
         if servers.kafka:
             source.wait_noted()
+            daemon.wait_noted()
         pids["daemon"] = daemon.pid
         lag = _measure(servers, load, rate, seconds, servers.t, pids)
         daemon.wait_applied()

@@ -19,9 +19,10 @@ from typing import Any
 from bench.meter import cpu_s
 from bench.workload import Sysbench, finish
 from drc import config as configuration
-from drc.gtid import GtidSet
+from drc.gtid import GtidSet, parse_uuid
 from drc.sandbox import Sandbox, SandboxSite, SiteSpec
 from drc.sandbox.spec import KafkaSpec
+from drc.source.resume import native_set
 from drc.state.migrate import migrate_site
 
 WORKERS = 4
@@ -126,6 +127,11 @@ class Servers:
     def executed(self, site: SandboxSite) -> GtidSet:
         """Return what a server has executed."""
         return GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
+
+    def native(self, site: SandboxSite) -> GtidSet:
+        """Return what must come to the other site: neither its own notes, nor what came to it."""
+        own = parse_uuid(site.query("SELECT @@server_uuid")[0][0])
+        return native_set(self.executed(site).of_uuids({own}), set())
 
     @contextlib.contextmanager
     def alone(self, site: SandboxSite) -> Iterator[None]:
