@@ -36,6 +36,7 @@ _SNAPSHOT_S = 1.0
 # A transaction passes three threads here. With Python's default of 5 ms a busy one makes the
 # next wait that long: measured at 1,000 trx/s, p99 lag fell from 32 to 10 ms.
 _SWITCH_S = 0.0005
+_BACKLOG_BYTES = 1 << 20  # of a peer's binlog that wait here: far more than come while it keeps up
 
 
 Snapshot = dict[str, Any]  # JSON-ready; docs/operations/status-json.md
@@ -82,7 +83,7 @@ class Site:
         for origin, wanted in store.wanted(name).items():
             if origin in self.streams:
                 self.streams[origin].turn.wanted = wanted
-        self._publisher = _publisher(config, name, stop, self.watcher)
+        self._publisher = _publisher(config, name, stop, self.watcher, self._behind)
         for worker in (*self.streams.values(), self.watcher, self._publisher):
             if worker:
                 worker.epoch = epoch
@@ -161,6 +162,9 @@ class Site:
             self._errors[worker.name] = broke
             raise
 
+    def _behind(self) -> bool:
+        return any(s.progress.read[1] >= _BACKLOG_BYTES for s in self.streams.values())
+
     def _works(self) -> bool:
         return any(thread.is_alive() for thread in self._threads.values())
 
@@ -189,10 +193,14 @@ def _watcher(
 
 
 def _publisher(
-    config: Config, site: str, stop: threading.Event, watcher: Watcher | None
+    config: Config,
+    site: str,
+    stop: threading.Event,
+    watcher: Watcher | None,
+    behind: Callable[[], bool],
 ) -> Publisher | None:
     if config.log != "kafka":
         return None
     from drc.log.publisher import Publisher  # its library is not loaded where it is not used
 
-    return Publisher(config, site, stop, watcher.tee if watcher else None)
+    return Publisher(config, site, stop, watcher.tee if watcher else None, behind)

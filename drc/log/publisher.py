@@ -12,8 +12,9 @@ trouble ends in a new session.
 3. At most two frames are on their way: one being written by the broker, one waiting for it.
    Behind one that is not full none waits, as it would only be small, too, and after it the
    publisher rests as long as it took: so small frames are on their way half of the time at most,
-   and the busier everything is, the more a frame holds. Meanwhile transactions gather in the
-   bounded queue; when that is full, the binlog is not read any further.
+   and the busier everything is, the more a frame holds. While the site catches up with a peer it
+   rests longer: a broker's cost is by the message, and the backlog needs the processors. Meanwhile
+   transactions gather in the bounded queue; when that is full, the binlog is not read any further.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from drc.config import Config
@@ -40,6 +42,7 @@ from drc.transaction import Kind, RawTransaction
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
 _REST_MAX_S = 0.005  # brokers that are far away take long without being busy
+_REST_BEHIND_S = 0.02  # of a site that is seconds behind, nobody expects less
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 
@@ -52,20 +55,36 @@ class _Sent(NamedTuple):
 
 
 class Publisher(Worker):
-    """Publish everything native at ``site`` until told to stop."""
+    """Publish everything native at ``site`` until told to stop.
+
+    :param behind: returns True while the site has a peer's backlog to apply.
+    """
 
     progress: PublisherProgress
 
     def __init__(
-        self, config: Config, site: str, stop: threading.Event, tee: Tee | None = None
+        self,
+        config: Config,
+        site: str,
+        stop: threading.Event,
+        tee: Tee | None = None,
+        behind: Callable[[], bool] = lambda: False,
     ) -> None:
         backoff_max_s = config.source.reconnect_backoff_max_s
         super().__init__(f"publish-{site}", site, stop, PublisherProgress(site), backoff_max_s)
-        self._config, self._tee = config, tee
+        self._config, self._tee, self._behind = config, tee, behind
 
     def _session(self) -> None:
         with contextlib.ExitStack() as opened:
-            _Session(self._config, self._site, self._stop, self.progress, self._tee, opened).run()
+            _Session(
+                self._config,
+                self._site,
+                self._stop,
+                self.progress,
+                self._tee,
+                self._behind,
+                opened,
+            ).run()
 
 
 class _Session:
@@ -78,9 +97,11 @@ class _Session:
         stop: threading.Event,
         progress: PublisherProgress,
         tee: Tee | None,
+        behind: Callable[[], bool],
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site, self._stop, self._progress = config, site, stop, progress
+        self._behind = behind
         self._topic = open_topic(config, site)
         opened.callback(self._topic.close)
         ends = self._topic.ends()
@@ -149,7 +170,8 @@ class _Session:
             self._settle(1)
         else:
             self._settle(0)
-            self._stop.wait(min(time.monotonic() - began, _REST_MAX_S))
+            took = time.monotonic() - began
+            self._stop.wait(_REST_BEHIND_S if self._behind() else min(took, _REST_MAX_S))
 
     def _gather(self, timeout: float) -> list[RawTransaction]:
         """Return what has come, up to about a frame; waits for something if nothing has."""

@@ -56,7 +56,10 @@ class Site:
         self.stop = threading.Event()
         index = LiveIndex("a", self.config.sites, 1_000_000)
         self.watcher = Watcher(self.config, "a", self.stop, index)
-        self.publisher = Publisher(self.config, "a", self.stop, self.watcher.tee)
+        self.behind = threading.Event()
+        self.publisher = Publisher(
+            self.config, "a", self.stop, self.watcher.tee, self.behind.is_set
+        )
         self.threads: list[threading.Thread] = []
 
     def start(self, worker: Watcher | Publisher) -> None:
@@ -241,3 +244,19 @@ def test_its_own_reading_ends_where_its_branch_begins(
     assert site.follows()
     came = [t.gtid for t in site.published()]
     assert (len(came), GtidSet.of(came)) == (40, written)
+
+
+def test_while_its_site_catches_up_frames_are_fewer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REST_BEHIND_S", 2.0)  # longer than twenty inserts take
+    site.behind.set()
+    before = site.native()
+    site.start(site.publisher)
+    for key in range(20):
+        site.insert(key)
+    written = site.native() - before
+    wait(lambda: written <= site.covered(), "something is not published")
+    counts = [len(frame.transactions) for frame in site.frames() if frame.transactions]
+    assert sum(counts) == 20
+    assert len(counts) <= 3

@@ -14,6 +14,7 @@ from drc import config as configuration
 from drc.conflict.watcher import Watcher
 from drc.control.wanted import Wanted
 from drc.errors import DataError, InvariantError, TransientError
+from drc.log.queue import TransactionQueue
 from drc.monitor.progress import SessionProgress
 from drc.sessions import Worker
 from drc.site import Site
@@ -78,6 +79,20 @@ def _site(stop: threading.Event, store: Store) -> Site:
     site = {"host": "a", "source": account, "applier": account}
     raw = {"name": "t", "sites": {"a": site, "b": {**site, "host": "b"}}}
     return Site(configuration.parse(raw, Path()), "b", stop, store)
+
+
+def test_a_site_is_behind_while_much_of_a_peers_binlog_waits() -> None:
+    class Inlet:
+        log = TransactionQueue(1 << 30)
+        read_bytes = 0
+
+    site = _site(threading.Event(), Store())
+    assert not site._behind()  # no session yet
+    site.streams["a"].progress._inlet = Inlet()  # type: ignore[assignment]
+    Inlet.log.bytes = 100_000
+    assert not site._behind()
+    Inlet.log.bytes = 10_000_000
+    assert site._behind()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
