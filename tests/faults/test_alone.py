@@ -23,9 +23,8 @@ def await_row(site: SandboxSite, select: str, running: Daemon) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    ("which", "how"), [pytest.param("pair", "stopped", marks=LONG), ("pair80", "frozen")]
-)
+@LONG
+@pytest.mark.parametrize(("which", "how"), [("pair", "stopped"), ("pair80", "frozen")])
 def test_a_daemon_starts_while_the_peers_server_is_away(
     which: str,
     how: str,

@@ -10,7 +10,7 @@ from drc import mysql
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox
 from drc.verify import Audit, audit
-from tests.faults.fix_daemon import Daemon, StartDaemon
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemon
 
 pytestmark = pytest.mark.servers
 
@@ -33,7 +33,9 @@ def write(box: Sandbox, site: str, schema: str, ids: range, *before: str) -> Non
             cursor.execute("INSERT INTO t VALUES (%s, REPEAT('x', 300))", (i,))
 
 
-@pytest.fixture(params=["pair", "pair80", "pair_mixed"])
+@pytest.fixture(
+    params=[pytest.param("pair", marks=LONG), pytest.param("pair80", marks=LONG), "pair_mixed"]
+)
 def replicated(
     request: pytest.FixtureRequest, daemon: StartDaemon, schema: str
 ) -> tuple[Daemon, Callable[[], Audit]]:

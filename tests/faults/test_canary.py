@@ -41,7 +41,11 @@ def beats(box: Sandbox, site: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("which", "log"),
-    [("pair", "direct"), ("pair80", "direct"), pytest.param("pair", "kafka", marks=LONG)],
+    [
+        ("pair80", "direct"),
+        pytest.param("pair", "direct", marks=LONG),
+        pytest.param("pair", "kafka", marks=LONG),
+    ],
 )
 def test_canaries_land_once_and_never_come_back(
     which: str, log: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon

@@ -16,7 +16,7 @@ from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.process import ServerProcess
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
-from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, StartDaemons
+from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, StartDaemons
 
 pytestmark = pytest.mark.servers
 
@@ -90,6 +90,7 @@ def slowed(site: SandboxSite, table: str, sample: int = 20) -> int:
     return math.ceil(SLOW_S / took_s * sample)
 
 
+@LONG
 def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
     pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
+from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -83,7 +83,7 @@ def test_a_reader_never_sees_half_a_transaction(
     assert_identical(pair, schema)
 
 
-@pytest.mark.parametrize("which", ["pair", "pair80"])
+@pytest.mark.parametrize("which", [pytest.param("pair", marks=LONG), "pair80"])
 def test_idle_sites_write_nothing(
     which: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
 ) -> None:
@@ -122,7 +122,7 @@ def compare_and_weigh(running: Daemon, box: Sandbox, schema: str) -> None:
 
 
 def test_a_million_rows_in_one_transaction(pair: Sandbox, schema: str, daemon: StartDaemon) -> None:
-    rows = 1_000_000 if FULL else 150_000
+    rows = 1_000_000 if FULL else 60_000
     running = daemon(pair)
     numbers = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
     large(

@@ -17,7 +17,7 @@ from drc.sandbox import Sandbox, SiteSpec
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
 from drc.stream import Stream
-from tests.faults.fix_daemon import StartDaemons, assert_identical
+from tests.faults.fix_daemon import LONG, StartDaemons, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -52,7 +52,7 @@ def locked(site: SandboxSite) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("how", ["away", "blocked"])
+@pytest.mark.parametrize("how", ["away", pytest.param("blocked", marks=LONG)])
 def test_what_retention_deleted_is_read_from_the_binlog(
     how: str, pair: Sandbox, kafka: KafkaCluster, schema: str, daemons: StartDaemons
 ) -> None:
@@ -85,6 +85,7 @@ def purged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield box
 
 
+@LONG
 def test_what_the_binlog_has_purged_too_is_named(
     purged: Sandbox, kafka: KafkaCluster, schema: str, daemons: StartDaemons
 ) -> None:

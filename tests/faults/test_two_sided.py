@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 20_000  # of each site's half of every table
 SECONDS = 60 if FULL else 5
-KILLS = 25 if FULL else 3  # every fifth of the broker, where there is one
+KILLS = 25 if FULL else 2  # every fifth of the broker, where there is one
 
 
 def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
@@ -38,7 +38,7 @@ def run_both(a: Sysbench, b: Sysbench, seconds: float) -> dict[str, dict[str, in
     ("which", "log"),
     [
         pytest.param("pair", "direct", marks=LONG),
-        ("pair80", "direct"),
+        pytest.param("pair80", "direct", marks=LONG),
         ("pair_mixed", "direct"),
         ("pair", "kafka"),
         pytest.param("pair80", "kafka", marks=LONG),
@@ -90,7 +90,7 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     since = running.executed()
     loads = {"a": Unending(a, 0), "b": Unending(b, ROWS)}
     try:
-        for _ in range(2 * KILLS):
+        for _ in range(2 * KILLS if FULL else 3):
             running.await_commits()
             time.sleep(rng.uniform(0, 0.3))  # when they are cut is the test's input
             cut_links(pair)

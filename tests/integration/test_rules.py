@@ -29,7 +29,7 @@ from drc.mysql import binlog_status
 from drc.sandbox.servers import SandboxSite
 from drc.source.framing import Position
 from drc.transaction import Kind
-from tests.faults.fix_daemon import FULL
+from tests.faults.fix_daemon import FULL, LONG
 from tests.integration.binlog import changes, executed, transactions
 
 pytestmark = pytest.mark.servers
@@ -249,7 +249,7 @@ class Writer:
 # ---------------------------------------------------------------- runs
 
 
-@pytest.fixture(scope="module", params=["pair", "pair80"])
+@pytest.fixture(scope="module", params=["pair", pytest.param("pair80", marks=LONG)])
 def site(request: pytest.FixtureRequest) -> SandboxSite:
     found: SandboxSite = request.getfixturevalue(request.param).sites["a"]
     return found

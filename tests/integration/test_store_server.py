@@ -16,7 +16,7 @@ from drc.monitor.history import Bucket
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
 from drc.state.store import Store
-from tests.faults.fix_daemon import StartDaemon
+from tests.faults.fix_daemon import LONG, StartDaemon
 from tests.faults.test_control import TOKEN, await_up, stream
 from tests.integration.fix_postgres import Postgres
 from tests.unit.test_store import create_together
@@ -103,6 +103,7 @@ def test_one_that_is_away_is_told_once_and_without_its_password(place: Place) ->
     assert secret not in f"{logs} {caught.value} {caught.value.fields()}"
 
 
+@LONG
 def test_a_daemon_keeps_its_wishes_there(
     postgres: Postgres,
     pair: Sandbox,

@@ -9,7 +9,7 @@ import pytest
 
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
-from tests.faults.fix_daemon import Daemon, StartDaemon, assert_identical
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemon, assert_identical
 
 pytestmark = pytest.mark.servers
 
@@ -91,7 +91,7 @@ def zoo(schema: str, *, vectors: bool) -> tuple[str, list[list[str]]]:
     return create, writers
 
 
-@pytest.mark.parametrize("which", ["pair", "pair80"])
+@pytest.mark.parametrize("which", ["pair", pytest.param("pair80", marks=LONG)])
 def test_every_type_from_either_side(
     which: str, request: pytest.FixtureRequest, schema: str, daemon: StartDaemon
 ) -> None:
@@ -242,7 +242,7 @@ def prepared(schema: str, daemon: StartDaemon) -> Callable[[Sandbox], Daemon]:
     return start
 
 
-@pytest.mark.parametrize("which", ["pair", "pair80"])
+@pytest.mark.parametrize("which", ["pair", pytest.param("pair80", marks=LONG)])
 def test_kinds_of_transactions(
     which: str,
     request: pytest.FixtureRequest,

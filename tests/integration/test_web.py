@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
-from tests.faults.fix_daemon import StartDaemon
+from tests.faults.fix_daemon import LONG, StartDaemon
 
 pytestmark = pytest.mark.servers
 
@@ -52,7 +52,7 @@ def await_ready(port: int, said: Any) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("log", ["direct", "kafka"])
+@pytest.mark.parametrize("log", [pytest.param("direct", marks=LONG), "kafka"])
 def test_a_running_daemon_tells_of_itself(
     log: str,
     request: pytest.FixtureRequest,
