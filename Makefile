@@ -39,10 +39,8 @@ sim: $(READY)           ## a million schedules of concurrent writes, crashes, st
 bench: $(READY)         ## against MySQL's own replica in the same run; prints the ratios
 	@$(BIN)/python scripts/bench.py
 
-proof: $(READY)         ## the long forms of the fault and load tests
-	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults tests/browser \
-	    tests/integration/test_rules.py tests/integration/test_demo.py \
-	    tests/integration/test_containers.py
+proof: $(READY)         ## the long forms of everything that needs servers
+	@DRC_FULL=1 $(BIN)/python -m pytest -v --timeout=3600 tests/faults tests/browser tests/integration
 
 guards: $(READY)        ## remove each safety guard in a copy and see its test fail
 	@$(BIN)/python scripts/guards.py
