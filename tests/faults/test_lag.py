@@ -16,13 +16,13 @@ from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.process import ServerProcess
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
-from tests.faults.fix_daemon import FULL, LONG, Daemon, StartDaemon, StartDaemons
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemon, StartDaemons
 
 pytestmark = pytest.mark.servers
 
 WAIT_S = 60
 NAMED_S = 10  # the promise
-HOWS = ("frozen", "stopped") if FULL else ("frozen",)  # frozen is harder to tell: links stay open
+HOWS = ("frozen", "stopped")  # frozen is harder to tell: links stay open
 SLOW_S = 8.0  # of work for one batch, by what a few rows took before
 HELD_S = 3.0  # long enough to see lag grow
 
@@ -133,6 +133,7 @@ def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
     assert running.stop() == 0
 
 
+@LONG
 def test_over_a_log_each_stage_is_told_and_a_peer_that_is_gone(
     pair: Sandbox, kafka: KafkaCluster, schema: str, daemons: StartDaemons
 ) -> None:

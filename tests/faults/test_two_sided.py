@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 20_000  # of each site's half of every table
 SECONDS = 60 if FULL else 5
-KILLS = 25 if FULL else 2  # every fifth of the broker, where there is one
+KILLS = 25  # every fifth of the broker, where there is one
 
 
 def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
@@ -104,7 +104,8 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     assert "fenced" not in running.log.read_text()  # nobody else was there
 
 
-@pytest.mark.parametrize("log", ["direct", pytest.param("kafka", marks=LONG)])
+@LONG
+@pytest.mark.parametrize("log", ["direct", "kafka"])
 def test_killed_at_random_with_the_store_deleted(
     log: str, request: pytest.FixtureRequest, pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
