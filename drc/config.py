@@ -117,9 +117,10 @@ class ApplyConfig(_Strict, frozen=True):
     net_rows: bool = True
     parallel: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     lanes: Annotated[int, msgspec.Meta(ge=1, le=8)] = 3  # the ledger has 8 rows per origin
-    batch_transactions_max: Positive = 1000
+    batch_transactions_max: Positive = 2000
     batch_bytes_max: Positive = 4 * MiB
     batch_target_ms: Positive = 50
+    batch_calm_ms: Positive = 250
     transactions_per_s_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     queue_bytes_max: Positive = 16 * MiB
     lock_wait_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 2

@@ -259,7 +259,7 @@ class _Session:
         # Two cores already have this process and the target to run; more than three at once
         # only lengthens what is rolled back on a collision.
         parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
-        limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms)
+        limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms, apply.batch_calm_ms)
 
         tables = Tables(self._selection.applied, catalog.unique_keys)
         index = self._index
@@ -284,6 +284,7 @@ class _Session:
             state,
             certifier,
             parallel,
+            apply.batch_target_ms * 1000,
             on_commit,
             self._log.wake,
         )

@@ -3,7 +3,7 @@
 1. Transactions are taken in the origin's order, whole, none left out.
 2. ``applied`` of a batch is everything decided once it is committed, skipped ones included.
 3. One transaction when idle, as many as the bounds allow under a backlog: transactions, bytes,
-   and the milliseconds that row locks may be held at the target.
+   and the milliseconds that row locks may be held at the target, more while nobody waits for them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from drc.transaction import Kind, RawTransaction
 
 # Looked up for every transaction: a module's name is found faster than an enum's member.
 _ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED
+_FIRST_PART = 10  # of the most that a batch may hold: nothing is known of the target yet
+_CROWDED_BATCHES = 100
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Batch:
     seq: int = 0
     execute_us: int = 0
     dispatched_us: int = 0  # when it was sent to the target
+    awaited: bool = False  # while it held its locks, a local user waited for one
     native: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,17 +79,24 @@ class BatchLimit:
 
     Grows by half after a quick batch, shrinks in proportion after a slow one, and falls to a
     quarter after a collision with local users.
+
+    :param target_ms: the time that it may take once a local user has waited for one.
+    :param calm_ms: the time before that, and again when nobody has for a hundred batches; never
+        less than ``target_ms``.
     """
 
-    def __init__(self, transactions_max: int, target_ms: int) -> None:
+    def __init__(self, transactions_max: int, target_ms: int, calm_ms: int) -> None:
         self._max = transactions_max
-        self._target_us = target_ms * 1000
-        self.transactions = transactions_max
+        self._target_us, self._calm_us = target_ms * 1000, max(target_ms, calm_ms) * 1000
+        self._crowded = 0  # batches to come that keep to the target
+        self.transactions = max(1, transactions_max // _FIRST_PART)
 
     def executed(self, batch: Batch) -> None:
         """Learn from a batch that was applied."""
-        if batch.execute_us > self._target_us:
-            fair = len(batch.transactions) * self._target_us // batch.execute_us
+        self._crowded = _CROWDED_BATCHES if batch.awaited else max(0, self._crowded - 1)
+        target_us = self._target_us if self._crowded else self._calm_us
+        if batch.execute_us > target_us:
+            fair = len(batch.transactions) * target_us // batch.execute_us
             self.transactions = max(1, min(self.transactions, fair))
         elif len(batch.transactions) * 2 >= self.transactions:
             self.transactions = min(self._max, self.transactions + self.transactions // 2 + 1)

@@ -58,6 +58,7 @@ class Conveyor:
     :param lanes: their number is how many batches may be in flight.
     :param state: the ledger's newest; the first batch gets the next ``seq``.
     :param parallel: how many batches may execute at once, where their keys are disjoint.
+    :param long_us: of a batch that executes for longer it is asked whether local users wait.
     :param on_commit: called in commit order, in a lane's thread; it may not wait.
     :param on_failure: called once per failure; the feeder should then call :meth:`failure`.
 
@@ -71,6 +72,7 @@ class Conveyor:
         state: LedgerState,
         certifier: Certifier,
         parallel: int,
+        long_us: int,
         on_commit: Callable[[Batch], None],
         on_failure: Callable[[], None],
     ) -> None:
@@ -84,7 +86,7 @@ class Conveyor:
         self._lock = threading.RLock()
         self._work, self._turns, self._room = (threading.Condition(self._lock) for _ in range(3))
         self._queue: deque[Batch] = deque()
-        self._parallel = parallel
+        self._parallel, self._long_us = parallel, long_us
         self._apart_until = 0  # batches up to this number run one after another
         self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
         self._assigned = self._committed = state.seq
@@ -246,6 +248,7 @@ class Conveyor:
             self._executing.pop(seq, None)
             self._turns.notify_all()
             self._room.notify()
+        batch.awaited = batch.execute_us > self._long_us and lane.awaited()
         free = self._certifier.certify(batch, end)
         doing.phase = "turn"
         if not self._turn(lambda: self._committed == seq - 1):

@@ -32,6 +32,15 @@ from drc.source.framing import Position
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
 DUPLICATE_KEY = 1062  # whose remedy is another one where rows are settled
+# Source: MySQL 9.7 manual 29.12.13.2. A lock that was implicit until somebody waited for it is
+# in the name of him who waits. Our next batch may wait for this one, and hurts nobody.
+_AWAITED = (
+    "SELECT EXISTS (SELECT 1 FROM performance_schema.data_lock_waits w"
+    " JOIN performance_schema.threads t ON t.THREAD_ID = w.REQUESTING_THREAD_ID"
+    " WHERE w.BLOCKING_THREAD_ID IN (PS_CURRENT_THREAD_ID(), w.REQUESTING_THREAD_ID)"
+    " AND t.PROCESSLIST_USER <> SUBSTRING_INDEX(USER(), '@', 1))"
+)
+_REFUSED_ERRNOS = (1142, 1044)
 _PACKET_MAX = 0xFFFFFF
 _ENCODE_BYTES = 3 << 20  # base64 of a multiple of three needs no padding inside the text
 
@@ -110,6 +119,19 @@ class Lane:
         ((newest,),) = self.rows(ledger.NEWEST_EPOCH)
         if int(str(newest)) > self.epoch:
             raise ledger.fenced()
+
+    def awaited(self) -> bool:
+        """Return whether a local user waits for a lock of the open transaction, or may.
+
+        True also where the account may not ask.
+        """
+        try:
+            ((found,),) = self.rows(_AWAITED)
+        except DrcError as error:
+            if error.errno not in _REFUSED_ERRNOS:
+                raise
+            return True
+        return bool(int(str(found)))
 
     @property
     def connection(self) -> int:

@@ -42,7 +42,7 @@ from drc.transaction import Kind, RawTransaction
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
 _REST_MAX_S = 0.005  # brokers that are far away take long without being busy
-_REST_BEHIND_S = 0.02  # while a peer's backlog is applied
+_REST_BEHIND_S = 0.05  # while a peer's backlog is applied
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 

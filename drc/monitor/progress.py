@@ -99,7 +99,7 @@ class StreamProgress(SessionProgress):
         self.origin, self.target = origin, target
         self._canary = Canary(origin, canary_s) if canary_s else None
         self.rows_in = self.rows_applied = 0
-        self.lock_failures = self.taken_apart = self.concurrent = 0
+        self.lock_failures = self.awaited = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
         self.applied = self.ledger = ""  # by this daemon's sessions; before the first of them
         self.decided_us: int | None = None  # when the last that was applied was committed
@@ -156,6 +156,7 @@ class StreamProgress(SessionProgress):
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
+        self.awaited += batch.awaited
         self._visible(batch.transactions, batch.oldest, batch.applied, batch.dispatched_us)
 
     def settled(
@@ -208,6 +209,7 @@ class StreamProgress(SessionProgress):
             "rows_applied": self.rows_applied,
             "batches": self.steps,
             "lock_failures": self.lock_failures,
+            "awaited": self.awaited,
             "taken_apart": self.taken_apart,
             "concurrent": self.concurrent,
             "repeated": self._inlet.repeated if self._inlet else 0,

@@ -57,6 +57,7 @@ _STREAM_COUNTERS = (
     _Number("rows_applied", "rows_applied", "Row changes written: fewer where some were merged."),
     _Number("batches", "batches", "Transactions at the target."),
     _Number("lock_failures", "lock_failures", "Batches rolled back by a deadlock or lock wait."),
+    _Number("awaited", "batches_awaited", "Long batches that a local user waited for."),
     _Number("taken_apart", "batches_taken_apart", "Batches applied one by one after a failure."),
     _Number("repeated", "transactions_repeated", "Read again since the session began."),
     _Number("concurrent", "transactions_concurrent", "Settled row by row: others wrote meanwhile."),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,66 @@ def test_a_row_that_is_there_already_or_missing_is_refused(
         lanes[0].apply(row_events(schema, kind, key))
     assert caught.value.errno == errno
     lanes[0].rollback()
+
+
+@pytest.mark.parametrize(
+    "lock", ["UPDATE {}.t SET n = 2 WHERE id = 1", "INSERT INTO {}.t VALUES (2, 0)"]
+)
+@pytest.mark.parametrize("waiter", ["a local user", "our next batch"])
+def test_a_lane_knows_of_local_users_who_wait_for_it(
+    config: Config, pair: Sandbox, schema: str, lanes: tuple[Lane, Lane], lock: str, waiter: str
+) -> None:
+    """A row that was inserted has no lock of its own until somebody waits for it."""
+    b = pair.sites["b"]
+    b.query(f"CREATE DATABASE `{schema}`")
+    b.query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY, n INT)")
+    b.query(f"INSERT INTO `{schema}`.t VALUES (1, 1), (3, 3)")
+    statement, theirs = lock.format(f"`{schema}`"), f"UPDATE `{schema}`.t SET n = 4 WHERE id = 3"
+    lanes[0].execute("BEGIN")
+    lanes[0].execute(statement)
+    with (
+        contextlib.closing(b.connect("app")) as one,
+        contextlib.closing(b.connect("app")) as two,
+        one.cursor() as user,
+        two.cursor() as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+
+        def waits(execute: Callable[[str], object], sql: str, all_together: int) -> None:
+            waiting.append(pool.submit(execute, sql))
+            while len(b.query("SELECT 1 FROM performance_schema.data_lock_waits")) < all_together:
+                assert not waiting[-1].done()
+
+        waiting: list[Future[object]] = []
+        user.execute("BEGIN")
+        user.execute(theirs)
+        waits(other.execute, theirs, 1)  # for a user
+        assert not lanes[0].awaited()
+        waits(user.execute if waiter == "a local user" else lanes[1].execute, statement, 2)
+        assert lanes[0].awaited() is (waiter == "a local user")
+        lanes[0].rollback()
+        waiting[1].result(10)
+        one.rollback()
+        waiting[0].result(10)
+
+
+def test_a_lane_that_may_not_ask_thinks_that_users_wait(
+    config: Config, pair: Sandbox, schema: str
+) -> None:
+    b = pair.sites["b"]
+    b.query(f"CREATE USER `{schema}`@'%%' IDENTIFIED BY 'meek'")
+    b.query(f"GRANT REPLICATION CLIENT, REPLICATION_APPLIER ON *.* TO `{schema}`@'%%'")
+
+    def connect(client_flag: int) -> pymysql.Connection[Any]:
+        return pymysql.connect(
+            host=b.host, port=b.port, user=schema, password="meek", client_flag=client_flag
+        )
+
+    lane = Lane(connect, format_of(config, "a"), tag=False, lock_wait_s=5)
+    lane.execute("BEGIN")
+    assert lane.awaited()
+    lane.rollback()
+    lane.close()
 
 
 def test_a_schema_change_is_made_once(pair: Sandbox, schema: str, lanes: tuple[Lane, Lane]) -> None:

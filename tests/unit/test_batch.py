@@ -329,7 +329,7 @@ def test_a_table_without_primary_key_is_refused_by_name() -> None:
 
 
 def test_the_limit_follows_the_target_time() -> None:
-    limit = BatchLimit(500, 50)
+    limit = BatchLimit(500, 50, 50)
     log = FakeBinlog()
     for i in range(100):
         log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
@@ -347,3 +347,29 @@ def test_the_limit_follows_the_target_time() -> None:
         seen.append(limit.transactions)
     assert all(a <= b for a, b in pairwise(seen))
     assert 200 <= seen[-1] <= 500  # never far beyond what was seen to be quick
+
+
+def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
+    limit = BatchLimit(1000, 50, 250)
+    log = FakeBinlog()
+    for i in range(100):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    batch = batcher().take(transactions(log), 100)
+    assert batch is not None
+    assert limit.transactions == 100  # not yet as many as it may become
+    batch.execute_us = 200_000
+    limit.executed(batch)
+    assert limit.transactions == 151
+    batch.awaited = True
+    limit.executed(batch)
+    assert limit.transactions == 25
+    batch.awaited = False
+    for _ in range(99):
+        limit.executed(batch)
+        assert limit.transactions == 25
+    limit.executed(batch)
+    assert limit.transactions == 38
+    shorter = BatchLimit(1000, 50, 10)
+    batch.execute_us = 50_000
+    shorter.executed(batch)
+    assert shorter.transactions > 100

@@ -73,6 +73,10 @@ class FakeLane:
         self.gno = events[0].decode()
         self._step("execute")
 
+    def awaited(self) -> bool:
+        self.target.did(f"asked of {self.gno}")
+        return True
+
     def commit(self) -> None:
         self._step("commit")
 
@@ -84,7 +88,7 @@ class FakeLane:
 
 
 class Belt:
-    def __init__(self, lanes: int = 3, parallel: int = 1) -> None:
+    def __init__(self, lanes: int = 3, parallel: int = 1, long_us: int = 1_000_000) -> None:
         self.target = Target()
         self.committed: list[int] = []
         self.failed = threading.Event()
@@ -94,6 +98,7 @@ class Belt:
             LedgerState(-1, GtidSet()),
             SingleWriter(),
             parallel,
+            long_us,
             lambda b: self.committed.append(b.seq),
             self.failed.set,
         )
@@ -257,6 +262,17 @@ def test_which_batches_run_at_once(
     asking.seq = len(earlier)
     assert b.conveyor._may_execute(asking) is may
     b.conveyor.close()
+
+
+def test_only_of_a_long_batch_it_is_asked_whether_users_wait() -> None:
+    for long_us, asked in ((1_000_000, False), (-1, True)):
+        b = Belt(long_us=long_us)
+        sent = batch(1)
+        b.conveyor.put(sent)
+        assert b.conveyor.drain()
+        assert ("asked of 1" in b.target.log) is asked
+        assert sent.awaited is asked
+        b.conveyor.close()
 
 
 def test_a_certificate_that_is_refused_rolls_back() -> None:

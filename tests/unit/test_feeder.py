@@ -88,6 +88,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         LedgerState(-1, GtidSet()),
         SingleWriter(),
         1,
+        1_000_000,
         lambda _: None,
         log.wake,
     )
@@ -110,7 +111,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         conveyor,
         tables,
         batcher,
-        BatchLimit(100, 50),
+        BatchLimit(1000, 50, 50),
         solo,
         skips=GtidSet(),
         throttle=Throttle(0),
