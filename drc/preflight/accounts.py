@@ -73,7 +73,8 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
                 "SELECT on performance_schema",
                 f"{account.user} lacks it" if untold else "present",
                 "warn",
-                "without it nobody tells who holds a lock that the stream waits for",
+                "without it nobody tells who holds a lock that the stream waits for, and who waits"
+                " for the stream: batches stay short, and a backlog takes longer",
                 grants.grant_statements(untold, account.user),
             ),
         )
