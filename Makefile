@@ -17,9 +17,9 @@ demo-kafka: $(READY)    ## the same with a daemon for each site and a real Kafka
 	@$(BIN)/python -m drc.cli demo --kafka --dir .sandbox/demo-kafka
 
 # Tests share servers, so what one leaves behind may fail another. That is looked for in `unit` and
-# `proof`, which shuffle; here the order is the same at every run.
+# `proof`, which shuffle; here the order is the same at every run. What needs no server runs beside.
 test: $(READY)          ## every test, on real servers
-	@$(BIN)/python -m pytest -q --randomly-dont-reorganize --durations=25
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --randomly-dont-reorganize --durations=25
 
 check: lint types unit  ## without servers, in under a minute
 

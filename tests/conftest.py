@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -14,6 +15,18 @@ pytest_plugins = [
     "tests.integration.fix_postgres",
     "tests.faults.fix_duel",
 ]
+
+
+_TESTS = Path(__file__).parent
+_SERVERLESS = {"unit", "property", "simulation"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two workers, let one have all that needs servers, so that it starts each of them once."""
+    for item in items:
+        room = item.path.relative_to(_TESTS).parts[0]
+        group = "serverless" if room in _SERVERLESS else "servers"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
