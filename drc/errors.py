@@ -82,6 +82,9 @@ class InvariantError(DrcError):
     exit_code = 3
 
 
+# Of the server, for an account without the right: to a schema, to a table, to an operation.
+NO_RIGHT = frozenset({1044, 1142, 1227})
+
 # One table maps the server's errno to a class and a remedy. Errnos not listed are DataError
 # while applying and TransientError while connecting; sources: MySQL 9.7 error reference.
 _ERRNO: dict[int, tuple[type[DrcError], str]] = {

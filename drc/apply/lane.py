@@ -24,7 +24,7 @@ from pymysql.cursors import DictCursor
 
 from drc import literals, mysql
 from drc.apply import ledger
-from drc.errors import DataError, DrcError, TransientError
+from drc.errors import NO_RIGHT, DataError, DrcError, TransientError
 from drc.events import Buffer, TableMap
 from drc.mysql import translate
 from drc.source.framing import Position
@@ -40,7 +40,6 @@ _AWAITED = (
     " WHERE w.BLOCKING_THREAD_ID IN (PS_CURRENT_THREAD_ID(), w.REQUESTING_THREAD_ID)"
     " AND t.PROCESSLIST_USER <> SUBSTRING_INDEX(USER(), '@', 1))"
 )
-_REFUSED_ERRNOS = (1142, 1044)
 _PACKET_MAX = 0xFFFFFF
 _ENCODE_BYTES = 3 << 20  # base64 of a multiple of three needs no padding inside the text
 
@@ -128,10 +127,10 @@ class Lane:
         try:
             ((found,),) = self.rows(_AWAITED)
         except DrcError as error:
-            if error.errno not in _REFUSED_ERRNOS:
+            if error.errno not in NO_RIGHT:
                 raise
             return True
-        return bool(int(str(found)))
+        return bool(found)
 
     @property
     def connection(self) -> int:

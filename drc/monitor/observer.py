@@ -17,7 +17,7 @@ from drc import mysql
 from drc.apply import ledger
 from drc.apply.doing import Doing
 from drc.config import Config
-from drc.errors import DrcError
+from drc.errors import NO_RIGHT, DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
 from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
@@ -209,7 +209,7 @@ class Observer:
             seen.table = (seen.holder and seen.holder.table) or busiest(conn, doing.tables())
             seen.untold = False
         except DrcError as error:
-            if error.errno not in (1142, 1044, 1227):
+            if error.errno not in NO_RIGHT:
                 raise
             seen.untold, seen.table = True, ", ".join(doing.tables())
 

@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 
 from drc import mysql
 from drc.config import Account, Config, SiteConfig
-from drc.errors import ConfigError, DrcError, TransientError
+from drc.errors import NO_RIGHT, ConfigError, DrcError, TransientError
 from drc.source.servers import ask_servers, remember, remembered
 from drc.state.version import folder
 
@@ -144,6 +144,6 @@ def _config(line: str) -> AlembicConfig:
 
 def _explain(error: sa.exc.DBAPIError, name: str) -> DrcError:
     out = mysql.translate(error.orig or error, site=name, stage="migrate")
-    if out.errno in (1044, 1142, 1227):
+    if out.errno in NO_RIGHT:
         out.hint = "grant the operator account what docs/operations/install.md lists"
     return out

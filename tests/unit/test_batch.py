@@ -31,6 +31,16 @@ def batcher(**options: object) -> Batcher:
     return Batcher(tables, GtidSet(), bytes_max=1 << 20, **options)  # type: ignore[arg-type]
 
 
+def hundred() -> Batch:
+    """A batch of so many transactions."""
+    log = FakeBinlog()
+    for i in range(100):
+        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
+    batch = batcher().take(transactions(log), 100)
+    assert batch is not None
+    return batch
+
+
 def rows(batch: Batch) -> list[tuple[int, bytes]]:
     """(type, images as they stand) of each rows event of a netted batch."""
     out = []
@@ -330,11 +340,7 @@ def test_a_table_without_primary_key_is_refused_by_name() -> None:
 
 def test_the_limit_follows_the_target_time() -> None:
     limit = BatchLimit(500, 50, 50)
-    log = FakeBinlog()
-    for i in range(100):
-        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
-    batch = batcher().take(transactions(log), 100)
-    assert batch is not None
+    batch = hundred()
     batch.execute_us = 200_000
     limit.executed(batch)
     assert limit.transactions == 25
@@ -351,11 +357,7 @@ def test_the_limit_follows_the_target_time() -> None:
 
 def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
     limit = BatchLimit(1000, 50, 250)
-    log = FakeBinlog()
-    for i in range(100):
-        log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
-    batch = batcher().take(transactions(log), 100)
-    assert batch is not None
+    batch = hundred()
     assert limit.transactions == 100  # not yet as many as it may become
     batch.execute_us = 200_000
     limit.executed(batch)
