@@ -42,8 +42,9 @@ _WARM_S = 30.0  # how long they write before, over Kafka; Java compiles what is 
 _CONDITIONS: dict[str, dict[str, Any]] = {
     "undetected": {"detect": False},
     "busy": {"local_rate": _LOCAL_RATE},
+    "shared": {"shared": True},
 }
-CASES = ("default", "undetected", "busy", "uniform", *NULLABLE, "lag")
+CASES = ("default", "undetected", "busy", "shared", "uniform", *NULLABLE, "lag")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,7 +3,8 @@
 1. Both start from equal tables, stopped, and apply the same binlog of the same source.
 2. Native is timed from ``START REPLICA`` until its ``gtid_executed`` has all; ``drc`` until the
    target's ledger has all, from two beginnings: the process's, and its first connection.
-3. A case may switch conflict detection off, or let the target's own users write meanwhile.
+3. A case may switch conflict detection off, or let the target's own users write meanwhile, or
+   lock rows that the backlog writes.
 4. With Kafka the source's daemon publishes first and is stopped; then the frames are in the topic.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from bench.daemon import Daemon
 from bench.meter import Meter
 from bench.servers import Servers
+from bench.waits import Waits, users_of
 from drc.gtid import GtidSet
 
 _US = 1_000_000
@@ -46,6 +48,8 @@ class Backlog:
     batches: int
     native_others_share: float
     drc_others_share: float
+    native_waits: Waits | None = None
+    drc_waits: Waits | None = None
     publish_s: float | None = None
     publish_python_us: float | None = None
 
@@ -78,11 +82,13 @@ def measure(
     *,
     detect: bool = True,
     local_rate: int = 0,
+    shared: bool = False,
 ) -> Backlog:
     """Write a backlog with ``load`` and let each apply it.
 
     :param say: is told what is going on.
     :param local_rate: transactions a second that the target's own users write meanwhile.
+    :param shared: let them lock rows that the backlog writes, and tell how long they wait.
     :raises RuntimeError: one of the two broke.
     """
     say(f"{case}: writing the backlog")
@@ -95,9 +101,9 @@ def measure(
         say(f"{case}: publishing {transactions:,} transactions")
         figures |= _publish(servers)(transactions)
     say(f"{case}: the native replica applies {transactions:,} transactions")
-    figures |= _native(servers, local_rate)(transactions)
+    figures |= _native(servers, local_rate, shared)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    figures |= _drc(servers, wanted, detect, local_rate)(transactions)
+    figures |= _drc(servers, wanted, detect, local_rate, shared)(transactions)
     return Backlog(case, transactions, **figures)
 
 
@@ -117,27 +123,39 @@ def _publish(servers: Servers) -> _Figures:
     }
 
 
-def _native(servers: Servers, local_rate: int) -> _Figures:
+def _native(servers: Servers, local_rate: int, shared: bool) -> _Figures:
     assert servers.s.pid
     assert servers.r.pid
-    with servers.alone(servers.r), servers.written(servers.r, local_rate):
+    with (
+        servers.alone(servers.r),
+        servers.written(servers.r, local_rate),
+        users_of(servers.r, shared) as users,
+    ):
         meter = Meter(source=servers.s.pid, target=servers.r.pid)
         servers.start_replica()
         servers.wait_replica()
         usage = meter.read()
+        ended = time.monotonic()
         servers.stop_replica()
     return lambda n: {
         "native_s": usage.wall_s,
         "native_target_us": usage.cpu_s["target"] / n * _US,
         "native_source_us": usage.cpu_s["source"] / n * _US,
         "native_others_share": usage.others_share,
+        "native_waits": users and users.waits(meter.started, ended),
     }
 
 
-def _drc(servers: Servers, wanted: GtidSet, detect: bool, local_rate: int) -> _Figures:
+def _drc(
+    servers: Servers, wanted: GtidSet, detect: bool, local_rate: int, shared: bool
+) -> _Figures:
     assert servers.s.pid
     assert servers.t.pid
-    with servers.alone(servers.t), servers.written(servers.t, local_rate):
+    with (
+        servers.alone(servers.t),
+        servers.written(servers.t, local_rate),
+        users_of(servers.t, shared) as users,
+    ):
         meter = Meter(source=servers.s.pid, target=servers.t.pid)
         with Daemon(servers, detect=detect) as daemon:
             daemon.wait_applied(wanted)
@@ -155,4 +173,5 @@ def _drc(servers: Servers, wanted: GtidSet, detect: bool, local_rate: int) -> _F
         "rows_applied": snapshot.get("rows_applied", 0),
         "batches": snapshot.get("batches", 0),
         "drc_others_share": usage.others_share,
+        "drc_waits": users and users.waits(daemon.started_at, ended),
     }

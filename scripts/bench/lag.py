@@ -28,7 +28,7 @@ from typing import Any
 import pymysql
 
 from bench.daemon import Daemon
-from bench.meter import Meter, Usage
+from bench.meter import Meter, Usage, milliseconds
 from bench.servers import Servers
 from bench.workload import Sysbench, finish
 
@@ -109,16 +109,10 @@ def _measure(
 
 
 def _summed(rate: int, lags: list[int], transactions: int, usage: Usage) -> Lag:
-    def at(share: float) -> float:
-        return lags[min(len(lags) - 1, int(len(lags) * share))] / 1e6
-
     return Lag(
         rate,
         len(lags),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1),
+        *(milliseconds(lags, share) for share in (0.5, 0.9, 0.99, 1)),
         transactions / usage.wall_s,
         usage.cpu_s["target"] / transactions * 1e6,
         sum(usage.cpu_s.get(name, 0.0) for name in _DAEMONS) / transactions * 1e6,

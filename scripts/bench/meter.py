@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def cpu_s(pid: int) -> float:
     Source: clock_getcpuclockid(3), whose encoding this is.
     """
     return time.clock_gettime(~pid << 3 | _SCHED_CLOCK)
+
+
+def milliseconds(sorted_ns: Sequence[int], share: float) -> float:
+    """Return what so large a share of them does not exceed."""
+    return sorted_ns[min(len(sorted_ns) - 1, int(len(sorted_ns) * share))] / 1e6
 
 
 def _busy_s() -> float:

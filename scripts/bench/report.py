@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,8 @@ _LEGEND = (
     " from process start: with Python's start and the check of both servers.\n"
     "µs/trx is CPU time of the process, Python's start not counted. Others: the share of the"
     " machine that was taken by processes that are not ours.\n"
-    "undetected: without conflict detection; busy: the target's own users write meanwhile.\n"
+    "undetected: without conflict detection; busy: the target's own users write meanwhile;"
+    " shared: they lock rows that the backlog writes.\n"
     "mixed, sparse: 60 columns of many types; NULLs in six of them, or in all but the key."
 )
 
@@ -242,10 +243,21 @@ def _backlog_table(found: Sequence[Backlog]) -> Table:
             if found[0].publish_s
             else ()
         ),
+        *(_waits_rows(row) if any(b.drc_waits for b in found) else ()),
         row("others, native's run", lambda b: f"{b.native_others_share:.0%}"),
         row("others, drc's run", lambda b: f"{b.drc_others_share:.0%}"),
     ]
     return _grid("Backlog", [b.case for b in found], rows)
+
+
+def _waits_rows(row: Callable[..., tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    def pair(b: Backlog, name: str) -> str:
+        native, drc = (getattr(waits, name, None) for waits in (b.native_waits, b.drc_waits))
+        return "" if native is None else f"{native:.1f} / {drc:.1f}"
+
+    yield row("a user's wait, ms: native / drc", lambda b: "")
+    for name in ("p50", "p90", "p99", "max"):
+        yield row(f"  {name}", lambda b, name=f"{name}_ms": pair(b, name))
 
 
 def _lag_table(found: dict[str, Lag]) -> Table:
