@@ -81,6 +81,9 @@ class Tls(_Strict, frozen=True):
             raise ValueError("cert and key belong together")
 
 
+Role = Literal["source", "applier", "operator"]  # our accounts at a site, by what they are for
+
+
 class SiteConfig(_Strict, frozen=True):
     """One datacenter's writable MySQL server and our accounts on it."""
 
@@ -275,6 +278,21 @@ class Config(_Strict, frozen=True):
                 f"no site {name!r} in this configuration", hint=_near(name, self.sites)
             )
         return self.sites[name]
+
+    def account(self, site: str, role: Role) -> Account:
+        """Return what we log in as at a site.
+
+        :raises ConfigError: no such site; or it has no operator, which only some commands need.
+        """
+        account: Account | None = getattr(self.site(site), role)
+        if account is None:
+            raise ConfigError(
+                f"no {role} account is configured",
+                site=site,
+                hint=f"add `{role}` to [sites.{site}]: the daemon's accounts have no right to this;"
+                " docs/operations/install.md has its grants",
+            )
+        return account
 
     def brokers(self, site: str) -> tuple[str, ...]:
         """Return the Kafka cluster that holds what is native at ``site``."""

@@ -198,11 +198,10 @@ class Lease(threading.Thread):
 
     def _connected(self) -> mysql.Connection:
         if self._conn is None:
-            settings = self._config.sites[self._site]
             self._conn = mysql.connect(
-                settings,
-                settings.applier,
-                site_name=self._site,
+                self._config,
+                self._site,
+                "applier",
                 connect_timeout=_ANSWER_S,
                 read_timeout=_ANSWER_S,
             )

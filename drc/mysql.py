@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 
-from drc.config import Account, SiteConfig, Tls
+from drc.config import Account, Config, Role, Tls
 from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
 from drc.literals import quote as quote  # it is pure, and asked for here
@@ -33,71 +33,70 @@ else:
 
 
 def connect(
-    site: SiteConfig,
-    account: Account,
+    config: Config,
+    site: str,
+    role: Role,
     *,
-    site_name: str = "",
     autocommit: bool = True,
     connect_timeout: float = CONNECT_TIMEOUT_S,
     read_timeout: float | None = None,
     **options: Any,
 ) -> Connection:
-    """Open a connection to a site as one of its accounts.
+    """Open a connection to a site as one of our accounts there.
 
     :param connect_timeout: seconds for each step of the login; a frozen server takes none.
     :param read_timeout: seconds for each answer after it; None waits for ever.
     :param options: more of ``pymysql.connect``'s, such as ``client_flag``.
-    :raises ConfigError: password, account or TLS setting refused.
+    :raises ConfigError: no such account; or password, account or TLS setting refused.
     :raises TransientError: not reachable.
     """
-    password = account.password()
+    place, account = config.site(site), config.account(site, role)
     settings: dict[str, Any] = {
-        "host": site.host,
-        "port": site.port,
+        "host": place.host,
+        "port": place.port,
         "user": account.user,
-        "password": password,
+        "password": account.password(),
         "charset": "utf8mb4",
         "connect_timeout": connect_timeout,
         "read_timeout": connect_timeout,
         "autocommit": autocommit,
         "program_name": "drc",
-        **tls_options(site.tls, site_name),
+        **tls_options(place.tls, site),
         **options,
     }
     try:
         conn = pymysql.connect(**settings)
     except (pymysql.MySQLError, ssl.SSLError) as error:
-        raise _refused(error, site, account, site_name) from error
+        raise _refused(error, f"{place.host}:{place.port}", account, site) from error
     conn._read_timeout = read_timeout  # type: ignore[attr-defined]
     return conn
 
 
-def tls_options(tls: Tls, site_name: str = "") -> dict[str, Any]:
+def tls_options(tls: Tls, site: str = "") -> dict[str, Any]:
     """Return the driver's options for a TLS mode.
 
     :raises ConfigError: a certificate or key that cannot be loaded.
     """
-    context = client_context(tls, "this site", site_name)
+    context = client_context(tls, "this site", site)
     return {"ssl": context} if context else {"ssl_disabled": True}
 
 
-def _refused(error: Exception, site: SiteConfig, account: Account, site_name: str) -> DrcError:
+def _refused(error: Exception, where: str, account: Account, site: str) -> DrcError:
     """Explain why there is no connection: place, account, remedy."""
-    where = f"{site.host}:{site.port}"
     original = getattr(error, "original_exception", error)
     if isinstance(original, ssl.SSLError):
         return ConfigError(
             f"TLS with {where} failed: {original}",
-            site=site_name,
+            site=site,
             stage="connect",
             hint="check tls.mode and tls.ca of this site against the server's certificate",
         )
-    out = translate(error, site=site_name, stage="connect", default=TransientError)
+    out = translate(error, site=site, stage="connect", default=TransientError)
     if out.errno in (1045, 1698):
         place = account.password_env or account.password_file
         return ConfigError(
             f"{where} refuses the password of account {account.user!r}",
-            site=site_name,
+            site=site,
             stage="connect",
             errno=out.errno,
             hint=f"check the user and the password in {place}, or create the account:"
@@ -107,7 +106,7 @@ def _refused(error: Exception, site: SiteConfig, account: Account, site_name: st
         reason = getattr(original, "strerror", None) or out.message
         return TransientError(
             f"{where} is not reachable: {reason}",
-            site=site_name,
+            site=site,
             stage="connect",
             errno=out.errno,
             hint=out.hint or "start the server, or check host, port and firewall",

@@ -16,9 +16,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import pymysql
+from typing import TYPE_CHECKING
 
 from drc import mysql
 from drc.apply import ledger, skips
@@ -151,13 +149,9 @@ class _Session:
     def close(self) -> None:
         self._open.close()
 
-    def _connect(self, site: str, role: str, **options: Any) -> pymysql.Connection[Any]:
-        settings = self._config.sites[site]
-        return mysql.connect(settings, getattr(settings, role), site_name=site, **options)
-
     def _start(self) -> None:
         config = self._config
-        control = self._connect(self._target, "applier")
+        control = mysql.connect(config, self._target, "applier")
         self._open.callback(control._force_close)  # type: ignore[attr-defined]
         mysql.tag_session(control)
         self._tags = mysql.has_tags(control)
@@ -198,7 +192,7 @@ class _Session:
 
     def _read(
         self,
-        control: pymysql.Connection[Any],
+        control: mysql.Connection,
         state: ledger.LedgerState | None,
         until: GtidSet | None,
     ) -> tuple[ledger.LedgerState, GtidSet, Link]:
@@ -222,7 +216,7 @@ class _Session:
         return state, executed, reader
 
     def _fetch(
-        self, control: pymysql.Connection[Any], state: ledger.LedgerState | None
+        self, control: mysql.Connection, state: ledger.LedgerState | None
     ) -> tuple[ledger.LedgerState, GtidSet, Link]:
         """Read the origin's topic; return the ledger's state, what is decided, and the fetcher."""
         from drc.log.fetcher import Fetcher  # not loaded where Kafka is not used
@@ -335,10 +329,10 @@ class _Session:
         self._feeder.run()
 
     def _lane(self) -> Lane:
-        def connect(client_flag: int) -> pymysql.Connection[Any]:
+        def connect(client_flag: int) -> mysql.Connection:
             name = session_name(self._config.name, self._target)
-            return self._connect(
-                self._target, "applier", client_flag=client_flag, program_name=name
+            return mysql.connect(
+                self._config, self._target, "applier", client_flag=client_flag, program_name=name
             )
 
         wait = self._config.apply.lock_wait_timeout_s

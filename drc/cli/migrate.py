@@ -24,7 +24,7 @@ def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
     """
     config = configuration.load(path)
     names = only or tuple(config.sites)
-    done = [migrate_site(config.site(name), name) for name in names]
+    done = [migrate_site(config, name) for name in names]
     remember_servers(config, names)
     done.append(Store(config.state_url, config.state_password()).migrate())
     if config.log == "kafka":

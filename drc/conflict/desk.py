@@ -145,8 +145,7 @@ def entry(site: str, row: dict[str, Any]) -> Entry:
 
 
 def _reader(config: Config, site: str) -> mysql.Connection:
-    settings = config.sites[site]
-    conn = mysql.connect(settings, settings.source, site_name=site)
+    conn = mysql.connect(config, site, "source")
     mysql.ask(conn, "SET time_zone = '+00:00'")
     return conn
 
@@ -284,19 +283,12 @@ def purge(config: Config, site: str, days: int) -> int:
 
     :raises ConfigError: no operator account is configured: no other may delete.
     """
-    settings = config.sites[site]
-    if settings.operator is None:
-        raise ConfigError(
-            "no operator account is configured",
-            site=site,
-            hint=f"add `operator` to [sites.{site}]: the daemon's accounts may not delete here",
-        )
     deleted = 0
     sql = (
         "DELETE FROM drc.conflict WHERE state <> 'open'"
         f" AND detected_at < NOW() - INTERVAL %s DAY ORDER BY id LIMIT {_PURGE_ROWS}"
     )
-    with contextlib.closing(mysql.connect(settings, settings.operator, site_name=site)) as conn:
+    with contextlib.closing(mysql.connect(config, site, "operator")) as conn:
         while True:
             with conn.cursor() as cursor:
                 rows = int(cursor.execute(sql, (days,)))

@@ -178,8 +178,7 @@ class _History:
     ) -> None:
         self.site = site
         self._config, self._facts, self._progress = config, facts, progress
-        settings = config.sites[site]
-        conn = mysql.connect(settings, settings.applier, site_name=site)
+        conn = mysql.connect(config, site, "applier")
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         self._catalog = Catalog(conn)
         self._selection = Selection(config.replicate)

@@ -222,12 +222,9 @@ class _Desk:
     def __init__(self, config: Config, site: str, opened: contextlib.ExitStack) -> None:
         self.site = site
         self._mask = Mask(config.conflicts.mask, config.name)
-        settings = config.sites[site]
 
         def connect(client_flag: int = 0) -> mysql.Connection:
-            return mysql.connect(
-                settings, settings.applier, site_name=site, client_flag=client_flag
-            )
+            return mysql.connect(config, site, "applier", client_flag=client_flag)
 
         self._catalog = Catalog(connect())
         opened.callback(self._catalog.close)
@@ -400,9 +397,8 @@ def _changed(what: str) -> DataError:
 
 def _format_description(config: Config, site: str) -> bytes:
     """Return the server's format description event, with which every dump begins."""
-    settings = config.sites[site]
     framer = Framer(lambda _: None)
-    conn = mysql.connect(settings, settings.source, site_name=site)
+    conn = mysql.connect(config, site, "source")
     try:
         sock = start_dump(
             conn,

@@ -141,10 +141,9 @@ class _Session:
     ) -> None:
         self._config, self._site = config, site
         self._stop, self._progress, self._index, self._tee = stop, progress, index, tee
-        settings = config.sites[site]
-        self._control = mysql.connect(settings, settings.applier, site_name=site)
+        self._control = mysql.connect(config, site, "applier")
         opened.callback(self._control._force_close)  # type: ignore[attr-defined]
-        conn = mysql.connect(settings, settings.source, site_name=site)
+        conn = mysql.connect(config, site, "source")
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
         mysql.tag_session(self._control)

@@ -196,9 +196,7 @@ class Control:
         )
 
     def _give_up(self, stream: Stream, gtids: GtidSet, order: Order, action: str) -> None:
-        settings = self._config.sites[self._site.name]
-        conn = mysql.connect(settings, settings.applier, site_name=self._site.name)
-        with contextlib.closing(conn):
+        with contextlib.closing(mysql.connect(self._config, self._site.name, "applier")) as conn:
             mysql.tag_session(conn)
             skips.add(conn, stream.progress.origin, gtids, reason=order.reason, actor=order.actor)
         self._note(action, stream, order, skipped=str(gtids))

@@ -146,15 +146,10 @@ def plan(config: Config, origin: str, target: str, text: str, *, count: bool = T
     :raises ConfigError: ``text`` is none of these.
     :raises DrcError: a site or Kafka is away.
     """
-    settings = config.site(origin), config.site(target)
-    with contextlib.closing(
-        mysql.connect(settings[0], settings[0].source, site_name=origin)
-    ) as conn:
+    with contextlib.closing(mysql.connect(config, origin, "source")) as conn:
         facts = mysql.server_facts(conn)
         to = _place(config, conn, origin, text)
-    with contextlib.closing(
-        mysql.connect(settings[1], settings[1].applier, site_name=target)
-    ) as conn:
+    with contextlib.closing(mysql.connect(config, target, "applier")) as conn:
         state = ledger.read(conn, origin)
     if state is None:
         raise ConfigError(

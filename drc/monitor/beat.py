@@ -80,11 +80,10 @@ class Beat(threading.Thread):
 
     def _connected(self) -> mysql.Connection:
         if self._conn is None:
-            settings = self._config.sites[self._site]
             self._conn = mysql.connect(
-                settings,
-                settings.applier,
-                site_name=self._site,
+                self._config,
+                self._site,
+                "applier",
                 connect_timeout=mysql.PEER_TIMEOUT_S,
                 read_timeout=_ANSWER_S,
             )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drc import mysql
-from drc.config import Config
+from drc.config import Config, Role
 from drc.errors import DrcError
 from drc.gtid import GtidSet
 from drc.monitor.stages import ClockOffset, now_us
@@ -43,7 +43,7 @@ class Pulse:
         self,
         config: Config,
         site: str,
-        role: str,
+        role: Role,
         also: Callable[[mysql.Connection], None] = lambda _: None,
     ) -> None:
         self._config, self._site, self._role, self._also = config, site, role, also
@@ -77,12 +77,11 @@ class Pulse:
         self._drop()
 
     def _connect(self) -> mysql.Connection:
-        settings = self._config.sites[self._site]
         wait_s = mysql.PEER_TIMEOUT_S
         conn = mysql.connect(
-            settings,
-            getattr(settings, self._role),
-            site_name=self._site,
+            self._config,
+            self._site,
+            self._role,
             connect_timeout=wait_s,
             read_timeout=wait_s,
         )

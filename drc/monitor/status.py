@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drc import mysql
-from drc.config import Config
+from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
 from drc.monitor.backlog import backlog
@@ -51,12 +51,12 @@ def collect(config: Config, store: Store) -> dict[str, Any]:
 
 def ask(config: Config, name: str) -> SiteStatus:
     """Ask one site, as its applier, or as its source where that password is not at hand."""
-    site = config.sites[name]
     failed: DrcError | None = None
-    for account in (site.applier, site.source):
+    roles: tuple[Role, ...] = ("applier", "source")
+    for role in roles:
         try:
             with contextlib.closing(
-                mysql.connect(site, account, site_name=name, read_timeout=_READ_TIMEOUT_S)
+                mysql.connect(config, name, role, read_timeout=_READ_TIMEOUT_S)
             ) as conn:
                 return SiteStatus(mysql.server_facts(conn), read_ledger(conn))
         except ConfigError as error:

@@ -39,10 +39,9 @@ def follow(
 
 
 def _follow_binlog(config: Config, site: str, start: str) -> Iterator[RawTransaction]:
-    settings = config.site(site)
     batch: list[RawTransaction] = []
     with contextlib.ExitStack() as stack:
-        conn = mysql.connect(settings, settings.source, site_name=site)
+        conn = mysql.connect(config, site, "source")
         stack.callback(conn._force_close)  # type: ignore[attr-defined]
         framer = Framer(batch.extend, config.apply.transaction_stream_bytes)
         sock = start_dump(

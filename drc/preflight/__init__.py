@@ -17,7 +17,7 @@ from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.mysql import PEER_TIMEOUT_S
 from drc.preflight import accounts, kafka, policies, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
-from drc.preflight.gather import gather
+from drc.preflight.gather import ROLES, gather
 from drc.state.version import site_head
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
     :param operator: try the operator accounts, too.
     """
     deep = set(sites) or set(config.sites)
-    roles = ("applier", "source", "operator") if operator else ("applier", "source")
+    roles = [role for role in ROLES if operator or role != "operator"]
 
     def ask(name: str) -> SiteFacts:
         if name in deep:

@@ -10,7 +10,7 @@ from typing import Any
 
 from drc import mysql
 from drc.apply import skips
-from drc.config import Config, SiteConfig
+from drc.config import Config, Role
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
 from drc.preflight.facts import (
@@ -27,7 +27,8 @@ from drc.source.servers import remembered
 from drc.state.version import site_version
 
 _READ_TIMEOUT_S = 60  # information_schema of very many tables takes its time
-ROLES = ("applier", "source", "operator")  # the applier sees tables and ledger best
+# The applier sees tables and ledger best.
+ROLES: tuple[Role, ...] = ("applier", "source", "operator")
 
 _COLUMNS = """
 SELECT c.table_schema, c.table_name, t.engine, c.column_name, c.column_type, c.collation_name,
@@ -68,7 +69,7 @@ JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (o
 def gather(
     config: Config,
     name: str,
-    roles: Iterable[str] = ROLES,
+    roles: Iterable[Role] = ROLES,
     connect_timeout: float = mysql.CONNECT_TIMEOUT_S,
 ) -> SiteFacts:
     """Ask one site; whatever is refused is part of the answer.
@@ -76,13 +77,12 @@ def gather(
     :param roles: the accounts to try; the first that gets in asks the questions.
     :param connect_timeout: as of :func:`drc.mysql.connect`.
     """
-    site = config.sites[name]
     accounts: dict[str, AccountFacts] = {}
     with contextlib.ExitStack() as stack:
-        open_: dict[str, mysql.Connection] = {}
+        open_: dict[Role, mysql.Connection] = {}
         for role in roles:
-            if getattr(site, role):
-                facts, conn = _try(site, name, role, connect_timeout)
+            if getattr(config.sites[name], role):
+                facts, conn = _try(config, name, role, connect_timeout)
                 accounts[role] = facts
                 if conn:
                     open_[role] = stack.enter_context(contextlib.closing(conn))
@@ -99,29 +99,25 @@ def gather(
 
 
 def _try(
-    site: SiteConfig, name: str, role: str, connect_timeout: float
+    config: Config, name: str, role: Role, connect_timeout: float
 ) -> tuple[AccountFacts, mysql.Connection | None]:
-    account = getattr(site, role)
+    user = config.account(name, role).user
     try:
         conn = mysql.connect(
-            site,
-            account,
-            site_name=name,
-            connect_timeout=connect_timeout,
-            read_timeout=_READ_TIMEOUT_S,
+            config, name, role, connect_timeout=connect_timeout, read_timeout=_READ_TIMEOUT_S
         )
     except DrcError as error:
-        return AccountFacts(account.user, error), None
+        return AccountFacts(user, error), None
     try:
         grants = tuple(str(row[0]) for row in mysql.ask(conn, "SHOW GRANTS"))
     except DrcError as error:
         conn.close()
-        return AccountFacts(account.user, error), None
-    return AccountFacts(account.user, None, grants), conn
+        return AccountFacts(user, error), None
+    return AccountFacts(user, None, grants), conn
 
 
 def _ask(
-    config: Config, accounts: dict[str, AccountFacts], open_: dict[str, mysql.Connection]
+    config: Config, accounts: dict[str, AccountFacts], open_: dict[Role, mysql.Connection]
 ) -> SiteFacts:
     """Ask as the first account; by all of them what each sees a part of only."""
     role, conn = next(iter(open_.items()))

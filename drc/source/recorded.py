@@ -29,8 +29,7 @@ def recorded(
     :param reader: names who reads: two of one name are told apart by process.
     :raises DrcError: the site is away, or its binlog cannot be read.
     """
-    settings = config.site(site)
-    conn = mysql.connect(settings, settings.source, site_name=site)
+    conn = mysql.connect(config, site, "source")
     with contextlib.ExitStack() as stack:
         stack.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)

@@ -33,9 +33,7 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
     :raises PreflightError: schema ``drc`` of ``at`` is not there, or older than this release.
     """
     others = [name for name in config.sites if name != origin]
-    settings = config.sites[at]
-    conn = mysql.connect(settings, settings.applier, site_name=at)
-    with contextlib.closing(conn):
+    with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
         seen = ask_servers(config, others)
@@ -55,15 +53,10 @@ def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | Drc
     """Return each site's server UUID now, or why it cannot be had; waits a few seconds at most."""
 
     def ask(name: str) -> bytes | DrcError:
-        settings = config.sites[name]
         wait_s = mysql.PEER_TIMEOUT_S
         try:
             conn = mysql.connect(
-                settings,
-                settings.source,
-                site_name=name,
-                connect_timeout=wait_s,
-                read_timeout=wait_s,
+                config, name, "source", connect_timeout=wait_s, read_timeout=wait_s
             )
             with contextlib.closing(conn):
                 return mysql.server_facts(conn).server_uuid

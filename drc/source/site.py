@@ -27,8 +27,7 @@ class SourceSite:
 
     def __init__(self, config: Config, site: str, reader: str) -> None:
         self._config, self._site, self._reader = config, site, reader
-        settings = config.sites[site]
-        self._conn = mysql.connect(settings, settings.source, site_name=site)
+        self._conn = mysql.connect(config, site, "source")
         try:
             self._facts = mysql.server_facts(self._conn)
             self._foreign = foreign_uuids(config, site, at=reader)

@@ -17,8 +17,8 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 
 from drc import mysql
-from drc.config import Account, Config, SiteConfig
-from drc.errors import NO_RIGHT, ConfigError, DrcError, TransientError
+from drc.config import Config
+from drc.errors import NO_RIGHT, DrcError, TransientError
 from drc.source.servers import ask_servers, remember, remembered
 from drc.state.version import folder
 
@@ -48,19 +48,13 @@ class Migration:
         return self.before != self.after
 
 
-def migrate_site(site: SiteConfig, name: str) -> Migration:
+def migrate_site(config: Config, name: str) -> Migration:
     """Create or update schema ``drc`` as the site's operator.
 
     :raises ConfigError: no operator account is configured.
     :raises DrcError: as connecting does, or a missing right.
     """
-    if site.operator is None:
-        raise ConfigError(
-            "no operator account is configured",
-            site=name,
-            hint=f"add `operator` to [sites.{name}]; docs/operations/install.md has its grants",
-        )
-    engine = site_engine(site, site.operator, name)
+    engine = site_engine(config, name)
     try:
         with engine.connect() as connection:
             return _upgrade("site", connection, name)
@@ -79,17 +73,15 @@ def remember_servers(config: Config, sites: Collection[str]) -> None:
     """
     seen = ask_servers(config, config.sites)
     for name in sites:
-        site = config.sites[name]
-        assert site.operator
-        with contextlib.closing(mysql.connect(site, site.operator, site_name=name)) as conn:
+        with contextlib.closing(mysql.connect(config, name, "operator")) as conn:
             remember(conn, seen, remembered(conn))
 
 
-def site_engine(site: SiteConfig, account: Account, name: str) -> sa.Engine:
+def site_engine(config: Config, name: str) -> sa.Engine:
     """Return an engine over :func:`drc.mysql.connect`; each use opens a connection."""
     return sa.create_engine(
         "mysql+pymysql://",
-        creator=lambda: mysql.connect(site, account, site_name=name, autocommit=False),
+        creator=lambda: mysql.connect(config, name, "operator", autocommit=False),
         poolclass=sa.pool.NullPool,
     )
 

@@ -85,9 +85,8 @@ def audit(
     """
     begin = {site: (since or {}).get(site, GtidSet()) for site in config.sites}
     uuids = {}
-    for site, settings in config.sites.items():
-        conn = mysql.connect(settings, settings.source, site_name=site)
-        with contextlib.closing(conn):
+    for site in config.sites:
+        with contextlib.closing(mysql.connect(config, site, "source")) as conn:
             facts = mysql.server_facts(conn)
             uuids[site] = facts.server_uuid
             begin[site] = begin[site] | facts.gtid_purged

@@ -71,8 +71,7 @@ def scan(config: Config, site: str) -> Iterator[Orphans]:
     :raises DrcError: the site is away, or refuses.
     """
     selected, mask = Selection(config.replicate), Mask(config.conflicts.mask, config.name)
-    settings = config.sites[site]
-    with contextlib.closing(mysql.connect(settings, settings.applier, site_name=site)) as conn:
+    with contextlib.closing(mysql.connect(config, site, "applier")) as conn:
         for key in foreign_keys(mysql.ask(conn, _KEYS)):
             if selected.table(*key.table):
                 rows, found = _orphans(conn, key)

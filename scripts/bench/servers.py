@@ -63,7 +63,7 @@ class Servers:
         self.undetected_path.write_text(text.replace("detect = true", "detect = false"))
         self.kafka = kafka
         for name in ("s", "t"):
-            migrate_site(self.config.site(name), name)
+            migrate_site(self.config, name)
         if kafka:
             from drc.log.topics import create_topic  # not needed without
 

@@ -129,8 +129,8 @@ def test_a_takeover_fences_and_tells_readers_nothing_new(pair: Sandbox, tmp_path
     assert drc_command(["migrate", "-c", str(path)]) == 0
     config, b = load(path), pair.sites["b"]
     b.query("DELETE FROM drc.ledger")
-    site, applied = config.sites["b"], GtidSet.parse(f"{UUID}:1-11")
-    with contextlib.closing(mysql.connect(site, site.applier)) as conn, conn.cursor() as cursor:
+    applied = GtidSet.parse(f"{UUID}:1-11")
+    with contextlib.closing(mysql.connect(config, "b", "applier")) as conn, conn.cursor() as cursor:
         before = mysql.server_facts(conn).gtid_executed
         old = ledger.next_epoch(conn)
         ledger.create(conn, "a", GtidSet(), old)

@@ -42,7 +42,7 @@ def config(pair: Sandbox, tmp_path: Path) -> Config:
 
 
 def format_of(config: Config, site: str) -> bytes:
-    source = mysql.connect(config.sites[site], config.sites[site].source, site_name=site)
+    source = mysql.connect(config, site, "source")
     reader = Reader(
         source,
         TransactionQueue(1 << 20),
@@ -60,10 +60,10 @@ def format_of(config: Config, site: str) -> bytes:
 @pytest.fixture
 def lanes(config: Config) -> Iterator[tuple[Lane, Lane]]:
     """Two appliers of one stream that know nothing of each other."""
-    site, fde = config.sites["b"], format_of(config, "a")
+    fde = format_of(config, "a")
 
     def connect(client_flag: int) -> pymysql.Connection[Any]:
-        return mysql.connect(site, site.applier, site_name="b", client_flag=client_flag)
+        return mysql.connect(config, "b", "applier", client_flag=client_flag)
 
     both = tuple(Lane(connect, fde, tag=True, lock_wait_s=5) for _ in range(2))
     yield both[0], both[1]
@@ -74,8 +74,7 @@ def lanes(config: Config) -> Iterator[tuple[Lane, Lane]]:
 def test_a_second_applier_of_the_same_batch_is_refused(
     config: Config, lanes: tuple[Lane, Lane]
 ) -> None:
-    site = config.sites["b"]
-    with contextlib.closing(mysql.connect(site, site.applier, site_name="b")) as conn:
+    with contextlib.closing(mysql.connect(config, "b", "applier")) as conn:
         state = ledger.create(conn, "a", GtidSet())
         text = f"{UUID}:1"
         first, second = lanes
@@ -103,9 +102,9 @@ def make_table(site: SandboxSite, schema: str) -> None:
 def test_rows_and_their_ledger_row_are_one_transaction(
     config: Config, pair: Sandbox, schema: str, lanes: tuple[Lane, Lane]
 ) -> None:
-    site, b = config.sites["b"], pair.sites["b"]
+    b = pair.sites["b"]
     make_table(b, schema)
-    with contextlib.closing(mysql.connect(site, site.applier, site_name="b")) as conn:
+    with contextlib.closing(mysql.connect(config, "b", "applier")) as conn:
         state = ledger.create(conn, "a", GtidSet())
         text = f"{UUID}:1"
         update = ledger.update_sql("a", state.seq + 1, text, text, Mark(), 1, 0)

@@ -80,9 +80,7 @@ def test_before_the_first_stream_nothing_purged_is_missed(sites: Sandbox, config
 
 
 def test_who_has_not_seen_what_was_purged_is_not_judged(sites: Sandbox, config: Config) -> None:
-    settings = config.sites["a"]
-    conn = mysql.connect(settings, settings.applier, site_name="a")
-    with contextlib.closing(conn):
+    with contextlib.closing(mysql.connect(config, "a", "applier")) as conn:
         ledger.create(conn, "b", GtidSet(), 0)
     gone = purge(sites)
     with watched(config) as (index, _):

@@ -8,7 +8,7 @@ import pymysql
 import pytest
 
 from drc import mysql
-from drc.config import Account, SiteConfig, Tls
+from drc.config import Account, Config, SiteConfig, Tls
 from drc.errors import ConfigError, DataError, PreflightError, TransientError
 
 
@@ -75,8 +75,12 @@ def test_an_unreachable_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     site = SiteConfig(
         host="127.0.0.1", port=1, source=account, applier=account, tls=Tls(mode="disabled")
     )
+    config = Config(name="t", sites={"a": site})
     with pytest.raises(TransientError) as caught:
-        mysql.connect(site, account, site_name="a")
+        mysql.connect(config, "a", "applier")
     assert caught.value.message == "127.0.0.1:1 is not reachable: Connection refused"
     assert "firewall" in caught.value.hint
     assert "hush" not in str(caught.value)
+    with pytest.raises(ConfigError, match="no operator account is configured") as missing:
+        mysql.connect(config, "a", "operator")
+    assert (missing.value.site, "[sites.a]" in missing.value.hint) == ("a", True)
