@@ -266,7 +266,7 @@ class _Session:
             settler = Settler(causal, tables, policies, mask)
 
         def on_commit(batch: Batch) -> None:
-            limit.executed(batch)
+            limit.executed(batch, batch.late_us(progress.offset_us))
             progress.committed(batch)
             if index:
                 index.advance(self._origin, batch.mark.seen)

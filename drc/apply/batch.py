@@ -24,6 +24,7 @@ from drc.transaction import Kind, RawTransaction
 _ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED
 _FIRST_PART = 10  # of the most that a batch may hold: nothing is known of the target yet
 _CROWDED_BATCHES = 100
+_LATE_PART = 4
 
 
 @dataclass(slots=True)
@@ -60,6 +61,13 @@ class Batch:
         """Return the origin's clock after the batch."""
         return self.transactions[-1].mark
 
+    def late_us(self, offset_us: int) -> int:
+        """Return how old even its newest transaction was when it was sent to the target.
+
+        :param offset_us: by how much the origin's clock is ahead of ours.
+        """
+        return self.dispatched_us - self.commit_us + offset_us
+
     @property
     def oldest(self) -> RawTransaction:
         """Return the transaction with the oldest origin commit time in the batch."""
@@ -80,9 +88,11 @@ class BatchLimit:
     Grows by half after a quick batch, shrinks in proportion after a slow one, and falls to a
     quarter after a collision with local users.
 
-    :param target_ms: the time that it may take once a local user has waited for one.
-    :param calm_ms: the time before that, and again when nobody has for a hundred batches; never
-        less than ``target_ms``.
+    A batch of a backlog may take longer than that: a quarter of what its transactions are late by.
+    So it adds little to their lag, and near the end of a backlog batches are short again.
+
+    :param calm_ms: the longest that may be; never less than ``target_ms``. Once a local user has
+        waited for a batch, the next hundred keep to the target.
     """
 
     def __init__(self, transactions_max: int, target_ms: int, calm_ms: int) -> None:
@@ -91,10 +101,12 @@ class BatchLimit:
         self._crowded = 0  # batches to come that keep to the target
         self.transactions = max(1, transactions_max // _FIRST_PART)
 
-    def executed(self, batch: Batch) -> None:
-        """Learn from a batch that was applied."""
+    def executed(self, batch: Batch, late_us: int) -> None:
+        """Learn from a batch that was applied; ``late_us`` is as of :meth:`Batch.late_us`."""
         self._crowded = _CROWDED_BATCHES if batch.awaited else max(0, self._crowded - 1)
-        target_us = self._target_us if self._crowded else self._calm_us
+        target_us = self._target_us
+        if not self._crowded:
+            target_us = max(target_us, min(self._calm_us, late_us // _LATE_PART))
         if batch.execute_us > target_us:
             fair = len(batch.transactions) * target_us // batch.execute_us
             self.transactions = max(1, min(self.transactions, fair))

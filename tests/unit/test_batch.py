@@ -16,6 +16,7 @@ from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.transaction import Kind, RawTransaction
 
+OLD_US = 60_000_000
 USERS = FakeTable(7, "shop", "users")
 LOGS = FakeTable(8, "audit", "logs", 2)
 
@@ -342,14 +343,14 @@ def test_the_limit_follows_the_target_time() -> None:
     limit = BatchLimit(500, 50, 50)
     batch = hundred()
     batch.execute_us = 200_000
-    limit.executed(batch)
+    limit.executed(batch, 0)
     assert limit.transactions == 25
     limit.collided(25)
     assert limit.transactions == 6
     batch.execute_us = 1_000
     seen = []
     for _ in range(20):
-        limit.executed(batch)
+        limit.executed(batch, 0)
         seen.append(limit.transactions)
     assert all(a <= b for a, b in pairwise(seen))
     assert 200 <= seen[-1] <= 500  # never far beyond what was seen to be quick
@@ -360,18 +361,30 @@ def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
     batch = hundred()
     assert limit.transactions == 100  # not yet as many as it may become
     batch.execute_us = 200_000
-    limit.executed(batch)
+    limit.executed(batch, OLD_US)
     assert limit.transactions == 151
     batch.awaited = True
-    limit.executed(batch)
+    limit.executed(batch, OLD_US)
     assert limit.transactions == 25
     batch.awaited = False
     for _ in range(99):
-        limit.executed(batch)
+        limit.executed(batch, OLD_US)
         assert limit.transactions == 25
-    limit.executed(batch)
+    limit.executed(batch, OLD_US)
     assert limit.transactions == 38
     shorter = BatchLimit(1000, 50, 10)
     batch.execute_us = 50_000
-    shorter.executed(batch)
+    shorter.executed(batch, OLD_US)
     assert shorter.transactions > 100
+
+
+def test_batches_are_short_where_long_ones_would_be_the_lag() -> None:
+    """A batch may take a quarter of what it is late by, between the target and the longest."""
+    batch = hundred()
+    batch.execute_us = 250_000
+    for late_us, transactions in ((-9_000_000, 20), (200_000, 20), (500_000, 50), (1_000_000, 151)):
+        limit = BatchLimit(1000, 50, 250)
+        limit.executed(batch, late_us)
+        assert limit.transactions == transactions
+    batch.dispatched_us = batch.commit_us + 700_000
+    assert (batch.late_us(0), batch.late_us(-200_000)) == (700_000, 500_000)
