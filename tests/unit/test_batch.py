@@ -386,5 +386,9 @@ def test_batches_are_short_where_long_ones_would_be_the_lag() -> None:
         limit = BatchLimit(1000, 50, 250)
         limit.executed(batch, late_us)
         assert limit.transactions == transactions
+    batch.execute_us = 500_000
+    limit = BatchLimit(1000, 50, 250)
+    limit.executed(batch, OLD_US)
+    assert limit.transactions == 50
     batch.dispatched_us = batch.commit_us + 700_000
     assert (batch.late_us(0), batch.late_us(-200_000)) == (700_000, 500_000)
