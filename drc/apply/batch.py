@@ -91,13 +91,13 @@ class BatchLimit:
     A batch of a backlog may take longer than that: a quarter of what its transactions are late by.
     So it adds little to their lag, and near the end of a backlog batches are short again.
 
-    :param calm_ms: the longest that may be; never less than ``target_ms``. Once a local user has
+    :param calm_ms: the longest that may be, if it is more than ``target_ms``. Once a local user has
         waited for a batch, the next hundred keep to the target.
     """
 
     def __init__(self, transactions_max: int, target_ms: int, calm_ms: int) -> None:
         self._max = transactions_max
-        self._target_us, self._calm_us = target_ms * 1000, max(target_ms, calm_ms) * 1000
+        self._target_us, self._calm_us = target_ms * 1000, calm_ms * 1000
         self._crowded = 0  # batches to come that keep to the target
         self.transactions = max(1, transactions_max // _FIRST_PART)
 

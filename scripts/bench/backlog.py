@@ -11,15 +11,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.daemon import Daemon
 from bench.meter import Meter
 from bench.servers import Servers
-from bench.waits import Waits, users_of
+from bench.waits import Users, Waits, users_of
 from drc.gtid import GtidSet
+from drc.sandbox import SandboxSite
 
 _US = 1_000_000
 
@@ -91,6 +94,7 @@ def measure(
     :param shared: let them lock rows that the backlog writes, and tell how long they wait.
     :raises RuntimeError: one of the two broke.
     """
+    with_users = partial(_with_users, servers, local_rate, shared)
     say(f"{case}: writing the backlog")
     before = servers.executed(servers.s)
     load()
@@ -101,13 +105,27 @@ def measure(
         say(f"{case}: publishing {transactions:,} transactions")
         figures |= _publish(servers)(transactions)
     say(f"{case}: the native replica applies {transactions:,} transactions")
-    figures |= _native(servers, local_rate, shared)(transactions)
+    figures |= _native(servers, with_users)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    figures |= _drc(servers, wanted, detect, local_rate, shared)(transactions)
+    figures |= _drc(servers, with_users, wanted, detect)(transactions)
     return Backlog(case, transactions, **figures)
 
 
 _Figures = Callable[[int], dict[str, Any]]
+_WithUsers = Callable[[SandboxSite], AbstractContextManager[Users | None]]
+
+
+@contextmanager
+def _with_users(
+    servers: Servers, local_rate: int, shared: bool, site: SandboxSite
+) -> Iterator[Users | None]:
+    """Let a target run undisturbed but for its users, as the case has them."""
+    with (
+        servers.alone(site),
+        servers.written(site, local_rate),
+        users_of(site, shared) as users,
+    ):
+        yield users
 
 
 def _publish(servers: Servers) -> _Figures:
@@ -123,14 +141,10 @@ def _publish(servers: Servers) -> _Figures:
     }
 
 
-def _native(servers: Servers, local_rate: int, shared: bool) -> _Figures:
+def _native(servers: Servers, with_users: _WithUsers) -> _Figures:
     assert servers.s.pid
     assert servers.r.pid
-    with (
-        servers.alone(servers.r),
-        servers.written(servers.r, local_rate),
-        users_of(servers.r, shared) as users,
-    ):
+    with with_users(servers.r) as users:
         meter = Meter(source=servers.s.pid, target=servers.r.pid)
         servers.start_replica()
         servers.wait_replica()
@@ -146,16 +160,10 @@ def _native(servers: Servers, local_rate: int, shared: bool) -> _Figures:
     }
 
 
-def _drc(
-    servers: Servers, wanted: GtidSet, detect: bool, local_rate: int, shared: bool
-) -> _Figures:
+def _drc(servers: Servers, with_users: _WithUsers, wanted: GtidSet, detect: bool) -> _Figures:
     assert servers.s.pid
     assert servers.t.pid
-    with (
-        servers.alone(servers.t),
-        servers.written(servers.t, local_rate),
-        users_of(servers.t, shared) as users,
-    ):
+    with with_users(servers.t) as users:
         meter = Meter(source=servers.s.pid, target=servers.t.pid)
         with Daemon(servers, detect=detect) as daemon:
             daemon.wait_applied(wanted)

@@ -43,7 +43,8 @@ class Users:
     def __init__(self, site: SandboxSite) -> None:
         self._site = site
         self._stop = threading.Event()
-        self._waited: list[tuple[float, int]] = []  # when wanted; ns
+        # When a row was wanted, and how many nanoseconds later it was had and let go of.
+        self._waited: list[tuple[float, int]] = []
         self._errors: list[BaseException] = []
         self._threads = [threading.Thread(target=self._use, args=(n,)) for n in range(_USERS)]
         for thread in self._threads:
