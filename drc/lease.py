@@ -24,6 +24,7 @@ from drc import mysql
 from drc.apply import ledger
 from drc.config import Config
 from drc.errors import DrcError, TransientError
+from drc.names import session_name
 from drc.sessions import Halt
 
 WAIT_TIMEOUT_S = 5
@@ -35,11 +36,6 @@ _ATTEMPTS = 5  # to write the epoch, of a second each, while sessions of the one
 _LOCKED = frozenset({1205, 1213})
 
 log = structlog.get_logger("drc.lease")
-
-
-def session_name(pair: str, site: str) -> str:
-    """Return the program name of the sessions that apply at ``site``; a takeover ends them."""
-    return f"drc {pair}/{site}"
 
 
 class Lease(threading.Thread):

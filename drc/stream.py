@@ -35,12 +35,12 @@ from drc.conflict.live import LiveIndex
 from drc.conflict.mask import Mask
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.lease import session_name
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.monitor.beat import perch
 from drc.monitor.progress import StreamProgress
+from drc.names import session_name
 from drc.selection import Selection
 from drc.sessions import Worker
 from drc.source.resume import start_set

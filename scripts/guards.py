@@ -84,7 +84,7 @@ GUARDS = (
     Guard(
         "a canary lands: it alone of our tables is shipped",
         "drc/source/tagger.py",
-        "return data[at + 27 : at + 40] != CANARY",
+        "return data[at + 27 : at + 40] != _CANARY",
         "return True",
         f"{_UNIT}/test_canary.py",
     ),

@@ -18,7 +18,7 @@ from drc.apply.lane import Lane
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import QueryEvent, u16, u32, u64
 from drc.gtid import Gtid
-from drc.selection import SYSTEM_SCHEMAS
+from drc.names import SYSTEM_SCHEMAS
 
 # Accounts and maintenance belong to each site.
 _LOCAL = re.compile(

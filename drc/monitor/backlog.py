@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from drc.gtid import GtidSet
-
-TAG = "drc"
+from drc.names import TAG
 
 
 def native(executed: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:

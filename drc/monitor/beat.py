@@ -14,11 +14,11 @@ import structlog
 from drc import mysql
 from drc.config import Config
 from drc.errors import DrcError
-from drc.monitor.canary import TABLE
+from drc.names import CANARY
 
 _ANSWER_S = 10.0  # then the next beat tries over a new connection
 _SEND = (
-    f"UPDATE {TABLE} SET beat = beat + 1,"
+    f"UPDATE {CANARY} SET beat = beat + 1,"
     " sent_us = CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) WHERE site = %s"
 )
 
@@ -33,11 +33,11 @@ def perch(conn: mysql.Connection, site: str) -> None:
 
     :raises DrcError: classed by errno.
     """
-    if mysql.ask(conn, f"SELECT 1 FROM {TABLE} WHERE site = %s", (site,)):
+    if mysql.ask(conn, f"SELECT 1 FROM {CANARY} WHERE site = %s", (site,)):
         return
     conn.begin()
     mysql.ask(conn, "INSERT INTO drc.silence (reason) VALUES ('perch of a canary')")
-    mysql.ask(conn, f"INSERT IGNORE INTO {TABLE} (site, beat, sent_us) VALUES (%s, 0, 0)", (site,))
+    mysql.ask(conn, f"INSERT IGNORE INTO {CANARY} (site, beat, sent_us) VALUES (%s, 0, 0)", (site,))
     conn.commit()
 
 

@@ -17,13 +17,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from drc import events as ev
-from drc import selection
 from drc.events import TABLE_MAP, parse_table_map, u32, u64
 from drc.images import Walkers, column_walkers
-from drc.source.tagger import CANARY
+from drc.names import CANARY, map_name
 from drc.transaction import RawTransaction
 
-TABLE = ".".join(selection.CANARY)
+_CANARY = map_name(CANARY)
 _COLUMNS = ("site", "sent_us")
 
 
@@ -77,7 +76,7 @@ def _is_one(transaction: RawTransaction) -> bool:
     if not transaction.events:
         return False
     data, at = transaction.data, transaction.events[0]
-    return data[at + 27 : at + 40] == CANARY and data[at + 4] == TABLE_MAP
+    return data[at + 27 : at + 40] == _CANARY and data[at + 4] == TABLE_MAP
 
 
 def read(transaction: RawTransaction) -> Iterator[Sent]:
@@ -108,6 +107,6 @@ def _last(walkers: Walkers, data: bytes, at: int, end: int, *, pair: bool) -> Se
 def _walkers(body: bytes) -> Walkers | None:
     table = parse_table_map(body)
     ordinals = {column.name: i for i, column in enumerate(table.columns)}
-    if table.name != TABLE or not all(name in ordinals for name in _COLUMNS):
+    if table.name != CANARY or not all(name in ordinals for name in _COLUMNS):
         return None
     return column_walkers(table, [ordinals[name] for name in _COLUMNS])

@@ -29,8 +29,7 @@ from drc import events as ev
 from drc.errors import DrcError
 from drc.events import TableMap
 from drc.images import column_walkers
-from drc.monitor.backlog import TAG
-from drc.monitor.canary import TABLE
+from drc.names import CANARY, SCHEMA, TAG
 from drc.transaction import Kind, RawTransaction
 
 _EVENTS = (TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)
@@ -218,7 +217,7 @@ def _bookkeeping(transaction: RawTransaction) -> bool:
     if event[4] != ev.TABLE_MAP:
         return False
     table = ev.parse_table_map(event[ev.HEADER_BYTES :])
-    return table.schema == "drc" and table.name != TABLE
+    return table.schema == SCHEMA and table.name != CANARY
 
 
 def _shown(change: RowChange) -> Iterator[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drc.errors import DataError, ReseedError
 from drc.gtid import GtidSet
-from drc.source.tagger import TAG
+from drc.names import TAG
 
 
 def native_set(gtids: GtidSet, foreign: set[bytes]) -> GtidSet:

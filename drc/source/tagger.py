@@ -26,12 +26,11 @@ from drc.conflict.clock import Clock, Mark
 from drc.events import TABLE_MAP, parse_table_map, u32, u64
 from drc.gtid import GtidSet
 from drc.images import Walkers, column_walkers
+from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
 from drc.transaction import Kind, RawTransaction
 
-TAG = "drc"
-SCHEMA = b"drc"
-CANARY = b"\x03drc\x00\x06canary\x00"  # schema and table as a table map has them
-_LEDGER = b"\x06ledger\x00"  # as a table map has it behind the schema
+_CANARY, _LEDGER = map_name(CANARY), map_name(LEDGER)
+_SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # with its length before it
 _COLUMNS = ("origin", "applied", "ets")
 
 
@@ -85,7 +84,7 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
     if len(transaction.events) < 2:
         return None
     data, at, rows = transaction.data, transaction.events[0], transaction.events[1]
-    if data[at + 4] != TABLE_MAP or data[at + 32 : at + 40] != _LEDGER:
+    if data[at + 4] != TABLE_MAP or data[at + 27 : at + 40] != _LEDGER:
         return None
     end = at + u32(data, at + 9)[0] - transaction.checksum
     walkers = _ledger_walkers(bytes(data[at + ev.HEADER_BYTES : end]))
@@ -103,7 +102,7 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
 def _ledger_walkers(body: bytes) -> Walkers | None:
     table = parse_table_map(body)
     ordinals = {column.name: i for i, column in enumerate(table.columns)}
-    if table.schema.encode() != SCHEMA or not all(name in ordinals for name in _COLUMNS):
+    if table.name != LEDGER or not all(name in ordinals for name in _COLUMNS):
         return None
     return column_walkers(table, [ordinals[name] for name in _COLUMNS])
 
@@ -115,6 +114,6 @@ def _ours(transaction: RawTransaction) -> bool:
     data, at = transaction.data, transaction.events[0]
     if data[at + 4] != TABLE_MAP:
         return False
-    if data[at + 27] != 3 or data[at + 28 : at + 31] != SCHEMA:
+    if data[at + 27 : at + 31] != _SCHEMA:
         return False
-    return data[at + 27 : at + 40] != CANARY
+    return data[at + 27 : at + 40] != _CANARY

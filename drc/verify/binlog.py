@@ -19,14 +19,13 @@ from drc.config import Config
 from drc.events import Buffer, TableMap, u32
 from drc.gtid import Gtid, GtidSet
 from drc.images import column_walkers
-from drc.monitor.canary import TABLE
+from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
 from drc.selection import Selection
 from drc.source.recorded import recorded
 from drc.transaction import Kind, RawTransaction
 
-TAG = "drc"
 _ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
-_NOTES = ("drc.clock", "drc.site_uuid", "drc.skip")  # what daemons write for themselves
+_NOTES = (CLOCK, SERVERS, SKIP)  # what daemons write for themselves
 _TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
 
 Progress = Callable[[str, int], None]
@@ -101,7 +100,7 @@ class BinlogCount:
             table_id, body = ev.rows_header(data, at)
             table = self._open[table_id]
             self._selected |= self._selection.applied(table.schema, table.table)
-            if table.name == "drc.ledger":
+            if table.name == LEDGER:
                 self._ledger_rows = True
                 self._read_ledger(table, kind, data, body, end)
 
@@ -142,7 +141,7 @@ class BinlogCount:
         self.native.add(gtid)
         # Its owner silences a transaction by writing to schema `drc` first.
         first = self._first
-        silenced = first is not None and first.schema == "drc" and first.name != TABLE
+        silenced = first is not None and first.schema == SCHEMA and first.name != CANARY
         required = self._selected and not silenced
         if kind is Kind.XA_PREPARE:  # its fate is not known yet
             self._prepared[transaction.xid] = (gtid, required)
