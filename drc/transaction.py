@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from drc.conflict.clock import Mark, Seen
+from drc.clock import Mark, Seen
 from drc.gtid import Gtid
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class RawTransaction:
     binlog writes it (``X'…',X'…',1``), empty for others; ``also`` holds GTIDs that are decided with
     it: that of the XA PREPARE whose rows it commits.
 
-    ``ets`` and ``seen`` are the clock of its site's binlog after it (``conflict/clock.py``);
+    ``ets`` and ``seen`` are the clock of its site's binlog after it (``clock.py``);
     ``learned`` is (origin, applied set as text) of the ledger row that a replicated one carried.
     ``stamps`` is shared by all that came with one read, None where nobody took the time.
     """

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from drc import events as ev
 from drc.apply.netting import NetRows, Tables
-from drc.conflict.clock import Mark
+from drc.clock import Mark
 from drc.events import Buffer, u32
 from drc.gtid import GtidSet
 from drc.transaction import Kind, RawTransaction

@@ -21,7 +21,7 @@ from typing import Any
 import pymysql
 
 from drc import mysql
-from drc.conflict.clock import Mark, decode_seen, encode_seen
+from drc.clock import Mark, decode_seen, encode_seen
 from drc.errors import PreflightError, TransientError
 from drc.gtid import GtidSet
 

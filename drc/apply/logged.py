@@ -20,12 +20,12 @@ from drc import events as ev
 from drc.apply.lane import Lane
 from drc.apply.locked import LockedRow, NetRow
 from drc.apply.pinpoint import key_text
-from drc.conflict.clock import encode_seen
+from drc.clock import encode_seen
 from drc.conflict.index import Rivals
 from drc.conflict.mask import Mask
-from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Decision, Winner
 from drc.events import TableMap
+from drc.policy import TablePolicy
 
 _RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
 _INSERT = (

@@ -27,10 +27,10 @@ from drc.apply.logged import ConflictLog, Entry
 from drc.apply.merging import merge
 from drc.apply.netting import Tables
 from drc.conflict.mask import Mask
-from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
 from drc.errors import DataError, DrcError
 from drc.literals import key_condition
+from drc.policy import Policies, TablePolicy
 from drc.transaction import RawTransaction
 
 

@@ -23,10 +23,10 @@ from drc.config import Config
 from drc.conflict.function import Version, load
 from drc.conflict.index import Rivals, Write
 from drc.conflict.mask import Mask
-from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
+from drc.policy import TablePolicy
 
 Entry = dict[str, Any]  # JSON-ready; docs/operations/conflicts-json.md
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drc.conflict.clock import Seen
+from drc.clock import Seen
 from drc.conflict.index import WindowIndex
 from drc.gtid import Gtid, GtidSet
 

@@ -22,8 +22,8 @@ from drc.apply.netting import NetTable, Tables
 from drc.apply.pinpoint import key_text
 from drc.apply.rows import row_images
 from drc.apply.xa import PreparedTransactions
+from drc.clock import Mark, Seen
 from drc.config import Config
-from drc.conflict.clock import Mark, Seen
 from drc.conflict.forecast import Forecast, Row, TableForecast
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet

@@ -22,7 +22,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from drc.conflict.clock import NOTHING, Seen
+from drc.clock import NOTHING, Seen
 from drc.gtid import Gtid, GtidSet
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from drc.conflict.clock import NOTHING, Seen
+from drc.clock import NOTHING, Seen
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.spill import Spill
 from drc.gtid import Gtid, GtidSet

@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 
-from drc.conflict.clock import Mark, decode_seen, encode_seen
+from drc.clock import Mark, decode_seen, encode_seen
 from drc.errors import PreflightError
 from drc.gtid import GtidSet
 from drc.mysql import ask

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from drc.conflict.index import ALL_COLUMNS, Rivals, Write
 from drc.conflict.merge import taken
-from drc.conflict.policy import TablePolicy
+from drc.policy import TablePolicy
 
 
 class Kind(StrEnum):

@@ -29,8 +29,8 @@ from drc.apply.catalog import Catalog
 from drc.apply.netting import Tables
 from drc.apply.rows import changed_columns, touched_slots
 from drc.apply.xa import PreparedTransactions
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex, Met, Native
 from drc.conflict.note import clock_note, write_note
 from drc.errors import DataError, TransientError

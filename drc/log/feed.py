@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.gtid import GtidSet
 from drc.log.frames import Frame
 from drc.log.queue import TransactionQueue

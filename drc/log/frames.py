@@ -23,7 +23,7 @@ from typing import NamedTuple
 import zstandard
 from isal.isal_zlib import crc32
 
-from drc.conflict.clock import Clock, Mark, decode_seen, encode_seen
+from drc.clock import Clock, Mark, decode_seen, encode_seen
 from drc.errors import DrcError
 from drc.events import u32
 from drc.gtid import Gtid, GtidSet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from drc import mysql
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.conflict.note import clock_note
 from drc.errors import PreflightError
 from drc.gtid import GtidSet, format_uuid

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from drc import events as ev
-from drc.conflict.clock import Clock, Mark
+from drc.clock import Clock, Mark
 from drc.events import TABLE_MAP, parse_table_map, u32, u64
 from drc.gtid import GtidSet
 from drc.images import Walkers, column_walkers

@@ -15,8 +15,8 @@ import pytest
 from drc import mysql
 from drc.apply import ledger
 from drc.cli import invoke as drc_command
+from drc.clock import Mark
 from drc.config import load
-from drc.conflict.clock import Mark
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox
 from drc.source.recorded import recorded

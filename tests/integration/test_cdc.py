@@ -19,8 +19,8 @@ from kafka import TopicPartition
 from drc.cdc.envelope import Envelopes
 from drc.cdc.position import PositionTopic
 from drc.cdc.publisher import _ROUND_MESSAGES, JsonPublisher
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet
 from drc.log.frames import FrameEncoder, Stamp

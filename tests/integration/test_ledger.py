@@ -16,8 +16,8 @@ from drc import mysql
 from drc.apply import ddl, ledger
 from drc.apply.lane import Lane
 from drc.cli import invoke as drc_command
+from drc.clock import Mark
 from drc.config import Config, load
-from drc.conflict.clock import Mark
 from drc.errors import DataError, TransientError
 from drc.events import Column
 from drc.gtid import Gtid, GtidSet, parse_uuid

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drc import cli
-from drc.conflict.clock import Mark
+from drc.clock import Mark
 from drc.gtid import GtidSet
 from drc.log.frames import FrameEncoder, Stamp
 from drc.log.reader import HoleError, TopicReader

@@ -14,8 +14,8 @@ import pytest
 from drc import mysql
 from drc.apply import ledger
 from drc.cli import invoke
+from drc.clock import Mark
 from drc.config import Config, load
-from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher, _Read
 from drc.gtid import GtidSet, parse_uuid

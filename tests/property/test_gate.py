@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from drc import events as ev
-from drc.conflict.clock import Mark
+from drc.clock import Mark
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.log import frames

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drc.conflict.clock import NOTHING, Seen
+from drc.clock import NOTHING, Seen
 from drc.conflict.index import ALL_COLUMNS, WindowIndex
 from drc.conflict.segment import FileSegment
 from drc.conflict.spill import Segment, Spill

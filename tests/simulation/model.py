@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from drc.conflict.clock import Seen
+from drc.clock import Seen
 from drc.conflict.index import ALL_COLUMNS
 from drc.gtid import Gtid, GtidSet
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from drc import events as ev
+from drc.clock import Mark
 from drc.config import ReplicateConfig
-from drc.conflict.clock import Mark
 from drc.gtid import Gtid
 from drc.monitor.canary import Canary, read
 from drc.selection import Selection

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from drc.cli.forecast import duration_us
-from drc.conflict.clock import Seen
+from drc.clock import Seen
 from drc.conflict.forecast import Forecast, Row, TableForecast
 from drc.gtid import Gtid, GtidSet
 

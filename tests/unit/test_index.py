@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from drc.conflict.clock import Seen
+from drc.clock import Seen
 from drc.conflict.index import ALL_COLUMNS, WindowIndex, Write
 from drc.gtid import Gtid, GtidSet
 

@@ -12,10 +12,10 @@ import pytest
 
 from drc import config as configuration
 from drc.config import Config, ConflictsConfig
-from drc.conflict.policy import TablePolicy
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
 from drc.log.topics import TopicFacts
+from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import (
     AccountFacts,

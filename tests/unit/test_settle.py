@@ -12,10 +12,10 @@ from drc.apply.netting import Tables
 from drc.apply.settle import Settler
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.mask import Mask
-from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.spill import Spill
 from drc.errors import DataError
 from drc.gtid import Gtid
+from drc.policy import Policies, TablePolicy
 from drc.source.framing import Framer, Position
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.testing.segment import MemorySegment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drc import events as ev
-from drc.conflict.clock import Mark
+from drc.clock import Mark
 from drc.gtid import Gtid
 from drc.source.framing import Framer
 from drc.source.tagger import Tagger

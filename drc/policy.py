@@ -24,13 +24,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from drc.conflict.merge import Join
 from drc.errors import ConfigError
 
 RowPolicy = Literal[
     "last_writer_wins", "site_priority", "owner_unit", "column_merge", "function", "park"
 ]
 ColumnPolicy = Literal["delta", "max", "min"]
+Join = Literal["max", "min"]  # the column policies that do not depend on order
 
 _FUNCTION = r"^$|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
