@@ -25,7 +25,7 @@ from drc.apply import ledger
 from drc.config import Config
 from drc.errors import DrcError, TransientError
 from drc.names import session_name
-from drc.sessions import Halt
+from drc.worker.sessions import Halt
 
 WAIT_TIMEOUT_S = 5
 _PING_S = 1.0

@@ -19,15 +19,15 @@ from drc.conflict.live import LiveIndex
 from drc.conflict.segment import FileSegment, require_folder
 from drc.conflict.spill import Spill
 from drc.conflict.watcher import Watcher
-from drc.control.wanted import Wanted
 from drc.errors import DrcError, InvariantError
 from drc.monitor.alerts import Alerts
 from drc.monitor.beat import Beat
 from drc.monitor.history import Bucket
 from drc.monitor.observer import Observer
 from drc.monitor.webhook import Webhook
-from drc.sessions import Worker
 from drc.stream import Stream
+from drc.worker.sessions import Worker
+from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
     from drc.log.publisher import Publisher

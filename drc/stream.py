@@ -39,13 +39,13 @@ from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.monitor.beat import perch
-from drc.monitor.progress import StreamProgress
 from drc.names import session_name
 from drc.selection import Selection
-from drc.sessions import Worker
 from drc.source.resume import start_set
 from drc.source.servers import foreign_uuids
 from drc.source.site import SourceSite
+from drc.worker.progress import StreamProgress
+from drc.worker.sessions import Worker
 
 if TYPE_CHECKING:
     from drc.log.topic import Topic

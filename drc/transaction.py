@@ -16,7 +16,7 @@ from drc.clock import Mark, Seen
 from drc.gtid import Gtid
 
 if TYPE_CHECKING:
-    from drc.monitor.stages import Stamps
+    from drc.binlog.stamps import Stamps
 
 _NOTHING: Seen = {}
 

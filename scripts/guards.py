@@ -90,7 +90,7 @@ GUARDS = (
     ),
     Guard(
         "a canary that comes back is noticed",
-        "drc/monitor/canary.py",
+        "drc/worker/canary.py",
         "if one.site == self._origin:",
         "if True:",
         f"{_UNIT}/test_canary.py",

@@ -22,8 +22,8 @@ from drc.apply.settle import Settler
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer
 from drc.gtid import Gtid
-from drc.monitor.progress import StreamProgress
 from drc.transaction import Kind, RawTransaction
+from drc.worker.progress import StreamProgress
 
 ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
 

@@ -28,9 +28,9 @@ from drc.gtid import GtidSet
 from drc.log.kafka import ROW_BYTES_MAX, abandon, open_transactions, translate
 from drc.log.reader import TopicReader
 from drc.log.topics import create
-from drc.monitor.progress import SessionProgress
-from drc.sessions import Worker
 from drc.transaction import RawTransaction
+from drc.worker.progress import SessionProgress
+from drc.worker.sessions import Worker
 
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _ROUND_MESSAGES = 1000  # or one MySQL transaction; what an uncommitted reader may see twice

@@ -28,7 +28,7 @@ from drc.monitor import memory
 from drc.monitor.report import Reporter
 from drc.monitor.supervisor import TEMPORARY, Supervisor
 from drc.preflight import require_ready
-from drc.sessions import Halt
+from drc.worker.sessions import Halt
 
 if TYPE_CHECKING:
     from drc.control.control import Control

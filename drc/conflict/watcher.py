@@ -35,10 +35,8 @@ from drc.conflict.live import LiveIndex, Met, Native
 from drc.conflict.note import clock_note, write_note
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
-from drc.monitor.progress import WatcherProgress
 from drc.mysql import ServerFacts
 from drc.selection import Selection
-from drc.sessions import Worker
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 from drc.source.resume import native_set
@@ -46,6 +44,8 @@ from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 from drc.source.tee import Tee
 from drc.transaction import Kind, RawTransaction
+from drc.worker.progress import WatcherProgress
+from drc.worker.sessions import Worker
 
 _NOTE_S = 1.0  # how often the clock is noted while there is something new: a start reads from there
 _CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the oldest on

@@ -25,12 +25,12 @@ from drc.conflict.function import load_all
 from drc.conflict.watcher import Watcher
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
-from drc.control.wanted import Wanted, Will
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
 from drc.site import Site, Snapshot
 from drc.state.store import Store
 from drc.stream import Stream
+from drc.worker.wanted import Wanted, Will
 
 Action = Literal["pause", "resume", "stop", "start", "restart"]
 ACTIONS: tuple[Action, ...] = ("pause", "resume", "stop", "start", "restart")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from drc.binlog.stamps import now_us, received
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
 from drc.log.gate import Gate
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.log.topic import Topic
-from drc.monitor.stages import now_us, received
 
 _POLL_S = 0.5  # how soon a close is noticed while nothing comes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
+from drc.binlog.stamps import now_us
 from drc.errors import DrcError, TransientError
 from drc.log.queue import TransactionQueue
-from drc.monitor.stages import now_us
 
 
 class Inlet(Protocol):

@@ -27,17 +27,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from drc.binlog.stamps import Stamps
 from drc.config import Config
 from drc.errors import DrcError, PreflightError
 from drc.log.client import Receipt, open_sender
 from drc.log.feed import Feed
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.topic import open_topic
-from drc.monitor.progress import PublisherProgress
-from drc.monitor.stages import Stamps
-from drc.sessions import Worker
 from drc.source.tee import Tee
 from drc.transaction import Kind, RawTransaction
+from drc.worker.progress import PublisherProgress
+from drc.worker.sessions import Worker
 
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from drc.monitor.stages import Passage, spreads
+from drc.worker.stages import Passage, spreads
 
 # Length of a bucket and how long it is kept, in seconds: 600 + 2,160 + 8,640 rows for a stream.
 LEVELS = ((1, 600), (10, 6 * 3600), (300, 30 * 86400))

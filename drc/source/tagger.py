@@ -2,7 +2,7 @@
 
 1. A transaction that came by replication is never shipped again (I9): its GTID carries our
    tag, or belongs to another site, or its first row change is in schema ``drc``. A canary
-   (``monitor/canary.py``) is native where its site has sent it: it must land.
+   (``worker/canary.py``) is native where its site has sent it: it must land.
 2. A native transaction is never held back, unless its owner marked it by writing to
    ``drc.silence`` first.
 3. A skipped transaction still counts as read, in its place: what is behind it in the binlog

@@ -15,10 +15,10 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from drc.binlog.stamps import Stamps, now_us
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.log.queue import TransactionQueue
-from drc.monitor.stages import Stamps, now_us
 from drc.transaction import Kind, RawTransaction
 
 _PATIENCE_S = 1.0

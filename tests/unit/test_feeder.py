@@ -18,10 +18,10 @@ from drc.apply.throttle import Throttle
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
-from drc.monitor.progress import StreamProgress
 from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.transaction import Kind, RawTransaction
+from drc.worker.progress import StreamProgress
 
 TABLE = FakeTable(7, "shop", "users")
 WAIT_S = 10

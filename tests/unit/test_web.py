@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from drc.config import WebConfig
 from drc.conflict.live import LiveIndex
 from drc.errors import DataError
-from drc.monitor.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
-from drc.monitor.stages import QUANTILES
-from drc.monitor.stages import STAGES as STAGES_OF_LAG
 from drc.web.app import build_app
 from drc.web.metrics import STATES, SiteCollector, registry
+from drc.worker.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
+from drc.worker.stages import QUANTILES
+from drc.worker.stages import STAGES as STAGES_OF_LAG
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef-right"

@@ -11,25 +11,19 @@
 
 from __future__ import annotations
 
-import struct
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from drc.binlog.stamps import Stamps
 
 STAGES = ("read", "logged", "received", "dispatched", "committed")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 _KEPT = 4096
 _FRESH_MAX = 4096  # of one second; more are thinned by chance of their time, not of their lag
 _OFFSETS_KEPT = 60  # as many seconds: clocks drift by microseconds in that time
-_HEADER = struct.Struct("<QQ")
 
 Spread = dict[str, int | None]
-
-
-def now_us() -> int:
-    """Return this host's time."""
-    return time.time_ns() // 1000
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -37,30 +31,6 @@ def percentile(ordered: Sequence[int], share: float) -> int:
     if not ordered:
         return 0
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-class Stamps(NamedTuple):
-    """When what came with one read or frame was where.
-
-    ``read_us`` is by our clock; in a frame, by that of the origin's server. ``logged_us`` is how
-    long the frame before took from read to acknowledged: a frame cannot carry its own.
-    """
-
-    read_us: int
-    logged_us: int | None = None
-    received_us: int | None = None
-
-    def header(self) -> bytes:
-        """Return what a frame carries."""
-        return _HEADER.pack(max(0, self.read_us), self.logged_us or 0)
-
-
-def received(header: bytes | None, at_us: int) -> Stamps | None:
-    """Return the stamps of a frame; None if its publisher wrote none."""
-    if header is None or len(header) != _HEADER.size:
-        return None
-    read_us, logged_us = _HEADER.unpack(header)
-    return Stamps(read_us, logged_us, at_us)
 
 
 class Passage(NamedTuple):

@@ -8,22 +8,60 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from drc.apply.batch import Batch
-from drc.apply.doing import Doing
+from drc.binlog.stamps import now_us
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
-from drc.monitor.canary import Canary
-from drc.monitor.stages import Passages, now_us, passage, percentile
+from drc.log.link import Inlet
 from drc.transaction import Kind, RawTransaction
-
-if TYPE_CHECKING:
-    from drc.apply.feeder import Feeder
-    from drc.conflict.live import LiveIndex
-    from drc.log.link import Inlet
+from drc.worker.canary import Canary
+from drc.worker.doing import Doing
+from drc.worker.stages import Passages, passage, percentile
 
 _LAGS_KEPT = 4096
+
+
+class AppliedBatch(Protocol):
+    """A committed batch, as far as it is counted; :class:`drc.apply.batch.Batch` is one."""
+
+    transactions: list[RawTransaction]
+    applied: str
+    rows_in: int
+    rows_out: int
+    awaited: bool
+    dispatched_us: int
+    native: int
+
+    @property
+    def oldest(self) -> RawTransaction: ...
+
+
+class Applier(Protocol):
+    """The worker's thread that applies, as far as others look at it."""
+
+    @property
+    def pending(self) -> int: ...
+
+    @property
+    def doing(self) -> Doing | None: ...
+
+    @property
+    def oldest_us(self) -> int | None: ...
+
+
+class Size(Protocol):
+    """Numbers by name."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+class Index(Protocol):
+    """A window index, as far as its size is told."""
+
+    late_conflicts: int
+
+    def size(self) -> Size: ...
 
 
 class SessionProgress:
@@ -110,17 +148,17 @@ class StreamProgress(SessionProgress):
             "blocked": None,
             "observed_us": 0,
         }
-        self._feeder: Feeder | None = None
+        self._applier: Applier | None = None
 
     @property
     def doing(self) -> Doing | None:
         """Return what is under way at the target."""
-        return self._feeder.doing if self._feeder and self.state == "running" else None
+        return self._applier.doing if self._applier and self.state == "running" else None
 
     @property
     def oldest_us(self) -> int | None:
         """Return when the oldest that has come and is not decided was committed."""
-        return self._feeder.oldest_us if self._feeder and self.state == "running" else None
+        return self._applier.oldest_us if self._applier and self.state == "running" else None
 
     @property
     def decided(self) -> str:
@@ -144,14 +182,14 @@ class StreamProgress(SessionProgress):
         """The ledger has told where to start."""
         self.applied = str(executed)
 
-    def running(self, inlet: Inlet, feeder: Feeder) -> None:
+    def running(self, inlet: Inlet, applier: Applier) -> None:
         """Reading and applying."""
-        self._feeder = feeder
+        self._applier = applier
         self._began(inlet)
 
     # ------------------------------------------------------------ counters
 
-    def committed(self, batch: Batch) -> None:
+    def committed(self, batch: AppliedBatch) -> None:
         """Count a batch; called in commit order."""
         self.transactions += batch.native
         self.rows_in += batch.rows_in
@@ -215,7 +253,7 @@ class StreamProgress(SessionProgress):
             "repeated": self._inlet.repeated if self._inlet else 0,
             "conflicts": dict(self.conflicts),
             "frames": self._inlet.counts if self._inlet else {},
-            "queue_transactions": self._feeder.pending if self._feeder else 0,
+            "queue_transactions": self._applier.pending if self._applier else 0,
             "applied_set": self.decided,
             "lag_us": lag,
             "stages": stages,
@@ -274,7 +312,7 @@ class WatcherProgress(SessionProgress):
     ``unwatched`` have keys that cannot be told: their conflicts are not detected.
     """
 
-    def __init__(self, site: str, index: LiveIndex) -> None:
+    def __init__(self, site: str, index: Index) -> None:
         super().__init__()
         self.site = site
         self._index = index

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from drc.control.wanted import Wanted
 from drc.errors import DrcError, TransientError
-from drc.monitor.progress import SessionProgress
+from drc.worker.progress import SessionProgress
+from drc.worker.wanted import Wanted
 
 _BACKOFF_FIRST_S = 0.1
 _POLL_S = 0.5  # how soon a stop is noticed in a pause
