@@ -21,10 +21,10 @@ import time
 import structlog
 
 from drc import mysql
-from drc.apply import ledger
 from drc.config import Config
 from drc.errors import DrcError, TransientError
 from drc.names import session_name
+from drc.schema import ledger
 from drc.worker.sessions import Halt
 
 WAIT_TIMEOUT_S = 5

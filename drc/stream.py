@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drc import mysql
-from drc.apply import ledger, skips
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.catalog import Catalog
 from drc.apply.certifier import Causal, Certifier, SingleWriter
@@ -38,11 +37,11 @@ from drc.gtid import Gtid, GtidSet
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
-from drc.monitor.beat import perch
 from drc.names import session_name
+from drc.schema import canary, ledger, skips
+from drc.schema.servers import foreign_uuids
 from drc.selection import Selection
 from drc.source.resume import start_set
-from drc.source.servers import foreign_uuids
 from drc.source.site import SourceSite
 from drc.worker.progress import StreamProgress
 from drc.worker.sessions import Worker
@@ -159,7 +158,7 @@ class _Session:
         self._log = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.begin(control, self._origin, self._epoch)
         if config.monitor.canary_s:
-            perch(control, self._origin)
+            canary.add_row(control, self._origin)
         self._skips = skips.read(control)[self._origin]
         if self._index:
             self._await(self._index)

@@ -328,7 +328,7 @@ GUARDS = (
     ),
     Guard(
         "two appliers cannot both write one ledger row",
-        "drc/apply/ledger.py",
+        "drc/schema/ledger.py",
         " AND seq={seq - ROWS}",
         "",
         "tests/integration/test_ledger.py",
@@ -342,7 +342,7 @@ GUARDS = (
     ),
     Guard(
         "a site's clock moves by what the ledger tells",
-        "drc/apply/ledger.py",
+        "drc/schema/ledger.py",
         "ets={mark.ets},seen",
         "ets=0,seen",
         "tests/faults/test_clocks.py::test_a_clock_ahead_takes_the_other_along",

@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from drc.apply import ledger
 from drc.apply.batch import Batch
 from drc.apply.certifier import Certifier
 from drc.apply.lane import Lane
-from drc.apply.ledger import LedgerState
 from drc.binlog.stamps import now_us
 from drc.errors import DrcError, TransientError
+from drc.schema import ledger
+from drc.schema.ledger import LedgerState
 from drc.transaction import RawTransaction
 from drc.worker.doing import Doing
 

@@ -23,10 +23,10 @@ from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor
 
 from drc import literals, mysql
-from drc.apply import ledger
 from drc.errors import NO_RIGHT, DataError, DrcError, TransientError
 from drc.events import Buffer, TableMap
 from drc.mysql import translate
+from drc.schema import ledger
 from drc.source.framing import Position
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection

@@ -26,14 +26,9 @@ from drc.conflict.mask import Mask
 from drc.conflict.resolver import Decision, Winner
 from drc.events import TableMap
 from drc.policy import TablePolicy
+from drc.schema import conflict_log
 
 _RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
-_INSERT = (
-    "INSERT INTO drc.conflict (detected_at, schema_name, table_name, row_key, slot, kind, policy,"
-    " winner, state, reason, origin, gtid, ets, seen, rivals, rival_count, row_local, row_before,"
-    " row_after, images) VALUES"
-    f" (SYSDATE(6), {', '.join(['%s'] * 19)})"
-)
 # What errors tell of values.
 _VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
 
@@ -57,7 +52,7 @@ class ConflictLog:
     def write(self, lane: Lane, entries: Sequence[Entry]) -> None:
         """Insert entries in the open transaction, that of their effect."""
         for entry in entries:
-            lane.run(_INSERT, entry.values)
+            lane.run(conflict_log.INSERT, entry.values)
 
     def entry(
         self,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from drc import events as ev
-from drc.apply import ddl, ledger
+from drc.apply import ddl
 from drc.apply.batch import Batcher, plain_events
 from drc.apply.conveyor import Conveyor
 from drc.apply.lane import Lane
@@ -22,6 +22,7 @@ from drc.apply.settle import Settler
 from drc.errors import DataError, DrcError, TransientError
 from drc.events import Buffer
 from drc.gtid import Gtid
+from drc.schema import ledger
 from drc.transaction import Kind, RawTransaction
 from drc.worker.progress import StreamProgress
 

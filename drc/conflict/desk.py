@@ -27,16 +27,11 @@ from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolv
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
 from drc.policy import TablePolicy
+from drc.schema import conflict_log
 
 Entry = dict[str, Any]  # JSON-ready; docs/operations/conflicts-json.md
 
 STATES = ("auto", "open", "settled", "superseded")
-# `images` is for machines, and large: nobody who reads a list wants it.
-COLUMNS = (
-    "id, detected_at, schema_name, table_name, row_key, slot, kind, policy, winner, state, reason,"
-    " origin, gtid, ets, seen, rivals, rival_count, row_local, row_before, row_after,"
-    " images IS NOT NULL AS has_images, settled_at, settled_by, settlement"
-)
 _PAGE = 500
 _PURGE_ROWS = 1000
 _JSON = ("rivals", "row_local", "row_before", "row_after")
@@ -104,8 +99,8 @@ def read(config: Config, site: str, chosen: Filter, limit: int | None = None) ->
     with contextlib.closing(_reader(config, site)) as conn:
         while left is None or left > 0:
             size = min(_PAGE, left or _PAGE)
-            sql = f"SELECT {COLUMNS} FROM drc.conflict WHERE {where} AND id < %s"
-            rows = _ask(conn, f"{sql} ORDER BY id DESC LIMIT {size}", [*values, before], site)
+            sql = conflict_log.page(where, size)
+            rows = _ask(conn, sql, [*values, before], site)
             yield from (entry(site, row) for row in rows)
             if len(rows) < size:
                 return
@@ -118,8 +113,7 @@ def one(config: Config, site: str, number: int) -> Entry:
     :raises ConfigError: there is none of that number.
     """
     with contextlib.closing(_reader(config, site)) as conn:
-        sql = f"SELECT {COLUMNS} FROM drc.conflict WHERE id = %s"
-        rows = _ask(conn, sql, [number], site)
+        rows = _ask(conn, conflict_log.ONE, [number], site)
     if not rows:
         raise no_entry(site, number)
     return entry(site, rows[0])
@@ -171,19 +165,11 @@ def _ask(conn: mysql.Connection, sql: str, values: list[Any], site: str) -> list
 def stats(config: Config, site: str, chosen: Filter) -> dict[str, Any]:
     """Count one site's entries by table, kind, winner and state, and by hour."""
     where, values = chosen.where()
-    counted = (
-        "SELECT CONCAT(schema_name, '.', table_name) AS `table`, kind, winner, state,"
-        f" COUNT(*) AS entries FROM drc.conflict WHERE {where} GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC"
-    )
-    hourly = (
-        "SELECT DATE_FORMAT(detected_at, '%%Y-%%m-%%dT%%H:00:00Z') AS hour, COUNT(*) AS entries,"
-        f" SUM(state = 'open') AS open FROM drc.conflict WHERE {where} GROUP BY 1 ORDER BY 1"
-    )
     with contextlib.closing(_reader(config, site)) as conn:
-        hours = _ask(conn, hourly, values, site)
+        hours = _ask(conn, conflict_log.hours(where), values, site)
         return {
             "site": site,
-            "counts": _ask(conn, counted, values, site),
+            "counts": _ask(conn, conflict_log.counts(where), values, site),
             "hours": [{**hour, "open": int(hour["open"])} for hour in hours],
         }
 
@@ -284,10 +270,7 @@ def purge(config: Config, site: str, days: int) -> int:
     :raises ConfigError: no operator account is configured: no other may delete.
     """
     deleted = 0
-    sql = (
-        "DELETE FROM drc.conflict WHERE state <> 'open'"
-        f" AND detected_at < NOW() - INTERVAL %s DAY ORDER BY id LIMIT {_PURGE_ROWS}"
-    )
+    sql = conflict_log.purge(_PURGE_ROWS)
     with contextlib.closing(mysql.connect(config, site, "operator")) as conn:
         while True:
             with conn.cursor() as cursor:

@@ -27,13 +27,14 @@ from drc import mysql
 from drc.apply.catalog import Catalog
 from drc.apply.lane import Lane
 from drc.config import Config
-from drc.conflict.desk import COLUMNS, Entry, entry, no_entry
+from drc.conflict.desk import Entry, entry, no_entry
 from drc.conflict.mask import Mask
 from drc.conflict.resolver import Kind, Winner
 from drc.errors import ConfigError, DataError, DrcError
 from drc.events import TableMap
 from drc.images import column_walkers
 from drc.literals import key_condition, quote, row_condition, table_name, unique_condition
+from drc.schema import conflict_log
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 
@@ -239,7 +240,7 @@ class _Desk:
 
         :raises ConfigError: there is none of that number.
         """
-        row = self.lane.row(f"SELECT {COLUMNS} FROM drc.conflict WHERE id = {number:d}")
+        row = self.lane.row(conflict_log.ONE % int(number))
         if row is None:
             raise no_entry(self.site, number)
         return entry(self.site, row)
@@ -270,10 +271,7 @@ class _Desk:
 
     def _numbers(self, where: str, values: tuple[Any, ...], logged: Entry) -> list[int]:
         schema, _, table = logged["table"].partition(".")
-        sql = (
-            f"SELECT id FROM drc.conflict WHERE {where} AND schema_name = %s AND table_name = %s"
-            f" ORDER BY id DESC LIMIT {_RIVALS_MAX}"
-        )
+        sql = conflict_log.numbers(where, _RIVALS_MAX)
         return [int(number) for (number,) in self._asked(sql, (*values, schema, table))]
 
     def image(self, logged: Entry) -> _Image:
@@ -281,7 +279,7 @@ class _Desk:
 
         :raises DataError: it holds none.
         """
-        ((blob,),) = self._asked("SELECT images FROM drc.conflict WHERE id = %s", (logged["id"],))
+        ((blob,),) = self._asked(conflict_log.IMAGES, (logged["id"],))
         if blob is None:
             raise DataError(
                 "the log holds no image of this row: its table has masked columns",
@@ -294,12 +292,8 @@ class _Desk:
     def mark(self, logged: Entry, number: int, slots: set[int], order: Order) -> int:
         """Settle ``number``, and what is open about these rows; return how many entries."""
         schema, _, table = logged["table"].partition(".")
-        holders = ", ".join(map(str, sorted(slots)))
         self.lane.run(
-            "UPDATE drc.conflict SET state = 'settled', settled_at = NOW(6), settled_by = %s,"
-            " settlement = %s WHERE schema_name = %s AND table_name = %s"
-            " AND (id = %s AND state IN ('auto', 'open')"
-            f" OR state = 'open' AND slot IN ({holders}))",
+            conflict_log.settle(slots),
             (order.by[:128], order.text(), schema, table, number),
         )
         return self.lane.changed

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drc import mysql
-from drc.apply import ledger
 from drc.apply.catalog import Catalog
 from drc.apply.netting import Tables
 from drc.apply.rows import changed_columns, touched_slots
@@ -32,15 +31,16 @@ from drc.apply.xa import PreparedTransactions
 from drc.clock import Mark
 from drc.config import Config
 from drc.conflict.live import LiveIndex, Met, Native
-from drc.conflict.note import clock_note, write_note
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.mysql import ServerFacts
+from drc.schema import ledger
+from drc.schema.clock_note import clock_note, write_note
+from drc.schema.servers import foreign_uuids
 from drc.selection import Selection
 from drc.source.dump import reads, start_dump
 from drc.source.framing import Framer
 from drc.source.resume import native_set
-from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 from drc.source.tee import Tee
 from drc.transaction import Kind, RawTransaction

@@ -19,7 +19,6 @@ import structlog
 
 from drc import config as configuration
 from drc import mysql
-from drc.apply import skips
 from drc.config import Config
 from drc.conflict.function import load_all
 from drc.conflict.watcher import Watcher
@@ -27,6 +26,7 @@ from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
+from drc.schema import skips
 from drc.site import Site, Snapshot
 from drc.state.store import Store
 from drc.stream import Stream

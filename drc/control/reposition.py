@@ -18,15 +18,15 @@ from typing import Any
 
 from drc import events as ev
 from drc import mysql
-from drc.apply import ledger
 from drc.config import Config
 from drc.errors import ConfigError, DataError
 from drc.events import TableMap, u32
 from drc.gtid import GtidSet
 from drc.images import column_walkers
 from drc.monitor.backlog import native
+from drc.schema import ledger
+from drc.schema.servers import foreign_uuids
 from drc.source.recorded import recorded
-from drc.source.servers import foreign_uuids
 from drc.transaction import RawTransaction
 
 _COUNT_S = 15.0  # of reading binlogs to count rows; then the rest is not counted

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drc import mysql
-from drc.apply import ledger
 from drc.binlog.stamps import now_us
 from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError
@@ -24,6 +23,7 @@ from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
 from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.pulse import Look, Pulse, foreign
+from drc.schema import ledger
 from drc.worker.doing import Doing
 from drc.worker.progress import PublisherProgress, StreamProgress
 

@@ -16,7 +16,7 @@ from drc.binlog.stamps import now_us
 from drc.config import Config, Role
 from drc.errors import DrcError
 from drc.gtid import GtidSet
-from drc.source.servers import remembered
+from drc.schema.servers import remembered
 from drc.worker.stages import ClockOffset
 
 _PERIOD_S = 1.0

@@ -19,8 +19,7 @@ from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
 from drc.monitor.backlog import backlog
-from drc.preflight.facts import LedgerFacts
-from drc.preflight.gather import read_ledger
+from drc.schema.ledger import LedgerFacts, read_ledger
 
 if TYPE_CHECKING:
     from drc.state.store import Store

@@ -18,7 +18,7 @@ from drc.mysql import PEER_TIMEOUT_S
 from drc.preflight import accounts, kafka, policies, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import ROLES, gather
-from drc.state.version import site_head
+from drc.schema.version import site_head
 
 if TYPE_CHECKING:
     from drc.log.topics import TopicFacts

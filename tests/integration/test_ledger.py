@@ -13,7 +13,7 @@ import pytest
 
 from drc import events as ev
 from drc import mysql
-from drc.apply import ddl, ledger
+from drc.apply import ddl
 from drc.apply.lane import Lane
 from drc.cli import invoke as drc_command
 from drc.clock import Mark
@@ -24,6 +24,7 @@ from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.log.queue import TransactionQueue
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
+from drc.schema import ledger
 from drc.source.reader import Reader
 from drc.source.tagger import Tagger
 from drc.testing.tables import table_map

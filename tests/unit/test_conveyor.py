@@ -10,9 +10,9 @@ import pytest
 from drc.apply.batch import Batch
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
-from drc.apply.ledger import LedgerState
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
+from drc.schema.ledger import LedgerState
 from drc.source.framing import Position
 from drc.transaction import RawTransaction
 

@@ -11,13 +11,13 @@ from drc.apply.batch import Batcher, BatchLimit
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
-from drc.apply.ledger import LedgerState
 from drc.apply.netting import Tables
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
+from drc.schema.ledger import LedgerState
 from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.transaction import Kind, RawTransaction

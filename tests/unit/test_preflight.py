@@ -17,14 +17,8 @@ from drc.gtid import GtidSet, format_uuid
 from drc.log.topics import TopicFacts
 from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
-from drc.preflight.facts import (
-    AccountFacts,
-    ColumnFacts,
-    Finding,
-    LedgerFacts,
-    SiteFacts,
-    TableFacts,
-)
+from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts
+from drc.schema.ledger import LedgerFacts
 
 HEAD = "0001"
 UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}

@@ -14,7 +14,7 @@ from drc.gtid import GtidSet, format_uuid
 from drc.monitor.backlog import backlog
 from drc.monitor.report import Reporter
 from drc.monitor.status import FRESH_US, SiteStatus, combine
-from drc.preflight.facts import LedgerFacts
+from drc.schema.ledger import LedgerFacts
 
 UUID_A, UUID_B = b"\xaa" * 16, b"\xbb" * 16
 A, B = format_uuid(UUID_A), format_uuid(UUID_B)

@@ -15,6 +15,8 @@ truth after any crash. That one row is loop tag, exactly-once guard and checkpoi
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +24,9 @@ import pymysql
 
 from drc import mysql
 from drc.clock import Mark, decode_seen, encode_seen
-from drc.errors import PreflightError, TransientError
+from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet
+from drc.schema import skips
 
 ROWS = 8
 NEWEST_EPOCH = "SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger"
@@ -166,3 +169,33 @@ def update_sql(
         f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS} AND epoch={epoch}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """Of one origin, at this site: what is decided, and what an operator gave up on."""
+
+    applied: GtidSet
+    seq: int = 0
+    skipped: GtidSet = field(default_factory=GtidSet)
+
+
+_LEDGER = """
+SELECT l.origin, l.seq, l.applied FROM drc.ledger l
+JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (origin, seq)
+"""
+
+
+def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
+    """Return what is decided of each origin; None when the ledger cannot be read."""
+    try:
+        rows = mysql.ask(conn, _LEDGER)
+    except DrcError:
+        return None
+    skipped: defaultdict[str, GtidSet] = defaultdict(GtidSet)
+    with contextlib.suppress(DrcError):  # a schema from before, which is a finding of its own
+        skipped = skips.read(conn)
+    return {
+        origin: LedgerFacts(GtidSet.parse(applied), int(seq), skipped[origin])
+        for origin, seq, applied in rows
+    }
