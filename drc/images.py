@@ -22,9 +22,9 @@ from functools import lru_cache, partial
 from itertools import groupby, pairwise
 from typing import Any
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.errors import DataError
-from drc.events import Column, TableMap
 
 Walker = Callable[[bytes, int], tuple[int, Any]]
 Span = tuple[str, str] | None  # source text of a value's start and end; None for NULL

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.collation import BINARY, CHARACTER_SETS
 from drc.errors import DataError
-from drc.events import Column, TableMap
 from drc.images import column_values, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
 
 # Dates that other modes let in (February 31st) must be written and found again, and a zero in an

@@ -17,9 +17,9 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.errors import DataError
-from drc.events import Column
 from drc.literals import number, pack_number
 
 _NUMBERS = frozenset(

@@ -104,14 +104,14 @@ GUARDS = (
     ),
     Guard(
         "a damaged event is noticed",
-        "drc/source/framing.py",
+        "drc/binlog/framing.py",
         "crc32(view[at:end]) != _CRC_RESIDUE",
         "crc32(view[at:end]) == -1",
         f"{_UNIT}/test_framing.py",
     ),
     Guard(
         "an unknown event inside a transaction stops the stream",
-        "drc/source/framing.py",
+        "drc/binlog/framing.py",
         "elif not u16(buf, at + 17)[0] & ev.IGNORABLE_FLAG:\n            raise DataError(",
         "elif False:\n            raise DataError(",
         f"{_UNIT}/test_framing.py",

@@ -17,16 +17,16 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from drc import events as ev
 from drc.apply.lane import DUPLICATE_KEY, Lane
 from drc.apply.locked import LockedRow, NetRow
 from drc.apply.logged import ConflictLog, Shown
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.collation import BINARY, CHARACTER_SETS
 from drc.conflict.function import Version, load
 from drc.conflict.index import Write
 from drc.conflict.resolver import Action, Decision, Kind, left_open
 from drc.errors import DataError, DrcError
-from drc.events import Column, TableMap
 from drc.images import column_values, prefix_bytes
 from drc.literals import key_condition
 from drc.ordered import is_number, pack

@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-from drc.events import TableMap
+from drc.binlog.events import TableMap
 from drc.mysql import ask
 from drc.slots import Key
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 
-from drc import events as ev
 from drc.apply.lane import Lane
+from drc.binlog import events as ev
+from drc.binlog.events import QueryEvent, u16, u32, u64
 from drc.errors import DataError, DrcError, TransientError
-from drc.events import QueryEvent, u16, u32, u64
 from drc.gtid import Gtid
 from drc.names import SYSTEM_SCHEMAS
 

@@ -22,11 +22,11 @@ from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
 from drc.apply.solo import ROW_ERRNOS, Solo
 from drc.apply.throttle import Throttle
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
-from drc.transaction import Kind, RawTransaction
 from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress
 

@@ -23,11 +23,11 @@ from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor
 
 from drc import literals, mysql
+from drc.binlog.events import Buffer, TableMap
+from drc.binlog.framing import Position
 from drc.errors import NO_RIGHT, DataError, DrcError, TransientError
-from drc.events import Buffer, TableMap
 from drc.mysql import translate
 from drc.schema import ledger
-from drc.source.framing import Position
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 

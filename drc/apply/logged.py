@@ -16,15 +16,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from drc import events as ev
 from drc.apply.lane import Lane
 from drc.apply.locked import LockedRow, NetRow
 from drc.apply.pinpoint import key_text
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
 from drc.clock import encode_seen
 from drc.conflict.index import Rivals
 from drc.conflict.mask import Mask
 from drc.conflict.resolver import Decision, Winner
-from drc.events import TableMap
 from drc.policy import TablePolicy
 from drc.schema import conflict_log
 

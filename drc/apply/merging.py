@@ -10,10 +10,10 @@ Which of two values stays is ``conflict/merge.py``; who wins is ``conflict/resol
 from __future__ import annotations
 
 from drc.apply.locked import LockedRow, NetRow
+from drc.binlog.events import Column
 from drc.conflict.index import ALL_COLUMNS
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Decision, left_open
-from drc.events import Column
 from drc.images import column_values
 from drc.literals import OutOfRangeError, number, pack_number, shift
 from drc.ordered import rank

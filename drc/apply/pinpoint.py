@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drc import events as ev
 from drc.apply.lane import Lane
 from drc.apply.netting import Tables
 from drc.apply.rows import row_images
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
+from drc.binlog.transaction import RawTransaction
 from drc.conflict.mask import Mask
 from drc.errors import DataError
-from drc.events import Column, TableMap
 from drc.images import column_walkers, fixed_bytes, prefix_bytes
-from drc.transaction import RawTransaction
 
 _ROWS_MAX = 10_000  # a round trip each: beyond, naming the table must do
 _INTEGERS = frozenset({ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG, ev.TYPE_LONGLONG})

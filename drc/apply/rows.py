@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from drc import events as ev
 from drc.apply.netting import NetTable, Tables
+from drc.binlog import events as ev
+from drc.binlog.events import u32
+from drc.binlog.transaction import RawTransaction
 from drc.conflict.index import ALL_COLUMNS
-from drc.events import u32
 from drc.images import column_values
-from drc.transaction import RawTransaction
 
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
 
@@ -25,13 +25,11 @@ def _rows_events(
     The offset is 0 where images are partial, or the event has a form that is not walked.
     """
     data = transaction.data
-    for at in transaction.events:
-        kind, table_id = data[at + 4], u32(data, at + 19)[0]
-        end = at + u32(data, at + 9)[0] - transaction.checksum
+    for kind, at, end in transaction.spans():
         if kind == ev.TABLE_MAP:
             tables.resolve(data[at + 19 : end])
             continue
-        table = tables.by_id[table_id]  # its map may have come in an earlier part
+        table = tables.by_id[u32(data, at + 19)[0]]  # its map may have come in an earlier part
         heads = table.update_heads if kind == ev.UPDATE_ROWS else table.heads
         first = at + 27 + len(heads[0])
         if table.selected:

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from drc import events as ev
 from drc.apply.ask import Question, ask
 from drc.apply.certifier import Causal
 from drc.apply.lane import DUPLICATE_KEY, Lane
@@ -26,12 +25,13 @@ from drc.apply.locked import LockedRow, NetRow, Place, net_rows
 from drc.apply.logged import ConflictLog, Entry
 from drc.apply.merging import merge
 from drc.apply.netting import Tables
+from drc.binlog import events as ev
+from drc.binlog.transaction import RawTransaction
 from drc.conflict.mask import Mask
 from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
 from drc.errors import DataError, DrcError
 from drc.literals import key_condition
 from drc.policy import Policies, TablePolicy
-from drc.transaction import RawTransaction
 
 
 class Settled(NamedTuple):

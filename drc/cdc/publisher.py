@@ -19,7 +19,8 @@ from typing import Any
 import structlog
 from kafka import errors as kafka_errors
 
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.cdc.envelope import Envelopes, Message
 from drc.cdc.position import PositionTopic
 from drc.config import Config
@@ -28,7 +29,6 @@ from drc.gtid import GtidSet
 from drc.log.kafka import ROW_BYTES_MAX, abandon, open_transactions, translate
 from drc.log.reader import TopicReader
 from drc.log.topics import create
-from drc.transaction import RawTransaction
 from drc.worker.progress import SessionProgress
 from drc.worker.sessions import Worker
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from drc import events as ev
-from drc.events import Column
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.monitor.rows import readable
 
 _EPOCH = datetime.datetime(1970, 1, 1)

@@ -21,7 +21,8 @@ from drc.apply.catalog import Catalog
 from drc.apply.netting import NetTable, Tables
 from drc.apply.pinpoint import key_text
 from drc.apply.rows import row_images
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark, Seen
 from drc.config import Config
 from drc.conflict.forecast import Forecast, Row, TableForecast
@@ -34,7 +35,6 @@ from drc.selection import Selection
 from drc.slots import Key, compile_slots
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
-from drc.transaction import Kind, RawTransaction
 
 _HOT_SHOWN = 5
 

@@ -22,21 +22,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from drc import events as ev
 from drc import mysql
 from drc.apply.catalog import Catalog
 from drc.apply.lane import Lane
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.binlog.framing import Framer
 from drc.config import Config
 from drc.conflict.desk import Entry, entry, no_entry
 from drc.conflict.mask import Mask
 from drc.conflict.resolver import Kind, Winner
 from drc.errors import ConfigError, DataError, DrcError
-from drc.events import TableMap
 from drc.images import column_walkers
 from drc.literals import key_condition, quote, row_condition, table_name, unique_condition
 from drc.schema import conflict_log
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
 
 _LOCK_WAIT_S = 5
 _HEARTBEAT_S = 1.0

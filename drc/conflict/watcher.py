@@ -27,7 +27,9 @@ from drc import mysql
 from drc.apply.catalog import Catalog
 from drc.apply.netting import Tables
 from drc.apply.rows import changed_columns, touched_slots
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark
 from drc.config import Config
 from drc.conflict.live import LiveIndex, Met, Native
@@ -39,11 +41,9 @@ from drc.schema.clock_note import clock_note, write_note
 from drc.schema.servers import foreign_uuids
 from drc.selection import Selection
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
 from drc.source.resume import native_set
 from drc.source.tagger import Tagger
 from drc.source.tee import Tee
-from drc.transaction import Kind, RawTransaction
 from drc.worker.progress import WatcherProgress
 from drc.worker.sessions import Worker
 

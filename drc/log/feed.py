@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
+from drc.binlog.transaction import RawTransaction
 from drc.clock import Mark
 from drc.config import Config
 from drc.gtid import GtidSet
@@ -16,7 +17,6 @@ from drc.log.queue import TransactionQueue
 from drc.source.reader import Reader
 from drc.source.site import SourceSite
 from drc.source.tee import Branch, Tee
-from drc.transaction import RawTransaction
 
 _FIRST_EVENT_S = 30.0
 _JOIN_S = 0.5  # how long a start waits for the watcher, lest the binlog be read twice

@@ -23,11 +23,11 @@ from typing import NamedTuple
 import zstandard
 from isal.isal_zlib import crc32
 
+from drc.binlog.events import u32
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Clock, Mark, decode_seen, encode_seen
 from drc.errors import DrcError
-from drc.events import u32
 from drc.gtid import Gtid, GtidSet
-from drc.transaction import Kind, RawTransaction
 
 _MAGIC = b"DRCF"
 _VERSION = 1

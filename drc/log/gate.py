@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple, NoReturn
 
+from drc.binlog.transaction import RawTransaction
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.frames import Assembler, Frame, FrameError, Stamp, decode_chunk, decode_frame
-from drc.transaction import RawTransaction
 
 Torn = set[tuple[int, Gtid]]
 

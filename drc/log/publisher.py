@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drc.binlog.stamps import Stamps
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.errors import DrcError, PreflightError
 from drc.log.client import Receipt, open_sender
@@ -35,7 +36,6 @@ from drc.log.feed import Feed
 from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
 from drc.log.topic import open_topic
 from drc.source.tee import Tee
-from drc.transaction import Kind, RawTransaction
 from drc.worker.progress import PublisherProgress
 from drc.worker.sessions import Worker
 

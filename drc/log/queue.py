@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from drc.transaction import RawTransaction
+from drc.binlog.transaction import RawTransaction
 
 
 class TransactionQueue:

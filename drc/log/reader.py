@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.topic import open_topic
-from drc.transaction import RawTransaction
 
 _POLL_S = 0.5
 _NAMED_MAX = 300  # characters of a GTID set in a message

@@ -25,12 +25,12 @@ from pymysqlreplication.row_event import (
     WriteRowsEvent,
 )
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DrcError
-from drc.events import TableMap
 from drc.images import column_walkers
 from drc.names import CANARY, SCHEMA, TAG
-from drc.transaction import Kind, RawTransaction
 
 _EVENTS = (TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)
 _KINDS = {
@@ -86,13 +86,11 @@ class RowDecoder:
             self._library.clear()
             self._maps.clear()
             self._broken.clear()
-        for number in range(len(transaction.events)):
-            at, end = span(transaction, number)
-            event = bytes(transaction.data[at:end])
-            if event[4] == ev.TABLE_MAP:
-                self.learn(event)
-            elif event[4] in _KINDS:
-                yield from self.rows(event)
+        for kind, at, end in transaction.spans():
+            if kind == ev.TABLE_MAP:
+                self.learn(bytes(transaction.data[at:end]))
+            elif kind in _KINDS:
+                yield from self.rows(bytes(transaction.data[at:end]))
 
     def learn(self, event: bytes) -> None:
         """Take in a table map event, without its checksum."""
@@ -146,13 +144,6 @@ class RowDecoder:
         return wrapper.event
 
 
-def span(transaction: RawTransaction, number: int) -> tuple[int, int]:
-    """Return where an event begins and ends, its checksum left out."""
-    at = transaction.events[number]
-    size = int(ev.u32(transaction.data, at + 9)[0])
-    return at, at + size - transaction.checksum
-
-
 class Decoder:
     """Turn the transactions of one stream, in order, into documents.
 
@@ -176,7 +167,8 @@ class Decoder:
         if not transaction.whole:
             out |= {"part": transaction.part, "last": transaction.last}
         if transaction.kind is Kind.DDL:
-            query = ev.parse_query(transaction.data, *span(transaction, 0))
+            _, at, end = next(transaction.spans())
+            query = ev.parse_query(transaction.data, at, end)
             out |= {"schema": query.schema, "sql": query.sql.decode("utf-8", "replace")}
             return None if self._glob and not fnmatchcase(query.schema, self._schema()) else out
         out["replicated"] = transaction.gtid.tag == TAG or _bookkeeping(transaction)
@@ -212,11 +204,10 @@ def _bookkeeping(transaction: RawTransaction) -> bool:
     """Return True if the first thing changed is our ledger: its mark without tags."""
     if transaction.part or not transaction.events:
         return False
-    at, end = span(transaction, 0)
-    event = bytes(transaction.data[at:end])
-    if event[4] != ev.TABLE_MAP:
+    kind, at, end = next(transaction.spans())
+    if kind != ev.TABLE_MAP:
         return False
-    table = ev.parse_table_map(event[ev.HEADER_BYTES :])
+    table = ev.parse_table_map(bytes(transaction.data[at + ev.HEADER_BYTES : end]))
     return table.schema == SCHEMA and table.name != CANARY
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from drc import mysql
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.monitor.rows import Decoder
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
-from drc.transaction import RawTransaction
 
 
 def follow(

@@ -21,13 +21,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import TABLE_MAP, parse_table_map, u64
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Clock, Mark
-from drc.events import TABLE_MAP, parse_table_map, u32, u64
 from drc.gtid import GtidSet
 from drc.images import Walkers, column_walkers
 from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
-from drc.transaction import Kind, RawTransaction
 
 _CANARY, _LEDGER = map_name(CANARY), map_name(LEDGER)
 _SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # with its length before it
@@ -83,10 +83,10 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
     """Return the ledger row with which a replicated transaction begins; None if it has none."""
     if len(transaction.events) < 2:
         return None
-    data, at, rows = transaction.data, transaction.events[0], transaction.events[1]
-    if data[at + 4] != TABLE_MAP or data[at + 27 : at + 40] != _LEDGER:
+    data, rows = transaction.data, transaction.events[1]
+    kind, at, end = next(transaction.spans())
+    if kind != TABLE_MAP or data[at + 27 : at + 40] != _LEDGER:
         return None
-    end = at + u32(data, at + 9)[0] - transaction.checksum
     walkers = _ledger_walkers(bytes(data[at + ev.HEADER_BYTES : end]))
     if walkers is None or data[rows + 4] != ev.UPDATE_ROWS:
         return None

@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterator
 
 from drc.binlog.stamps import Stamps, now_us
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.log.queue import TransactionQueue
-from drc.transaction import Kind, RawTransaction
 
 _PATIENCE_S = 1.0
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
-from drc import events as ev
-from drc.events import Column, TableMap
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.images import Walkers, column_walkers, key_walkers
 
 Fold = Callable[[bytes], bytes]

@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drc import events as ev
 from drc.apply.ddl import touched_schemas
+from drc.binlog import events as ev
+from drc.binlog.events import Buffer, TableMap
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
-from drc.events import Buffer, TableMap, u32
 from drc.gtid import Gtid, GtidSet
 from drc.images import column_walkers
 from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
 from drc.selection import Selection
 from drc.source.recorded import recorded
-from drc.transaction import Kind, RawTransaction
 
 _ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
 _NOTES = (CLOCK, SERVERS, SKIP)  # what daemons write for themselves
@@ -80,15 +80,12 @@ class BinlogCount:
         """Count one transaction, or one part of a large one."""
         if not transaction.part:
             self._begin()
-        for at in transaction.events:
-            self._event(transaction, at)
+        for kind, at, end in transaction.spans():
+            self._event(transaction.data, kind, at, end)
         if transaction.last:
             self._sort(transaction)
 
-    def _event(self, transaction: RawTransaction, at: int) -> None:
-        data = transaction.data
-        end = at + u32(data, at + 9)[0] - transaction.checksum
-        kind = data[at + 4]
+    def _event(self, data: bytes, kind: int, at: int, end: int) -> None:
         if kind == ev.TABLE_MAP:
             table = self._table(bytes(data[at + ev.HEADER_BYTES : end]))
             self._open[table.table_id] = table

@@ -17,8 +17,8 @@ from typing import Any
 import pymysql
 from pymysql.cursors import SSCursor
 
+from drc.binlog.events import lenenc
 from drc.errors import TransientError
-from drc.events import lenenc
 from drc.mysql import Connection, translate
 
 _PACKET_MAX = 0xFFFFFF  # a longer payload continues in the next packet

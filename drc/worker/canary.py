@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from drc import events as ev
-from drc.events import TABLE_MAP, parse_table_map, u32, u64
+from drc.binlog import events as ev
+from drc.binlog.events import TABLE_MAP, parse_table_map, u64
+from drc.binlog.transaction import RawTransaction
 from drc.images import Walkers, column_walkers
 from drc.names import CANARY, map_name
-from drc.transaction import RawTransaction
 
 _CANARY = map_name(CANARY)
 _COLUMNS = ("site", "sent_us")
@@ -81,10 +81,9 @@ def _is_one(transaction: RawTransaction) -> bool:
 
 def read(transaction: RawTransaction) -> Iterator[Sent]:
     """Yield the canaries of a transaction that begins with one, as they are after it."""
-    data, cut = transaction.data, transaction.checksum
+    data = transaction.data
     walkers: Walkers | None = None
-    for at in transaction.events:
-        kind, end = data[at + 4], at + u32(data, at + 9)[0] - cut
+    for kind, at, end in transaction.spans():
         if kind == TABLE_MAP:
             walkers = _walkers(bytes(data[at + ev.HEADER_BYTES : end]))
         elif walkers is not None and kind in (ev.WRITE_ROWS, ev.UPDATE_ROWS):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from drc import events as ev
-from drc.events import TABLE_MAP, parse_table_map, u32
-from drc.transaction import Kind, RawTransaction
+from drc.binlog import events as ev
+from drc.binlog.events import TABLE_MAP, parse_table_map
+from drc.binlog.transaction import Kind, RawTransaction
 
 _NAMED_MAX = 500  # transactions whose tables are looked up: as many as a batch has
 
@@ -37,11 +37,10 @@ class Doing:
         """Return the tables that it touches, as ``schema.table``; looked up when asked for."""
         out = {parse_table_map(body[ev.HEADER_BYTES :]).name: None for body in self._maps()}
         for transaction in self.native[:_NAMED_MAX]:
-            data, cut = transaction.data, transaction.checksum
-            for at in transaction.events:
-                if data[at + 4] == TABLE_MAP:
-                    end = at + u32(data, at + 9)[0] - cut
-                    table = parse_table_map(bytes(data[at + ev.HEADER_BYTES : end]))
+            for kind, at, end in transaction.spans():
+                if kind == TABLE_MAP:
+                    body = bytes(transaction.data[at + ev.HEADER_BYTES : end])
+                    table = parse_table_map(body)
                     out[table.name] = None
         return list(out)
 

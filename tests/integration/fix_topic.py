@@ -11,6 +11,7 @@ import pytest
 from kafka import TopicPartition
 
 from drc import cli, config
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.log.kafka import open_admin
@@ -19,7 +20,6 @@ from drc.log.reader import TopicReader
 from drc.log.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from drc.transaction import RawTransaction
 from tests.faults.fix_daemon import forget_streams
 
 

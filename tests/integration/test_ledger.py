@@ -11,15 +11,15 @@ from typing import Any
 import pymysql
 import pytest
 
-from drc import events as ev
 from drc import mysql
 from drc.apply import ddl
 from drc.apply.lane import Lane
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.cli import invoke as drc_command
 from drc.clock import Mark
 from drc.config import Config, load
 from drc.errors import DataError, TransientError
-from drc.events import Column
 from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.log.queue import TransactionQueue
 from drc.sandbox import Sandbox

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from drc.binlog.events import Column, TableMap
 from drc.collation import CHARACTER_SETS
-from drc.events import Column, TableMap
 from drc.images import column_walkers
 from drc.literals import SESSION, NoLiteralError, key_condition, literal, quote
 from drc.sandbox.servers import SandboxSite

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from drc import cli, config
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.watcher import Watcher
@@ -28,7 +29,6 @@ from drc.source.reader import Reader
 from drc.source.resume import native_set
 from drc.source.site import SourceSite
 from drc.source.tee import Branch
-from drc.transaction import Kind, RawTransaction
 from tests.faults.fix_daemon import forget_streams
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox
 from drc.slots import canonicalizer, compile_slots, unknown

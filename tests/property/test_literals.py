@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc import events as ev
-from drc.events import Column
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.images import fixed_bytes
 from drc.literals import literal, number, pack_number, shift
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymysql.converters import convert_date, convert_datetime, convert_timedelta
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.errors import DataError
-from drc.events import Column
 from drc.images import fixed_bytes
 from drc.literals import literal
 from drc.ordered import pack, rank

@@ -10,11 +10,11 @@ import pytest
 from drc.apply.batch import Batch
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
+from drc.binlog.framing import Position
+from drc.binlog.transaction import RawTransaction
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.schema.ledger import LedgerState
-from drc.source.framing import Position
-from drc.transaction import RawTransaction
 
 UUID = b"\xaa" * 16
 WAIT_S = 10

@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.errors import DataError
-from drc.events import Column, TableMap
 from drc.images import column_walkers, compile_key, decimal_bytes, key_walkers
 
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.errors import DataError
-from drc.events import Column, TableMap
 from drc.literals import (
     NoLiteralError,
     OutOfRangeError,

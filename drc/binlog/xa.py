@@ -9,8 +9,8 @@ Its locks are held at the origin all the time, so its rows may be applied at the
 
 from __future__ import annotations
 
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError
-from drc.transaction import Kind, RawTransaction
 
 _BYTES_MAX = 64 << 20
 

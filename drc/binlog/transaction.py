@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from drc.binlog.events import u32
 from drc.clock import Mark, Seen
 from drc.gtid import Gtid
 
@@ -96,6 +98,12 @@ class RawTransaction:
     def skip(self) -> None:
         """Keep the GTID, as passed, and drop everything to apply."""
         self.kind, self.data, self.events = Kind.SKIPPED, b"", []
+
+    def spans(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (event type, start of the header, end without checksum) of each event."""
+        data, checksum = self.data, self.checksum
+        for at in self.events:
+            yield data[at + 4], at, at + u32(data, at + 9)[0] - checksum
 
     @property
     def mark(self) -> Mark:

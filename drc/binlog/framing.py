@@ -24,10 +24,10 @@ from typing import NamedTuple
 import zstandard
 from isal.isal_zlib import crc32
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Stamp, lenenc, parse_gtid, u16, u32
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError, InvariantError, PreflightError, TransientError, from_errno
-from drc.events import Stamp, lenenc, parse_gtid, u16, u32
-from drc.transaction import Kind, RawTransaction
 
 _PACKET_MAX = 0xFFFFFF  # a longer payload continues in the next packet
 _LARGE_EVENT_BYTES = 4 << 20  # assembled in a buffer of its own, without joining reads
