@@ -25,19 +25,19 @@ from drc.apply.certifier import Causal, Certifier, SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
 from drc.apply.lane import Lane
-from drc.apply.netting import Tables
 from drc.apply.settle import Settler
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
 from drc.config import Config
 from drc.conflict.live import LiveIndex
-from drc.conflict.mask import Mask
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.gate import GapError, Gate, Torn
 from drc.log.link import Link
 from drc.log.queue import TransactionQueue
 from drc.names import session_name
+from drc.rows.mask import Mask
+from drc.rows.tables import Tables
 from drc.schema import canary, ledger, skips
 from drc.schema.servers import foreign_uuids
 from drc.selection import Selection

@@ -22,14 +22,14 @@ from drc.apply.locked import LockedRow, NetRow
 from drc.apply.logged import ConflictLog, Shown
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
-from drc.collation import BINARY, CHARACTER_SETS
 from drc.conflict.function import Version, load
 from drc.conflict.index import Write
 from drc.conflict.resolver import Action, Decision, Kind, left_open
 from drc.errors import DataError, DrcError
-from drc.images import column_values, prefix_bytes
-from drc.literals import key_condition
-from drc.ordered import is_number, pack
+from drc.rows.collation import BINARY, CHARACTER_SETS
+from drc.rows.images import column_values, prefix_bytes
+from drc.rows.literals import key_condition
+from drc.rows.ordered import is_number, pack
 
 _TEXTS = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
 _MOMENTS = frozenset({ev.TYPE_DATE, ev.TYPE_DATETIME2, ev.TYPE_TIMESTAMP2})

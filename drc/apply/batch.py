@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drc.apply.netting import NetRows, Tables
 from drc.binlog import events as ev
 from drc.binlog.events import Buffer, u32
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Mark
 from drc.gtid import GtidSet
+from drc.rows.netting import NetRows
+from drc.rows.tables import Tables
 
 # Looked up for every transaction: a module's name is found faster than an enum's member.
 _ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED

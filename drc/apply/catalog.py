@@ -13,7 +13,7 @@ import pymysql
 
 from drc.binlog.events import TableMap
 from drc.mysql import ask
-from drc.slots import Key
+from drc.rows.slots import Key
 
 _UNIQUE = (
     "SELECT index_name, column_name, COALESCE(sub_part, 0) FROM information_schema.statistics"

@@ -15,12 +15,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from drc.apply.batch import Batch
-from drc.apply.netting import Tables
-from drc.apply.rows import touched_slots
 from drc.binlog.framing import Position
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
+from drc.rows.tables import Tables
+from drc.rows.walk import touched_slots
 
 _BARRIER_S = 2.0
 LOCK_WAIT_TIMEOUT = 1205  # whose remedy this is, too

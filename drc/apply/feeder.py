@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
 from drc.apply.lane import DUPLICATE_KEY
-from drc.apply.netting import Tables
 from drc.apply.pinpoint import find_refused
 from drc.apply.solo import ROW_ERRNOS, Solo
 from drc.apply.throttle import Throttle
@@ -27,6 +26,7 @@ from drc.binlog.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
+from drc.rows.tables import Tables
 from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress
 

@@ -22,11 +22,12 @@ from isal.isal_zlib import crc32
 from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor
 
-from drc import literals, mysql
+from drc import mysql
 from drc.binlog.events import Buffer, TableMap
 from drc.binlog.framing import Position
 from drc.errors import NO_RIGHT, DataError, DrcError, TransientError
 from drc.mysql import translate
+from drc.rows import literals
 from drc.schema import ledger
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from drc.apply.netting import NetRows, NetTable, Tables
-from drc.apply.rows import changed_columns
 from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.index import ALL_COLUMNS
 from drc.errors import DataError
-from drc.images import column_values
-from drc.ordered import pack
+from drc.rows.images import column_values
+from drc.rows.netting import NetRows
+from drc.rows.ordered import pack
+from drc.rows.tables import NetTable, Tables
+from drc.rows.walk import ALL_COLUMNS, changed_columns
 
 Place = tuple[str, int]  # a table, and the slot of a primary key there
 

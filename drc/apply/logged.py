@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from drc.apply.lane import Lane
 from drc.apply.locked import LockedRow, NetRow
-from drc.apply.pinpoint import key_text
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.clock import encode_seen
 from drc.conflict.index import Rivals
-from drc.conflict.mask import Mask
 from drc.conflict.resolver import Decision, Winner
 from drc.policy import TablePolicy
+from drc.rows.mask import Mask
+from drc.rows.shown import key_text
 from drc.schema import conflict_log
 
 _RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
@@ -121,13 +121,13 @@ class ConflictLog:
 
     @cached_property
     def _decoder(self) -> Any:
-        from drc.monitor.rows import Decoder  # its library is slow to load
+        from drc.rows.decoded import Decoder  # its library is slow to load
 
         return Decoder()
 
     @cached_property
     def _readable(self) -> Callable[[Any], Any]:
-        from drc.monitor.rows import readable
+        from drc.rows.decoded import readable
 
         return readable
 

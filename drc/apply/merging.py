@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from drc.apply.locked import LockedRow, NetRow
 from drc.binlog.events import Column
-from drc.conflict.index import ALL_COLUMNS
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Decision, left_open
-from drc.images import column_values
-from drc.literals import OutOfRangeError, number, pack_number, shift
-from drc.ordered import rank
 from drc.policy import Join, TablePolicy
+from drc.rows.images import column_values
+from drc.rows.literals import OutOfRangeError, number, pack_number, shift
+from drc.rows.ordered import rank
+from drc.rows.walk import ALL_COLUMNS
 
 
 def merge(change: NetRow, row: LockedRow, decision: Decision, policy: TablePolicy) -> Decision:

@@ -24,14 +24,14 @@ from drc.apply.lane import DUPLICATE_KEY, Lane
 from drc.apply.locked import LockedRow, NetRow, Place, net_rows
 from drc.apply.logged import ConflictLog, Entry
 from drc.apply.merging import merge
-from drc.apply.netting import Tables
 from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.mask import Mask
 from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
 from drc.errors import DataError, DrcError
-from drc.literals import key_condition
 from drc.policy import Policies, TablePolicy
+from drc.rows.literals import key_condition
+from drc.rows.mask import Mask
+from drc.rows.tables import Tables
 
 
 class Settled(NamedTuple):

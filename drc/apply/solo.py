@@ -16,13 +16,13 @@ from drc.apply import ddl
 from drc.apply.batch import Batcher, plain_events
 from drc.apply.conveyor import Conveyor
 from drc.apply.lane import Lane
-from drc.apply.netting import Tables
 from drc.apply.settle import Settler
 from drc.binlog import events as ev
 from drc.binlog.events import Buffer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError, DrcError, TransientError
 from drc.gtid import Gtid
+from drc.rows.tables import Tables
 from drc.schema import ledger
 from drc.worker.progress import StreamProgress
 

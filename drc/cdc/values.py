@@ -15,7 +15,7 @@ from typing import Any
 
 from drc.binlog import events as ev
 from drc.binlog.events import Column
-from drc.monitor.rows import readable
+from drc.rows.decoded import readable
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _DAY = datetime.date(1970, 1, 1)

@@ -20,7 +20,7 @@ from drc.cli.output import config_option, console, emit, json_option, table
 from drc.conflict import desk
 from drc.conflict.resolver import Kind
 from drc.errors import ConfigError
-from drc.monitor.rows import one_line
+from drc.rows.decoded import one_line
 
 if TYPE_CHECKING:
     from drc.verify.orphans import Orphans

@@ -69,7 +69,7 @@ def command(
 
 def render(document: dict[str, Any]) -> Text:
     """Return a transaction for a terminal."""
-    from drc.monitor.rows import one_line
+    from drc.rows.decoded import one_line
 
     when = datetime.datetime.fromtimestamp(document["commit_us"] / 1e6, datetime.UTC)
     note = " replicated here" if document.get("replicated") else ""
@@ -89,7 +89,7 @@ def render(document: dict[str, Any]) -> Text:
 
 
 def _values(change: dict[str, Any]) -> str:
-    from drc.monitor.rows import one_line
+    from drc.rows.decoded import one_line
 
     if "hex" in change:
         return f"0x{change['hex']}"

@@ -22,11 +22,11 @@ from drc import mysql
 from drc.config import Config
 from drc.conflict.function import Version, load
 from drc.conflict.index import Rivals, Write
-from drc.conflict.mask import Mask
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
 from drc.policy import TablePolicy
+from drc.rows.mask import Mask
 from drc.schema import conflict_log
 
 Entry = dict[str, Any]  # JSON-ready; docs/operations/conflicts-json.md

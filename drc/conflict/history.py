@@ -18,9 +18,6 @@ from typing import Any, NamedTuple
 
 from drc import mysql
 from drc.apply.catalog import Catalog
-from drc.apply.netting import NetTable, Tables
-from drc.apply.pinpoint import key_text
-from drc.apply.rows import row_images
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark, Seen
@@ -31,8 +28,11 @@ from drc.gtid import Gtid, GtidSet
 from drc.preflight.facts import Facts, SiteFacts, foreign_uuids
 from drc.preflight.gather import gather
 from drc.preflight.relation import numbers_meet
+from drc.rows.shown import key_text
+from drc.rows.slots import Key, compile_slots
+from drc.rows.tables import NetTable, Tables
+from drc.rows.walk import row_images
 from drc.selection import Selection
-from drc.slots import Key, compile_slots
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
 

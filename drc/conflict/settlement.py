@@ -30,11 +30,11 @@ from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer
 from drc.config import Config
 from drc.conflict.desk import Entry, entry, no_entry
-from drc.conflict.mask import Mask
 from drc.conflict.resolver import Kind, Winner
 from drc.errors import ConfigError, DataError, DrcError
-from drc.images import column_walkers
-from drc.literals import key_condition, quote, row_condition, table_name, unique_condition
+from drc.rows.images import column_walkers
+from drc.rows.literals import key_condition, quote, row_condition, table_name, unique_condition
+from drc.rows.mask import Mask
 from drc.schema import conflict_log
 from drc.source.dump import reads, start_dump
 
@@ -317,7 +317,7 @@ class _Desk:
 
     def shown(self, table: str, row: dict[str, Any] | None) -> Any:
         """Return a row as the log has it."""
-        from drc.monitor.rows import readable  # its library is slow to load
+        from drc.rows.decoded import readable  # its library is slow to load
 
         if row is None:
             return None
@@ -358,7 +358,7 @@ class _Desk:
 
 def read_image(blob: bytes) -> _Image:
     """Read a table map and a rows event of one row."""
-    from drc.monitor.rows import images_at  # its library is slow to load
+    from drc.rows.decoded import images_at  # its library is slow to load
 
     size = int(ev.u32(blob, 9)[0])
     table, event = ev.parse_table_map(blob[ev.HEADER_BYTES : size]), blob[size:]

@@ -25,8 +25,6 @@ from typing import NamedTuple
 
 from drc import mysql
 from drc.apply.catalog import Catalog
-from drc.apply.netting import Tables
-from drc.apply.rows import changed_columns, touched_slots
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
@@ -36,6 +34,8 @@ from drc.conflict.live import LiveIndex, Met, Native
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.mysql import ServerFacts
+from drc.rows.tables import Tables
+from drc.rows.walk import changed_columns, touched_slots
 from drc.schema import ledger
 from drc.schema.clock_note import clock_note, write_note
 from drc.schema.servers import foreign_uuids

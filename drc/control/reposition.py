@@ -23,8 +23,8 @@ from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
-from drc.images import column_walkers
 from drc.monitor.backlog import native
+from drc.rows.images import column_walkers
 from drc.schema import ledger
 from drc.schema.servers import foreign_uuids
 from drc.source.recorded import recorded

@@ -12,7 +12,7 @@ from drc.binlog.framing import Framer
 from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.gtid import GtidSet
-from drc.monitor.rows import Decoder
+from drc.rows.decoded import Decoder
 from drc.source.dump import reads, start_dump
 
 
@@ -22,7 +22,7 @@ def follow(
     """Yield transactions of a site as documents, for ever.
 
     :param start: ``now``, ``earliest``, or the GTID set that is already known.
-    :param tables: as :class:`drc.monitor.rows.Decoder` takes it.
+    :param tables: as :class:`drc.rows.decoded.Decoder` takes it.
     :param log: ``binlog`` or ``kafka``: the site's binlog, or its topic.
     :raises DrcError: the site, its account or its binlog refuse; Kafka does, or has a hole.
     """

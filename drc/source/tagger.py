@@ -26,8 +26,8 @@ from drc.binlog.events import TABLE_MAP, parse_table_map, u64
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Clock, Mark
 from drc.gtid import GtidSet
-from drc.images import Walkers, column_walkers
 from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
+from drc.rows.images import Walkers, column_walkers
 
 _CANARY, _LEDGER = map_name(CANARY), map_name(LEDGER)
 _SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # with its length before it

@@ -19,8 +19,8 @@ from drc.binlog.events import Buffer, TableMap
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.gtid import Gtid, GtidSet
-from drc.images import column_walkers
 from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
+from drc.rows.images import column_walkers
 from drc.selection import Selection
 from drc.source.recorded import recorded
 

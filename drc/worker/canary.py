@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from drc.binlog import events as ev
 from drc.binlog.events import TABLE_MAP, parse_table_map, u64
 from drc.binlog.transaction import RawTransaction
-from drc.images import Walkers, column_walkers
 from drc.names import CANARY, map_name
+from drc.rows.images import Walkers, column_walkers
 
 _CANARY = map_name(CANARY)
 _COLUMNS = ("site", "sent_us")

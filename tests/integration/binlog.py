@@ -12,7 +12,7 @@ from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
 from drc.gtid import GtidSet
-from drc.images import Walkers, column_walkers
+from drc.rows.images import Walkers, column_walkers
 from drc.sandbox.servers import SandboxSite
 from drc.source.dump import reads, start_dump
 

@@ -14,9 +14,9 @@ from pymysql.converters import convert_date, convert_datetime, convert_timedelta
 from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.errors import DataError
-from drc.images import fixed_bytes
-from drc.literals import literal
-from drc.ordered import pack, rank
+from drc.rows.images import fixed_bytes
+from drc.rows.literals import literal
+from drc.rows.ordered import pack, rank
 
 READ = {
     ev.TYPE_DATE: convert_date,

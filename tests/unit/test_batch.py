@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 
 from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
-from drc.apply.netting import Tables
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError
 from drc.gtid import GtidSet
+from drc.rows.tables import Tables
 from drc.testing.binlog import FakeBinlog, FakeTable
 
 OLD_US = 60_000_000

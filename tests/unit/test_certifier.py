@@ -8,14 +8,14 @@ import pytest
 
 from drc.apply.batch import Batch, Batcher
 from drc.apply.certifier import LOCK_WAIT_TIMEOUT, Causal
-from drc.apply.netting import Tables
-from drc.apply.rows import touched_slots
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.live import LiveIndex, Native
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
+from drc.rows.tables import Tables
+from drc.rows.walk import touched_slots
 from drc.testing.binlog import FakeBinlog, FakeTable
 
 HERE = b"\xaa" * 16

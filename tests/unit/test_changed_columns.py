@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from drc.apply.netting import Tables
-from drc.apply.rows import changed_columns
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.index import ALL_COLUMNS
+from drc.rows.tables import Tables
+from drc.rows.walk import ALL_COLUMNS, changed_columns
 from drc.testing.binlog import FakeBinlog, FakeTable
 
 TABLE = FakeTable(7, "shop", "users", texts=2)

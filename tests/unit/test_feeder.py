@@ -10,7 +10,6 @@ from drc.apply.batch import Batcher, BatchLimit
 from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
-from drc.apply.netting import Tables
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
 from drc.binlog import events as ev
@@ -19,6 +18,7 @@ from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.log.queue import TransactionQueue
+from drc.rows.tables import Tables
 from drc.schema.ledger import LedgerState
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.worker.progress import StreamProgress

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from drc.clock import Seen
-from drc.conflict.index import ALL_COLUMNS, WindowIndex, Write
+from drc.conflict.index import WindowIndex, Write
 from drc.gtid import Gtid, GtidSet
+from drc.rows.walk import ALL_COLUMNS
 
 UUIDS = {name: name.encode() * 16 for name in "abc"}
 

@@ -11,7 +11,7 @@ import pytest
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.cli.tail import render
 from drc.gtid import Gtid
-from drc.monitor.rows import Decoder, readable
+from drc.rows.decoded import Decoder, readable
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from drc.apply.certifier import Causal
-from drc.apply.netting import Tables
 from drc.apply.settle import Settler
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.live import LiveIndex, Native
-from drc.conflict.mask import Mask
 from drc.conflict.spill import Spill
 from drc.errors import DataError
 from drc.gtid import Gtid
 from drc.policy import Policies, TablePolicy
+from drc.rows.mask import Mask
+from drc.rows.tables import Tables
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.testing.segment import MemorySegment
 

@@ -29,8 +29,8 @@ from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DrcError
-from drc.images import column_walkers
 from drc.names import CANARY, SCHEMA, TAG
+from drc.rows.images import column_walkers
 
 _EVENTS = (TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)
 _KINDS = {

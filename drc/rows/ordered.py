@@ -20,7 +20,7 @@ from decimal import Decimal
 from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.errors import DataError
-from drc.literals import number, pack_number
+from drc.rows.literals import number, pack_number
 
 _NUMBERS = frozenset(
     {

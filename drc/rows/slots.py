@@ -30,8 +30,8 @@ from xxhash import xxh3_64_intdigest
 
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
-from drc.collation import Canonical, canonical_text
-from drc.images import Nulls, Walker, Walkers, compile_columns, fixed_bytes, prefix_bytes
+from drc.rows.collation import Canonical, canonical_text
+from drc.rows.images import Nulls, Walker, Walkers, compile_columns, fixed_bytes, prefix_bytes
 
 Key = Sequence[tuple[int, int]]  # (column ordinal, prefix length in characters or 0)
 Slots = tuple[int, ...]

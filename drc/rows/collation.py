@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from drc.collation_folds import ALPHABET, GROUPS, NOT_EXACT, PICTOGRAPHS, SPACES
+from drc.rows.collation_folds import ALPHABET, GROUPS, NOT_EXACT, PICTOGRAPHS, SPACES
 
 Canonical = Callable[[bytes], bytes | None]
 

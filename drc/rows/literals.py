@@ -24,9 +24,9 @@ from fractions import Fraction
 
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
-from drc.collation import BINARY, CHARACTER_SETS
 from drc.errors import DataError
-from drc.images import column_values, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
+from drc.rows.collation import BINARY, CHARACTER_SETS
+from drc.rows.images import column_values, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
 
 # Dates that other modes let in (February 31st) must be written and found again, and a zero in an
 # AUTO_INCREMENT column is a zero.

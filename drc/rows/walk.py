@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from drc.apply.netting import NetTable, Tables
 from drc.binlog import events as ev
 from drc.binlog.events import u32
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.index import ALL_COLUMNS
-from drc.images import column_values
+from drc.rows.images import column_values
+from drc.rows.tables import NetTable, Tables
 
+ALL_COLUMNS = -1  # of a change, as bits
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
 
 
