@@ -30,7 +30,7 @@ from drc.worker.sessions import Worker
 from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
-    from drc.log.publisher import Publisher
+    from drc.kafka.publisher import Publisher
 
 _SNAPSHOT_S = 1.0
 # A transaction passes three threads here. With Python's default of 5 ms a busy one makes the
@@ -201,6 +201,6 @@ def _publisher(
 ) -> Publisher | None:
     if config.log != "kafka":
         return None
-    from drc.log.publisher import Publisher  # its library is not loaded where it is not used
+    from drc.kafka.publisher import Publisher  # its library is not loaded where it is not used
 
     return Publisher(config, site, stop, watcher.tee if watcher else None, behind)

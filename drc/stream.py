@@ -32,10 +32,10 @@ from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.gate import GapError, Gate, Torn
-from drc.log.link import Link
-from drc.log.queue import TransactionQueue
+from drc.kafka.gate import GapError, Gate, Torn
 from drc.names import session_name
+from drc.pipe.link import Link
+from drc.pipe.queue import TransactionQueue
 from drc.rows.mask import Mask
 from drc.rows.tables import Tables
 from drc.schema import canary, ledger, skips
@@ -47,7 +47,7 @@ from drc.worker.progress import StreamProgress
 from drc.worker.sessions import Worker
 
 if TYPE_CHECKING:
-    from drc.log.topic import Topic
+    from drc.kafka.topic import Topic
 
 _FRESH_S = 60.0  # a restarted watcher reads again what peers have not seen
 _POLL_S = 0.5  # how soon a stop is noticed meanwhile
@@ -218,8 +218,8 @@ class _Session:
         self, control: mysql.Connection, state: ledger.LedgerState | None
     ) -> tuple[ledger.LedgerState, GtidSet, Link]:
         """Read the origin's topic; return the ledger's state, what is decided, and the fetcher."""
-        from drc.log.fetcher import Fetcher  # not loaded where Kafka is not used
-        from drc.log.topic import open_topic
+        from drc.kafka.fetcher import Fetcher  # not loaded where Kafka is not used
+        from drc.kafka.topic import open_topic
 
         topic = open_topic(self._config, self._origin)
         try:

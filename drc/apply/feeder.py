@@ -25,7 +25,7 @@ from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.rows.tables import Tables
 from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress

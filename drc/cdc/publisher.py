@@ -26,9 +26,9 @@ from drc.cdc.position import PositionTopic
 from drc.config import Config
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
-from drc.log.kafka import ROW_BYTES_MAX, abandon, open_transactions, translate
-from drc.log.reader import TopicReader
-from drc.log.topics import create
+from drc.kafka.kafka_python import ROW_BYTES_MAX, abandon, open_transactions, translate
+from drc.kafka.reader import TopicReader
+from drc.kafka.topics import create
 from drc.worker.progress import SessionProgress
 from drc.worker.sessions import Worker
 
@@ -44,7 +44,7 @@ log = structlog.get_logger("drc.cdc")
 class JsonPublisher(Worker):
     """Publish the row changes of ``site`` until told to stop.
 
-    :param start: where to begin the first time; see :class:`drc.log.reader.TopicReader`.
+    :param start: where to begin the first time; see :class:`drc.kafka.reader.TopicReader`.
     :param chosen: whether a table, by schema and name, is published.
     """
 

@@ -34,6 +34,7 @@ from drc.conflict.live import LiveIndex, Met, Native
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.mysql import ServerFacts
+from drc.pipe.tee import Tee
 from drc.rows.tables import Tables
 from drc.rows.walk import changed_columns, touched_slots
 from drc.schema import ledger
@@ -43,7 +44,6 @@ from drc.selection import Selection
 from drc.source.dump import reads, start_dump
 from drc.source.resume import native_set
 from drc.source.tagger import Tagger
-from drc.source.tee import Tee
 from drc.worker.progress import WatcherProgress
 from drc.worker.sessions import Worker
 

@@ -199,7 +199,7 @@ def _at_offset(config: Config, origin: str, offset: int) -> GtidSet:
             "an offset is a place in a topic, and this pair has no Kafka between its sites",
             hint="name a GTID set or a time",
         )
-    from drc.log.topic import open_topic  # not loaded where Kafka is not used
+    from drc.kafka.topic import open_topic  # not loaded where Kafka is not used
 
     with contextlib.closing(open_topic(config, origin)) as topic:
         return topic.covered_before(offset)

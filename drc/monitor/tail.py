@@ -28,7 +28,7 @@ def follow(
     """
     decoder = Decoder(tables)
     if log == "kafka":
-        from drc.log.reader import follow_topic  # not loaded where Kafka is not used
+        from drc.kafka.reader import follow_topic  # not loaded where Kafka is not used
 
         transactions = follow_topic(config, site, start)
     else:

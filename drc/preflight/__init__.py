@@ -21,7 +21,7 @@ from drc.preflight.gather import ROLES, gather
 from drc.schema.version import site_head
 
 if TYPE_CHECKING:
-    from drc.log.topics import TopicFacts
+    from drc.kafka.topics import TopicFacts
 
 __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 
@@ -84,7 +84,7 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
 def _topics(config: Config, pool: ThreadPoolExecutor) -> dict[str, TopicFacts | DrcError | None]:
     if config.log != "kafka":
         return {}
-    from drc.log.topics import read_topic  # its library is not loaded where it is not used
+    from drc.kafka.topics import read_topic  # its library is not loaded where it is not used
 
     def ask(site: str) -> TopicFacts | DrcError | None:
         try:

@@ -12,8 +12,8 @@ from drc.binlog.stamps import Stamps, now_us
 from drc.binlog.transaction import RawTransaction
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
-from drc.log.link import Link
-from drc.log.queue import TransactionQueue
+from drc.pipe.link import Link
+from drc.pipe.queue import TransactionQueue
 from drc.source.dump import reads, start_dump
 from drc.source.tagger import Tagger
 

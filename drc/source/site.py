@@ -9,7 +9,7 @@ from drc.clock import Mark
 from drc.config import Config
 from drc.errors import PreflightError
 from drc.gtid import GtidSet, format_uuid
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.schema.clock_note import clock_note
 from drc.schema.servers import foreign_uuids
 from drc.source.reader import Reader

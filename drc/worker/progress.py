@@ -14,7 +14,7 @@ from drc.binlog.stamps import now_us
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
-from drc.log.link import Inlet
+from drc.pipe.link import Inlet
 from drc.worker.canary import Canary
 from drc.worker.doing import Doing
 from drc.worker.stages import Passages, passage, percentile

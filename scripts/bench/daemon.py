@@ -100,8 +100,8 @@ class Daemon:
 
         :raises RuntimeError: as :meth:`wait_applied`.
         """
-        from drc.log.frames import decode_chunk, decode_covered  # not needed without Kafka
-        from drc.log.topic import open_topic
+        from drc.kafka.frames import decode_chunk, decode_covered  # not needed without Kafka
+        from drc.kafka.topic import open_topic
 
         needed = self._servers.native(self._servers.s)
         with contextlib.closing(open_topic(self._servers.config, "s")) as topic:

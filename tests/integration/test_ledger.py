@@ -21,7 +21,7 @@ from drc.clock import Mark
 from drc.config import Config, load
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet, parse_uuid
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
 from drc.schema import ledger

@@ -15,9 +15,9 @@ from drc.binlog.transaction import RawTransaction
 from drc.clock import Mark
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log import frames
-from drc.log.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
-from drc.log.gate import GapError, Gate, Torn
+from drc.kafka import frames
+from drc.kafka.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
+from drc.kafka.gate import GapError, Gate, Torn
 from drc.testing.binlog import FakeBinlog, FakeTable
 
 CASES = 10_000

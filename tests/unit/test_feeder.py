@@ -17,7 +17,7 @@ from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.rows.tables import Tables
 from drc.schema.ledger import LedgerState
 from drc.testing.binlog import FakeBinlog, FakeTable

@@ -14,7 +14,7 @@ from drc import config as configuration
 from drc.config import Config, ConflictsConfig
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
-from drc.log.topics import TopicFacts
+from drc.kafka.topics import TopicFacts
 from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts

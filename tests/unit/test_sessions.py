@@ -13,7 +13,7 @@ import pytest
 from drc import config as configuration
 from drc.conflict.watcher import Watcher
 from drc.errors import DataError, InvariantError, TransientError
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.site import Site
 from drc.stream import Stream
 from drc.worker.progress import SessionProgress

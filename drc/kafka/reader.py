@@ -15,8 +15,8 @@ from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
-from drc.log.gate import GapError, Gate, Torn
-from drc.log.topic import open_topic
+from drc.kafka.gate import GapError, Gate, Torn
+from drc.kafka.topic import open_topic
 
 _POLL_S = 0.5
 _NAMED_MAX = 300  # characters of a GTID set in a message

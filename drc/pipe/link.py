@@ -7,7 +7,7 @@ from typing import Protocol
 
 from drc.binlog.stamps import now_us
 from drc.errors import DrcError, TransientError
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 
 
 class Inlet(Protocol):
@@ -71,7 +71,7 @@ class Link:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many messages of a log met which fate; see :class:`drc.log.gate.Gate`."""
+        """Return how many messages of a log met which fate; see :class:`drc.kafka.gate.Gate`."""
         return {}
 
     def format_description(self, timeout: float) -> bytes:

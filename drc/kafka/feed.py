@@ -1,6 +1,6 @@
 """What a publisher gets: its site's binlog, behind what its topic covers.
 
-It reads by itself, and from the watcher's reading (``source/tee.py``) as soon as that has all
+It reads by itself, and from the watcher's reading (``pipe/tee.py``) as soon as that has all
 that was published. The two are joined where the branch begins: no gap, and nothing twice.
 """
 
@@ -12,11 +12,11 @@ from drc.binlog.transaction import RawTransaction
 from drc.clock import Mark
 from drc.config import Config
 from drc.gtid import GtidSet
-from drc.log.frames import Frame
-from drc.log.queue import TransactionQueue
+from drc.kafka.frames import Frame
+from drc.pipe.queue import TransactionQueue
+from drc.pipe.tee import Branch, Tee
 from drc.source.reader import Reader
 from drc.source.site import SourceSite
-from drc.source.tee import Branch, Tee
 
 _FIRST_EVENT_S = 30.0
 _JOIN_S = 0.5  # how long a start waits for the watcher, lest the binlog be read twice

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from drc.config import Config
-
 # What the record and its batch add to a message.
 ENVELOPE_BYTES = 1024
 FETCH_BYTES = 4 << 20
@@ -94,31 +92,3 @@ class Receiver(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
-
-
-def open_sender(config: Config, site: str) -> Sender:
-    """Connect to write the topic of ``site``.
-
-    :raises DrcError: Kafka is away or refuses us.
-    """
-    if config.kafka.client == "librdkafka":
-        from drc.log.librdkafka import RdSender  # only the one that is used is loaded
-
-        return RdSender(config, site)
-    from drc.log.kafka import PythonSender
-
-    return PythonSender(config, site)
-
-
-def open_receiver(config: Config, site: str) -> Receiver:
-    """Connect to read the topic of ``site``.
-
-    :raises DrcError: Kafka is away or refuses us, or there is no such topic.
-    """
-    if config.kafka.client == "librdkafka":
-        from drc.log.librdkafka import RdReceiver
-
-        return RdReceiver(config, site)
-    from drc.log.kafka import PythonReceiver
-
-    return PythonReceiver(config, site)

@@ -14,8 +14,9 @@ from collections import Counter
 from drc.config import Config
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log.client import Ends, Message, Receiver, open_receiver
-from drc.log.frames import (
+from drc.kafka.client import Ends, Message, Receiver
+from drc.kafka.connect import open_receiver
+from drc.kafka.frames import (
     Assembler,
     Frame,
     FrameError,

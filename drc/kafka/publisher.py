@@ -31,11 +31,12 @@ from drc.binlog.stamps import Stamps
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.errors import DrcError, PreflightError
-from drc.log.client import Receipt, open_sender
-from drc.log.feed import Feed
-from drc.log.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
-from drc.log.topic import open_topic
-from drc.source.tee import Tee
+from drc.kafka.client import Receipt
+from drc.kafka.connect import open_sender
+from drc.kafka.feed import Feed
+from drc.kafka.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
+from drc.kafka.topic import open_topic
+from drc.pipe.tee import Tee
 from drc.worker.progress import PublisherProgress
 from drc.worker.sessions import Worker
 

@@ -14,8 +14,8 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from drc.config import Config
-from drc.log.client import ENVELOPE_BYTES
-from drc.log.kafka import open_admin, translate
+from drc.kafka.client import ENVELOPE_BYTES
+from drc.kafka.kafka_python import open_admin, translate
 
 
 @dataclass(frozen=True, slots=True)

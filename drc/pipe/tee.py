@@ -19,7 +19,7 @@ from drc.binlog.stamps import Stamps, now_us
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 
 _PATIENCE_S = 1.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from drc.binlog.stamps import now_us, received
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
-from drc.log.gate import Gate
-from drc.log.link import Link
-from drc.log.queue import TransactionQueue
-from drc.log.topic import Topic
+from drc.kafka.gate import Gate
+from drc.kafka.topic import Topic
+from drc.pipe.link import Link
+from drc.pipe.queue import TransactionQueue
 
 _POLL_S = 0.5  # how soon a close is noticed while nothing comes
 

@@ -18,8 +18,8 @@ from kafka import errors as kafka_errors
 
 from drc.config import Config
 from drc.errors import ConfigError, DataError, DrcError, PreflightError, TransientError
-from drc.log import client
-from drc.log.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
+from drc.kafka import client
+from drc.kafka.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
 from drc.tls import client_context
 
 _BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
@@ -51,7 +51,7 @@ _refusals = _Refusals()
 
 
 class PythonSender:
-    """A :class:`drc.log.client.Sender`."""
+    """A :class:`drc.kafka.client.Sender`."""
 
     def __init__(self, config: Config, site: str) -> None:
         kafka = config.kafka
@@ -87,7 +87,7 @@ class PythonSender:
 
 
 class PythonReceipt:
-    """A :class:`drc.log.client.Receipt`."""
+    """A :class:`drc.kafka.client.Receipt`."""
 
     def __init__(self, future: Any) -> None:
         self._future = future
@@ -112,7 +112,7 @@ class PythonReceipt:
 
 
 class PythonReceiver:
-    """A :class:`drc.log.client.Receiver`."""
+    """A :class:`drc.kafka.client.Receiver`."""
 
     def __init__(self, config: Config, site: str) -> None:
         topic = config.topic(site)

@@ -22,7 +22,7 @@ from typing import NamedTuple, NoReturn
 from drc.binlog.transaction import RawTransaction
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.frames import Assembler, Frame, FrameError, Stamp, decode_chunk, decode_frame
+from drc.kafka.frames import Assembler, Frame, FrameError, Stamp, decode_chunk, decode_frame
 
 Torn = set[tuple[int, Gtid]]
 

@@ -16,8 +16,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from drc.config import Config, Tls
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
-from drc.log import client
-from drc.log.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
+from drc.kafka import client
+from drc.kafka.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
 from drc.tls import client_context
 
 _ASK_S = 5.0
@@ -65,7 +65,7 @@ class _Connection:
 
 
 class RdReceiver(_Connection):
-    """A :class:`drc.log.client.Receiver`."""
+    """A :class:`drc.kafka.client.Receiver`."""
 
     def __init__(self, config: Config, site: str) -> None:
         super().__init__(config, site)
@@ -138,7 +138,7 @@ class RdReceiver(_Connection):
 
 
 class RdSender(_Connection):
-    """A :class:`drc.log.client.Sender`."""
+    """A :class:`drc.kafka.client.Sender`."""
 
     def __init__(self, config: Config, site: str) -> None:
         super().__init__(config, site)
@@ -188,7 +188,7 @@ class RdSender(_Connection):
 
 
 class _RdReceipt:
-    """A :class:`drc.log.client.Receipt`."""
+    """A :class:`drc.kafka.client.Receipt`."""
 
     def __init__(self, sender: RdSender) -> None:
         self._sender = sender
