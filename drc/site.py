@@ -22,9 +22,9 @@ from drc.conflict.watcher import Watcher
 from drc.errors import DrcError, InvariantError
 from drc.monitor.alerts import Alerts
 from drc.monitor.beat import Beat
-from drc.monitor.history import Bucket
 from drc.monitor.observer import Observer
 from drc.monitor.webhook import Webhook
+from drc.state.lag_history import Bucket
 from drc.stream import Stream
 from drc.worker.sessions import Worker
 from drc.worker.wanted import Wanted

@@ -53,7 +53,7 @@ def command(
     from what the table holds. Nothing is applied from here. A topic has what is native at its
     site: of transactions that came by replication it holds the GTID.
     """
-    from drc.monitor.tail import follow
+    from drc.cdc.tail import follow
 
     config = configuration.load(path)
     out = console()

@@ -23,11 +23,11 @@ from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
-from drc.monitor.backlog import native
 from drc.rows.images import column_walkers
 from drc.schema import ledger
 from drc.schema.servers import foreign_uuids
 from drc.source.recorded import recorded
+from drc.source.resume import native_set
 
 _COUNT_S = 15.0  # of reading binlogs to count rows; then the rest is not counted
 _READER = "reposition"
@@ -121,8 +121,8 @@ def judge(
     :param executed: the origin's ``gtid_executed``; ``purged`` its ``gtid_purged``.
     :param foreign: server UUIDs of all other sites.
     """
-    wanted, known = native(to, foreign), native(applied, foreign)
-    gone = native(purged, foreign)
+    wanted, known = native_set(to, foreign), native_set(applied, foreign)
+    gone = native_set(purged, foreign)
     behind = known - wanted
     repeated = behind - gone
     return Plan(

@@ -20,10 +20,10 @@ from drc.errors import NO_RIGHT, DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
 from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
-from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
 from drc.monitor.pulse import Look, Pulse, foreign
 from drc.schema import ledger
+from drc.state.lag_history import Bucket, History, sample
 from drc.worker.doing import Doing
 from drc.worker.progress import PublisherProgress, StreamProgress
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from drc.monitor.history import Bucket
+from drc.state.lag_history import Bucket
 from drc.worker.wanted import Wanted
 
 log = structlog.get_logger("drc.site")

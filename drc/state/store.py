@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from drc.errors import ConfigError, DrcError
-from drc.monitor.history import LEVELS, Bucket
+from drc.state.lag_history import LEVELS, Bucket
 from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:

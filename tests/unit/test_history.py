@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drc.monitor.history import LEVELS, Bucket, History, sample, worst
+from drc.state.lag_history import LEVELS, Bucket, History, sample, worst
 from drc.state.store import Store
 from drc.worker.progress import StreamProgress
 from drc.worker.stages import Passage

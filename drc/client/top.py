@@ -21,9 +21,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static
 
+from drc.client.daemons import Daemon
 from drc.errors import DrcError
 from drc.monitor.alerts import CANARIES_MISSED
-from drc.monitor.daemons import Daemon
 
 _PERIOD_S = 1.0
 _KEPT = 120  # samples of a line: two minutes
