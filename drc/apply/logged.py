@@ -5,7 +5,7 @@
 2. Of a table with masked columns the log holds neither their values nor raw images, nor what an
    error or a function says of values.
 
-Nothing here decides, or changes a row. Who reads the log is ``conflict/desk.py``.
+Nothing here decides, or changes a row. Who reads the log is ``desk/entries.py``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from drc.cli.forecast import duration_us
 from drc.clock import Seen
-from drc.conflict.forecast import Forecast, Row, TableForecast
+from drc.desk.forecast import Forecast, Row, TableForecast
 from drc.gtid import Gtid, GtidSet
 
 UUIDS = {"a": b"a" * 16, "b": b"b" * 16}

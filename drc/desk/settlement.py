@@ -29,8 +29,8 @@ from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer
 from drc.config import Config
-from drc.conflict.desk import Entry, entry, no_entry
 from drc.conflict.resolver import Kind, Winner
+from drc.desk.entries import Entry, entry, no_entry
 from drc.errors import ConfigError, DataError, DrcError
 from drc.rows.images import column_walkers
 from drc.rows.literals import key_condition, quote, row_condition, table_name, unique_condition

@@ -22,7 +22,7 @@ from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark, Seen
 from drc.config import Config
-from drc.conflict.forecast import Forecast, Row, TableForecast
+from drc.desk.forecast import Forecast, Row, TableForecast
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.preflight.facts import Facts, SiteFacts, foreign_uuids
