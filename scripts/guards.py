@@ -349,7 +349,7 @@ GUARDS = (
     ),
     Guard(
         "only what all peers know is noted as read",
-        "drc/conflict/watcher.py",
+        "drc/site/watcher.py",
         "read.candidates[0].native <= known",
         "True",
         "tests/faults/test_clocks.py::test_a_start_reads_again_what_a_peer_has_not_seen",

@@ -73,7 +73,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
 def _run_one(path: Path, config: Config, site: str, stop: threading.Event, checked: bool) -> None:
     # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
     from drc.control.control import Control
-    from drc.site import Site
+    from drc.site.site import Site
     from drc.state.store import Store
 
     store = Store(config.state_url, config.state_password())

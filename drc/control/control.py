@@ -21,15 +21,15 @@ from drc import config as configuration
 from drc import mysql
 from drc.config import Config
 from drc.conflict.function import load_all
-from drc.conflict.watcher import Watcher
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
 from drc.schema import skips
-from drc.site import Site, Snapshot
+from drc.site.site import Site, Snapshot
+from drc.site.stream import Stream
+from drc.site.watcher import Watcher
 from drc.state.store import Store
-from drc.stream import Stream
 from drc.worker.wanted import Wanted, Will
 
 Action = Literal["pause", "resume", "stop", "start", "restart"]

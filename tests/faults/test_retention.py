@@ -16,7 +16,7 @@ from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox, SiteSpec
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
-from drc.stream import Stream
+from drc.site.stream import Stream
 from tests.faults.fix_daemon import LONG, StartDaemons, assert_identical
 
 pytestmark = pytest.mark.servers

@@ -17,7 +17,6 @@ from drc import cli, config
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.conflict.live import LiveIndex
-from drc.conflict.watcher import Watcher
 from drc.gtid import GtidSet
 from drc.kafka import publisher as module
 from drc.kafka.frames import Assembler, Frame, decode_chunk, decode_frame
@@ -26,6 +25,7 @@ from drc.kafka.topic import open_topic
 from drc.pipe.tee import Branch
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
+from drc.site.watcher import Watcher
 from drc.source.reader import Reader
 from drc.source.resume import native_set
 from drc.source.site import SourceSite

@@ -18,7 +18,7 @@ from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, judge
 from drc.errors import ConfigError
 from drc.gtid import Gtid, GtidSet, parse_uuid
-from drc.site import Site
+from drc.site.site import Site
 from drc.state.store import Store
 
 A = "aaaaaaaa-0000-0000-0000-000000000001"

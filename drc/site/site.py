@@ -18,14 +18,14 @@ from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.conflict.segment import FileSegment, require_folder
 from drc.conflict.spill import Spill
-from drc.conflict.watcher import Watcher
 from drc.errors import DrcError, InvariantError
 from drc.monitor.alerts import Alerts
 from drc.monitor.beat import Beat
 from drc.monitor.observer import Observer
 from drc.monitor.webhook import Webhook
+from drc.site.stream import Stream
+from drc.site.watcher import Watcher
 from drc.state.lag_history import Bucket
-from drc.stream import Stream
 from drc.worker.sessions import Worker
 from drc.worker.wanted import Wanted
 
