@@ -8,7 +8,7 @@ truth after any crash. That one row is loop tag, exactly-once guard and checkpoi
 1. ``applied`` is complete: batches commit in the origin's order, so everything up to and
    including the batch is decided, what was passed over included.
 2. A second applier of the same stream finds its row's ``seq`` changed and is refused; one whose
-   lease another daemon has taken over finds the ``epoch`` changed (``drc/lease.py``).
+   lease another daemon has taken over finds the ``epoch`` changed (``drc/daemon/lease.py``).
 3. ``ets`` and ``seen`` are the origin's clock after the batch: from here the next session goes on
    with it (I6), and this site's clock moves by it.
 """

@@ -19,8 +19,8 @@ from typing import Any
 
 from bench.meter import cpu_s
 from bench.servers import Servers
+from drc.daemon.child import child_command
 from drc.gtid import GtidSet
-from drc.monitor.child import child_command
 from drc.schema import ledger
 from drc.schema.clock_note import clock_note
 from drc.state.store import Store

@@ -184,8 +184,8 @@ def test_ready_is_when_everything_runs(said: dict[str, Any] | None, status: int)
 
 
 def test_nothing_of_it_is_loaded_by_a_daemon_that_does_not_listen() -> None:
-    loaded = "import drc.cli.run, drc.site, sys; print(*sys.modules)"
+    loaded = "import drc.cli.run, drc.site.site, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT)
     modules = set(done.stdout.split())
-    assert "drc.site" in modules
+    assert "drc.site.site" in modules
     assert not {"uvicorn", "starlette", "prometheus_client"} & modules

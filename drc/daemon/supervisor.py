@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from drc.monitor.child import child_command
+from drc.daemon.child import child_command
 
 TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a child's trouble that passes by itself
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 1.0, 30.0
