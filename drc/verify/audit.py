@@ -19,7 +19,7 @@ from drc import mysql
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.names import TAG
-from drc.verify.binlog import BinlogCount, Ledgered, Progress, count
+from drc.verify.counts import BinlogCount, Ledgered, Progress, count
 
 
 @dataclass(frozen=True, slots=True)

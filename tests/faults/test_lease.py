@@ -21,7 +21,7 @@ from drc.sandbox import Sandbox
 from drc.schema import ledger
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
-from drc.verify.binlog import count
+from drc.verify.counts import count
 from tests.faults.fix_daemon import (
     FULL,
     Daemon,

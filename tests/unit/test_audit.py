@@ -12,7 +12,7 @@ from drc.gtid import GtidSet
 from drc.selection import Selection
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.verify.audit import judge
-from drc.verify.binlog import BinlogCount, Ledgered
+from drc.verify.counts import BinlogCount, Ledgered
 
 A, B = b"\xaa" * 16, b"\xbb" * 16
 SELECTION = Selection(ReplicateConfig(schemas=("s",), exclude_tables=("s.log*",)))
