@@ -244,14 +244,14 @@ GUARDS = (
     ),
     Guard(
         "a certificate waits until the index has all earlier writers",
-        "drc/apply/certifier.py",
+        "drc/conflict/certifier.py",
         "if not self.index.wait_for(end, _BARRIER_S):",
         "if False:",
         f"{_UNIT}/test_certifier.py",
     ),
     Guard(
         "what is applied as it was written is certified, too",
-        "drc/apply/certifier.py",
+        "drc/conflict/certifier.py",
         "if slots is None or not",
         "if slots is not None and not",
         f"{_UNIT}/test_certifier.py",
@@ -279,7 +279,7 @@ GUARDS = (
     ),
     Guard(
         "a value of a version keeps that version's bytes, the later one's first",
-        "drc/apply/ask.py",
+        "drc/settle/ask.py",
         "sides.later_is_remote if all(has) else has[0]",
         "has[0]",
         f"{_UNIT}/test_function.py",
@@ -335,7 +335,7 @@ GUARDS = (
     ),
     Guard(
         "a ledger row that is not there fails the batch",
-        "drc/apply/lane.py",
+        "drc/target/lane.py",
         "if changed is not None and changed != 1:",
         "if False:",
         "tests/integration/test_ledger.py",

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
-from drc.apply.lane import DUPLICATE_KEY
-from drc.apply.pinpoint import find_refused
 from drc.apply.solo import ROW_ERRNOS, Solo
 from drc.apply.throttle import Throttle
 from drc.binlog.transaction import Kind, RawTransaction
@@ -27,6 +25,8 @@ from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.pipe.queue import TransactionQueue
 from drc.rows.tables import Tables
+from drc.target.lane import DUPLICATE_KEY
+from drc.target.pinpoint import find_refused
 from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress
 

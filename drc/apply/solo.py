@@ -12,11 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from drc.apply import ddl
 from drc.apply.batch import Batcher, plain_events
 from drc.apply.conveyor import Conveyor
-from drc.apply.lane import Lane
-from drc.apply.settle import Settler
 from drc.binlog import events as ev
 from drc.binlog.events import Buffer
 from drc.binlog.transaction import Kind, RawTransaction
@@ -24,6 +21,9 @@ from drc.errors import DataError, DrcError, TransientError
 from drc.gtid import Gtid
 from drc.rows.tables import Tables
 from drc.schema import ledger
+from drc.settle.settler import Settler
+from drc.target import replay
+from drc.target.lane import Lane
 from drc.worker.progress import StreamProgress
 
 ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
@@ -77,7 +77,7 @@ class Solo:
         """
         _, at, end = next(transaction.spans())
         query = ev.parse_query(transaction.data, at, end)
-        schemas = ddl.touched_schemas(query)
+        schemas = replay.touched_schemas(query)
         if not any(self._selects(s) for s in schemas) or self._ddl == "skip":
             return False
         if self._ddl == "stop":
@@ -92,7 +92,7 @@ class Solo:
             lane.require_lease()  # a takeover after it ends this session
             text = query.sql[:200].decode("utf-8", "replace")
             with self._conveyor.busy("schema change", lane, [transaction], text):
-                ddl.replay(lane, query, transaction.gtid)
+                replay.replay(lane, query, transaction.gtid)
         finally:
             lane.close()
         self._tables.forget()

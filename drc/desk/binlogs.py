@@ -17,7 +17,6 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from drc import mysql
-from drc.apply.catalog import Catalog
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark, Seen
@@ -35,6 +34,7 @@ from drc.rows.walk import row_images
 from drc.selection import Selection
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
+from drc.target.catalog import Catalog
 
 _HOT_SHOWN = 5
 

@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from drc import mysql
-from drc.apply.catalog import Catalog
-from drc.apply.lane import Lane
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer
@@ -37,6 +35,8 @@ from drc.rows.literals import key_condition, quote, row_condition, table_name, u
 from drc.rows.mask import Mask
 from drc.schema import conflict_log
 from drc.source.dump import reads, start_dump
+from drc.target.catalog import Catalog
+from drc.target.lane import Lane
 
 _LOCK_WAIT_S = 5
 _HEARTBEAT_S = 1.0

@@ -20,15 +20,12 @@ from typing import TYPE_CHECKING
 
 from drc import mysql
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
-from drc.apply.catalog import Catalog
-from drc.apply.certifier import Causal, Certifier, SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
-from drc.apply.lane import Lane
-from drc.apply.settle import Settler
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
 from drc.config import Config
+from drc.conflict.certifier import Causal, Certifier, SingleWriter
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
@@ -41,8 +38,11 @@ from drc.rows.tables import Tables
 from drc.schema import canary, ledger, skips
 from drc.schema.servers import foreign_uuids
 from drc.selection import Selection
+from drc.settle.settler import Settler
 from drc.source.resume import start_set
 from drc.source.site import SourceSite
+from drc.target.catalog import Catalog
+from drc.target.lane import Lane
 from drc.worker.progress import StreamProgress
 from drc.worker.sessions import Worker
 

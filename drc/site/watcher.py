@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drc import mysql
-from drc.apply.catalog import Catalog
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.binlog.xa import PreparedTransactions
@@ -44,6 +43,7 @@ from drc.selection import Selection
 from drc.source.dump import reads, start_dump
 from drc.source.resume import native_set
 from drc.source.tagger import Tagger
+from drc.target.catalog import Catalog
 from drc.worker.progress import WatcherProgress
 from drc.worker.sessions import Worker
 

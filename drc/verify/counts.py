@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drc.apply.ddl import touched_schemas
 from drc.binlog import events as ev
 from drc.binlog.events import Buffer, TableMap
 from drc.binlog.transaction import Kind, RawTransaction
@@ -23,6 +22,7 @@ from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
 from drc.rows.images import column_walkers
 from drc.selection import Selection
 from drc.source.recorded import recorded
+from drc.target.replay import touched_schemas
 
 _ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
 _NOTES = (CLOCK, SERVERS, SKIP)  # what daemons write for themselves

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from drc.apply.batch import Batch
-from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.binlog.framing import Position
 from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import SingleWriter
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.schema.ledger import LedgerState

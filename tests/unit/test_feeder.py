@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from drc.apply.batch import Batcher, BatchLimit
-from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
 from drc.apply.solo import Solo
@@ -15,6 +14,7 @@ from drc.apply.throttle import Throttle
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
+from drc.conflict.certifier import SingleWriter
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.pipe.queue import TransactionQueue

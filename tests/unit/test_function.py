@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from drc.apply.ask import Sides, encode, merged
 from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.conflict.function import Asked, Conflict, Version, load, load_all
@@ -16,6 +15,7 @@ from drc.conflict.resolver import Action, Kind, Winner
 from drc.errors import ConfigError, DataError
 from drc.policy import Policies, TablePolicy
 from drc.rows.literals import literal
+from drc.settle.ask import Sides, encode, merged
 from drc.testing.tables import table_map
 
 KIND = Kind.UPDATE_ORIGIN_DIFFERS

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from drc.apply.certifier import Causal
-from drc.apply.settle import Settler
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import Causal
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.spill import Spill
 from drc.errors import DataError
@@ -18,6 +17,7 @@ from drc.gtid import Gtid
 from drc.policy import Policies, TablePolicy
 from drc.rows.mask import Mask
 from drc.rows.tables import Tables
+from drc.settle.settler import Settler
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.testing.segment import MemorySegment
 

@@ -9,7 +9,6 @@ Which of two values stays is ``conflict/merge.py``; who wins is ``conflict/resol
 
 from __future__ import annotations
 
-from drc.apply.locked import LockedRow, NetRow
 from drc.binlog.events import Column
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Decision, left_open
@@ -18,6 +17,7 @@ from drc.rows.images import column_values
 from drc.rows.literals import OutOfRangeError, number, pack_number, shift
 from drc.rows.ordered import rank
 from drc.rows.walk import ALL_COLUMNS
+from drc.settle.locked import LockedRow, NetRow
 
 
 def merge(change: NetRow, row: LockedRow, decision: Decision, policy: TablePolicy) -> Decision:

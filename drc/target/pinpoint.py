@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drc.apply.lane import Lane
 from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
 from drc.errors import DataError
 from drc.rows.shown import key_text
 from drc.rows.tables import Tables
 from drc.rows.walk import row_images
+from drc.target.lane import Lane
 
 _ROWS_MAX = 10_000  # a round trip each: beyond, naming the table must do
 

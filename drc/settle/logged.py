@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from drc.apply.lane import Lane
-from drc.apply.locked import LockedRow, NetRow
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.clock import encode_seen
@@ -27,6 +25,8 @@ from drc.policy import TablePolicy
 from drc.rows.mask import Mask
 from drc.rows.shown import key_text
 from drc.schema import conflict_log
+from drc.settle.locked import LockedRow, NetRow
+from drc.target.lane import Lane
 
 _RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
 # What errors tell of values.

@@ -17,9 +17,6 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from drc.apply.lane import DUPLICATE_KEY, Lane
-from drc.apply.locked import LockedRow, NetRow
-from drc.apply.logged import ConflictLog, Shown
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
 from drc.conflict.function import Version, load
@@ -30,6 +27,9 @@ from drc.rows.collation import BINARY, CHARACTER_SETS
 from drc.rows.images import column_values, prefix_bytes
 from drc.rows.literals import key_condition
 from drc.rows.ordered import is_number, pack
+from drc.settle.locked import LockedRow, NetRow
+from drc.settle.logged import ConflictLog, Shown
+from drc.target.lane import DUPLICATE_KEY, Lane
 
 _TEXTS = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
 _MOMENTS = frozenset({ev.TYPE_DATE, ev.TYPE_DATETIME2, ev.TYPE_TIMESTAMP2})

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 
-from drc.apply.lane import Lane
 from drc.binlog import events as ev
 from drc.binlog.events import QueryEvent, u16, u32, u64
 from drc.errors import DataError, DrcError, TransientError
 from drc.gtid import Gtid
 from drc.names import SYSTEM_SCHEMAS
+from drc.target.lane import Lane
 
 # Accounts and maintenance belong to each site.
 _LOCAL = re.compile(

@@ -18,20 +18,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from drc.apply.ask import Question, ask
-from drc.apply.certifier import Causal
-from drc.apply.lane import DUPLICATE_KEY, Lane
-from drc.apply.locked import LockedRow, NetRow, Place, net_rows
-from drc.apply.logged import ConflictLog, Entry
-from drc.apply.merging import merge
 from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import Causal
 from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
 from drc.errors import DataError, DrcError
 from drc.policy import Policies, TablePolicy
 from drc.rows.literals import key_condition
 from drc.rows.mask import Mask
 from drc.rows.tables import Tables
+from drc.settle.ask import Question, ask
+from drc.settle.locked import LockedRow, NetRow, Place, net_rows
+from drc.settle.logged import ConflictLog, Entry
+from drc.settle.merging import merge
+from drc.target.lane import DUPLICATE_KEY, Lane
 
 
 class Settled(NamedTuple):
