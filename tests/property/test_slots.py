@@ -10,9 +10,10 @@ from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.binlog.transaction import RawTransaction
 from drc.gtid import Gtid
+from drc.rows.changes import as_events
 from drc.rows.netting import NetRows
 from drc.rows.slots import compile_slots
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.testing.tables import DuplicateKey, KeyedTable, table_map
 
 BINARY, AI_CI = 63, 255
@@ -77,13 +78,13 @@ def change(table: KeyedTable, row: Row, delete: bool) -> bytes | None:
 
 
 def net_of(events: list[bytes]) -> tuple[list[bytes], frozenset[int] | None]:
-    net = NetRows(Tables(lambda schema, table: True, lambda table: UNIQUE))
+    net = NetRows(Tables(Definitions(lambda schema, table: True, lambda table: UNIQUE)))
     pieces = [piece for event in events for piece in (TABLE.event, event)]
     offsets = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
     data = b"".join(pieces)
     assert net.add(RawTransaction(Gtid(b"u" * 16, 1), 0, data, offsets, len(data), 0))
     slots = net.slots()
-    return net.events()[0], slots
+    return as_events(net.take()), slots
 
 
 changes = st.lists(st.tuples(rows, st.booleans()), min_size=1, max_size=4)
