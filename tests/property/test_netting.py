@@ -75,7 +75,8 @@ def _image(values: list[bytes | None]) -> bytes:
 
 def _values(image: bytes) -> list[bytes | None]:
     """Split an image of NUMBERED."""
-    nulls, out, at = image[0], [image[1:2]], 2
+    nulls, at = image[0], 2
+    out: list[bytes | None] = [image[1:2]]
     for i in (1, 2, 3):
         end = at if nulls & 1 << i else at + 1 + image[at]
         out.append(image[at:end] or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from drc.images import fixed_bytes
 from drc.literals import literal
 from drc.ordered import pack, rank
 
-READ = {
+READ: dict[int, Callable[[str], Any]] = {
     ev.TYPE_DATE: convert_date,
     ev.TYPE_DATETIME2: convert_datetime,
     ev.TYPE_TIMESTAMP2: convert_datetime,

@@ -11,6 +11,7 @@ from drc.gtid import GtidSet
 from drc.selection import Selection
 from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
+from drc.transaction import RawTransaction
 from drc.verify.audit import judge
 from drc.verify.binlog import BinlogCount, Ledgered
 
@@ -26,8 +27,12 @@ TABLE, LOG, OTHER, SILENCE = (
 
 def read(binlog: FakeBinlog, stream_bytes: int = 8 << 20) -> BinlogCount:
     count = BinlogCount({B}, SELECTION)
-    framer = Framer(lambda ts: [count.add(t) for t in ts] and None, stream_bytes)
-    framer.feed(bytes(binlog.data))
+
+    def add(transactions: list[RawTransaction]) -> None:
+        for transaction in transactions:
+            count.add(transaction)
+
+    Framer(add, stream_bytes).feed(bytes(binlog.data))
     return count
 
 

@@ -72,7 +72,8 @@ class RecordingLane:
 
 def parts() -> list[RawTransaction]:
     """Return one large transaction, as it comes of the binlog."""
-    log, out = FakeBinlog(), []
+    log = FakeBinlog()
+    out: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(i, b"x" * 90)]) for i in range(9)])
     Framer(out.extend, stream_bytes=500).feed(bytes(log.data))
     assert len(out) > 3
@@ -162,7 +163,8 @@ def test_parts_whose_end_does_not_come_are_not_committed() -> None:
 
 def test_what_came_before_the_log_ended_is_committed() -> None:
     """A session that reads only what a topic lacks ends with an error, and must have done it."""
-    log, small = FakeBinlog(), []
+    log = FakeBinlog()
+    small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(small.extend).feed(bytes(log.data))
     assert feed(small, TransientError("what the log did not hold was read")) == ["begin", "commit"]

@@ -19,7 +19,7 @@ TABLE = FakeTable(7, "shop", "users")
 
 
 def framed(
-    data: bytes, *, reads: list[int] | None = None, stream_bytes: int = 8 << 20
+    data: bytes | bytearray, *, reads: list[int] | None = None, stream_bytes: int = 8 << 20
 ) -> list[RawTransaction]:
     out: list[RawTransaction] = []
     framer = Framer(out.extend, stream_bytes)
@@ -34,7 +34,7 @@ def framed(
 
 def content(transactions: list[RawTransaction]) -> list[tuple[object, ...]]:
     """What a transaction is, without where its bytes lie."""
-    out = []
+    out: list[tuple[object, ...]] = []
     for t in transactions:
         events = [
             bytes(t.data[at : at + ev.u32(t.data, at + 9)[0] - t.checksum]) for at in t.events

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from drc.conflict import segment as segment_module
 from drc.conflict.index import ALL_COLUMNS, Moved, WindowIndex, Write
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.segment import FileSegment, require_folder
@@ -79,13 +80,14 @@ def test_nobody_else_reads_the_file_and_nothing_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
-    connect = segment_module.sqlite3.connect
+    connect = sqlite3.connect
 
-    def connecting(name: str, **settings: object) -> object:
+    def connecting(name: str, **settings: Any) -> sqlite3.Connection:
         modes.append(stat.S_IMODE(os.stat(name).st_mode))
-        return connect(name, **settings)  # type: ignore[call-overload]
+        made: sqlite3.Connection = connect(name, **settings)
+        return made
 
-    monkeypatch.setattr(segment_module.sqlite3, "connect", connecting)
+    monkeypatch.setattr(sqlite3, "connect", connecting)
     one = FileSegment(tmp_path)
     one.add([moved(1, *range(1000))])
     assert modes == [0o600]

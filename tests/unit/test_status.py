@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,16 @@ class _Store:
     def __init__(self) -> None:
         self.saved: list[Any] = []
 
-    def save_status(self, site: str, status: dict[str, Any], positions: dict[str, Any]) -> None:
+    def save_status(self, site: str, status: dict[str, Any], positions: Mapping[str, Any]) -> None:
         self.saved.append((site, positions))
+
+    def save_lag(self, buckets: Sequence[Any]) -> None: ...
+
+    def wanted(self, site: str) -> dict[str, Any]:
+        return {}
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        return {}
 
 
 def test_changes_of_state_are_logged_once() -> None:
@@ -116,7 +125,7 @@ def test_changes_of_state_are_logged_once() -> None:
     reporter = Reporter(store)
     stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": "", "applied_set": "x"}
     error = {"message": "gone", "hint": "start it"}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"state": "running", "error": None},
         {"state": "running", "error": None},
         {"state": "connecting", "error": error},
@@ -135,7 +144,7 @@ def test_changes_of_state_are_logged_once() -> None:
 
 def test_a_spill_that_fails_is_logged_once() -> None:
     reporter = Reporter(_Store())
-    said = {"state": "running", "reason": "", "error": None, "forgotten": 7}
+    said: dict[str, Any] = {"state": "running", "reason": "", "error": None, "forgotten": 7}
     with capture_logs() as logs:
         for error in ("", "disk full", "disk full", "", "disk full"):
             reporter.save_status("b", {"watcher": said | {"spill_error": error}})
