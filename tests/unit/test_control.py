@@ -53,7 +53,7 @@ def places(to: str, *, applied: str = "1-100", executed: str = "1-150", purged: 
     ],
 )
 def test_going_back_is_harmless_and_going_past_what_is_not_applied_is_not(
-    to: str, repeated: str, skipped: str, harmless: bool
+    to: str, repeated: str, skipped: str, *, harmless: bool
 ) -> None:
     found = places(to)
     texts = [f"{A}:{t}" if t else "" for t in (repeated, skipped)]

@@ -252,7 +252,7 @@ def test_what_was_rolled_back_comes_back_in_order(belt: Callable[..., Belt]) -> 
     ],
 )
 def test_which_batches_run_at_once(
-    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, may: bool
+    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, *, may: bool
 ) -> None:
     b = Belt(lanes=0, parallel=3)
     slots = [None if s is None else frozenset(s) for s in (*earlier, mine)]

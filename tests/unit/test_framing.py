@@ -72,7 +72,7 @@ def test_groups_events_by_gtid() -> None:
 
 @pytest.mark.parametrize("checksums", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_any_split_of_the_bytes_gives_the_same(seed: int, checksums: bool) -> None:
+def test_any_split_of_the_bytes_gives_the_same(seed: int, *, checksums: bool) -> None:
     data = bytes(three_transactions(checksums=checksums).data)
     whole = content(framed(data))
     rng = random.Random(seed)

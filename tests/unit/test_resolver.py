@@ -106,9 +106,8 @@ def test_kinds(change: Change, alone: Kind | None, rivalled: Kind) -> None:
 
 
 def test_a_winning_update_brings_a_deleted_row_back() -> None:
-    change = UPDATE_MISSING
-    assert resolve(change, by("b", 5), 10, "a", LWW).action is Action.WRITE
-    assert resolve(change, by("b", 50), 10, "a", LWW).action is Action.KEEP
+    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", LWW).action is Action.WRITE
+    assert resolve(UPDATE_MISSING, by("b", 50), 10, "a", LWW).action is Action.KEEP
 
 
 def test_what_nothing_explains_is_written_and_said() -> None:
@@ -160,8 +159,7 @@ def test_a_row_with_a_maximum_goes_whole_or_not_at_all(
 
 
 def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
-    insert = INSERT_EXISTING
-    assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
+    assert resolve(INSERT_EXISTING, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
 
 
 def test_the_owner_of_a_row_wins_whenever_it_wrote() -> None:
@@ -179,11 +177,12 @@ def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() 
 
 
 def test_a_function_is_asked_about_two_writes() -> None:
-    gone = DELETE_MISSING
     assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is Action.ASK
-    assert resolve(gone._replace(exists=True), by("b", 5), 10, "a", ASKED).action is Action.ASK
-    assert resolve(gone, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE  # both deleted it
-    for change in (UPDATE, gone):
+    assert resolve(DELETE, by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert (
+        resolve(DELETE_MISSING, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE
+    )  # both deleted it
+    for change in (UPDATE, DELETE_MISSING):
         assert resolve(change, by("b", 4, 5), 10, "a", ASKED).winner is Winner.OPEN
 
 
@@ -204,9 +203,8 @@ def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
 
 
 def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
-    insert, update = INSERT, UPDATE_MISSING
-    assert resolve(insert, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
-    assert resolve(update, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
+    assert resolve(INSERT, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
+    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
     assert resolve(DELETE, by("b", 50), 10, "a", BY_COLUMN).winner is Winner.OPEN
 
 

@@ -57,7 +57,7 @@ def segment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Segment]
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_segment_has_what_was_put_into_it(segment: Segment, sealed: bool) -> None:
+def test_a_segment_has_what_was_put_into_it(segment: Segment, *, sealed: bool) -> None:
     top, many = (1 << 64) - 1, 1 << 4095
     segment.add([Moved(gtid(7), 70, (1, top), {top: 5}), Moved(gtid(8), 80, (), {})])
     segment.add([Moved(gtid(9, "t"), 90, (top, 0, 1 << 63), {top: many, 0: 1 << 63, 1 << 63: 0})])

@@ -30,9 +30,17 @@ CONFIG = configuration.parse(
 )
 
 
-def _site(uuid: bytes, executed: str, tags: bool = True, **ledger: str) -> SiteStatus:
+def _site(uuid: bytes, executed: str, *, tags: bool = True, **ledger: str) -> SiteStatus:
     facts = mysql.ServerFacts(
-        (9, 7, 4), "9.7.4", uuid, 1, GtidSet.parse(executed), GtidSet(), 1, False, tags
+        version=(9, 7, 4),
+        version_text="9.7.4",
+        server_uuid=uuid,
+        server_id=1,
+        gtid_executed=GtidSet.parse(executed),
+        gtid_purged=GtidSet(),
+        max_allowed_packet=1,
+        read_only=False,
+        has_tags=tags,
     )
     known = {o: LedgerFacts(GtidSet.parse(text), 4) for o, text in ledger.items()}
     return SiteStatus(facts, known)
