@@ -94,7 +94,7 @@ def measure(
     :param shared: let them lock rows that the backlog writes, and tell how long they wait.
     :raises RuntimeError: one of the two broke.
     """
-    with_users = partial(_with_users, servers, local_rate=local_rate, shared=shared)
+    with_users = partial(_with_users, servers, local_rate, shared=shared)
     say(f"{case}: writing the backlog")
     before = servers.executed(servers.s)
     load()
@@ -117,7 +117,7 @@ _WithUsers = Callable[[SandboxSite], AbstractContextManager[Users | None]]
 
 @contextmanager
 def _with_users(
-    servers: Servers, site: SandboxSite, *, local_rate: int, shared: bool
+    servers: Servers, local_rate: int, site: SandboxSite, *, shared: bool
 ) -> Iterator[Users | None]:
     """Let a target run undisturbed but for its users, as the case has them."""
     with (

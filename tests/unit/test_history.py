@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from drc.monitor.history import LEVELS, Bucket, History, sample, worst
 from drc.monitor.progress import StreamProgress
 from drc.monitor.stages import Passage
@@ -65,10 +63,7 @@ def test_the_store_keeps_a_bounded_history_and_tells_each_time_once(tmp_path: Pa
     store.close()
 
 
-def test_a_store_that_is_away_is_no_trouble(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("drc.state.migrate._ATTEMPT_PAUSE_S", 0.001)
+def test_a_store_that_is_away_is_no_trouble(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/missing/s.db")
     store.save_lag([Bucket("a", "b", 1, 0, one(1))])
     assert store.lag("a", "b") == []
