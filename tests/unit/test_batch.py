@@ -73,7 +73,9 @@ def test_all_changes_of_a_key_become_one() -> None:
         ([(ev.UPDATE_ROWS, b"a", b"b"), (ev.DELETE_ROWS, b"b")], [(ev.DELETE_ROWS, b"a")]),
     ],
 )
-def test_pairs(changes: list[tuple[int, ...]], expected: list[tuple[int, ...]]) -> None:
+def test_pairs(
+    changes: list[tuple[int, *tuple[bytes, ...]]], expected: list[tuple[int, *tuple[bytes, ...]]]
+) -> None:
     log = FakeBinlog()
     for kind, *texts in changes:
         log.transaction(USERS, [(kind, [USERS.image(1, t) for t in texts])])

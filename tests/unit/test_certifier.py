@@ -10,9 +10,9 @@ from drc.apply.batch import Batch, Batcher
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.certifier import LOCK_WAIT_TIMEOUT, Causal
+from drc.conflict.certifier import Causal
 from drc.conflict.live import LiveIndex, Native
-from drc.errors import TransientError
+from drc.errors import LOCK_WAIT_TIMEOUT, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.rows.tables import Definitions, Tables
 from drc.rows.walk import touched_slots
@@ -23,7 +23,7 @@ TABLE = FakeTable(7, "shop", "users")
 END = Position("binlog.000002", 100)
 
 
-def batch(tables: Tables, net_rows: bool = True) -> Batch:
+def batch(tables: Tables, *, net_rows: bool) -> Batch:
     """Three transactions of one row each, with keys 1, 2 and 3; the first alone without netting."""
     log, transactions = FakeBinlog(), list[RawTransaction]()
     for key in (1, 2, 3):
@@ -38,7 +38,7 @@ def batch(tables: Tables, net_rows: bool = True) -> Batch:
 def certified(written: int | None, reached: Position | None = END, *, net_rows: bool = True) -> int:
     """Certify the batch where one of its keys was written here."""
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
-    one = batch(tables, net_rows)
+    one = batch(tables, net_rows=net_rows)
     index = LiveIndex("a", ["a", "b"], 1000)
     slots = frozenset[int]()
     if written is not None:

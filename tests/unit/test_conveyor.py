@@ -12,7 +12,7 @@ from drc.apply.conveyor import Conveyor
 from drc.binlog.events import Buffer, parse_table_map
 from drc.binlog.framing import Position
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.certifier import SingleWriter
+from drc.conflict.certifier import LockedBatch, SingleWriter
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.rows.changes import Changes, WrittenRows
@@ -267,7 +267,7 @@ def test_what_was_rolled_back_comes_back_in_order(belt: Callable[..., Belt]) -> 
     ],
 )
 def test_which_batches_run_at_once(
-    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, may: bool
+    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, *, may: bool
 ) -> None:
     b = Belt(lanes=0, parallel=3)
     slots = [None if s is None else frozenset(s) for s in (*earlier, mine)]
@@ -294,8 +294,8 @@ def test_a_certificate_that_is_refused_rolls_back() -> None:
     class Refuse:
         asks_end = False
 
-        def certify(self, batch: Batch, end: Position | None) -> int:
-            return int(batch.gtids != "g2")
+        def certify(self, batch: LockedBatch, end: Position | None) -> int:
+            return int(not batch.decided.endswith(":1-2"))
 
     b = Belt()
     b.conveyor._certifier = Refuse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import pytest
 
@@ -24,6 +25,7 @@ from drc.rows.changes import Changes, as_events
 from drc.rows.tables import Definitions, Tables
 from drc.schema.ledger import LedgerState
 from drc.target.executor import Rendered
+from drc.target.lane import Lane
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.worker.progress import StreamProgress
 
@@ -79,7 +81,8 @@ class RecordingLane:
 
 def parts() -> list[RawTransaction]:
     """Return one large transaction, as it comes of the binlog."""
-    log, out = FakeBinlog(), []
+    log = FakeBinlog()
+    out: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(i, b"x" * 90)]) for i in range(9)])
     Framer(out.extend, stream_bytes=500).feed(bytes(log.data))
     assert len(out) > 3
@@ -90,7 +93,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
     """Return a feeder whose conveyor has one lane."""
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
     conveyor = Conveyor(
-        [lane],  # type: ignore[list-item]
+        [cast(Lane, lane)],
         "a",
         LedgerState(-1, GtidSet()),
         SingleWriter(),
@@ -104,7 +107,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
     solo = Solo(
         conveyor,
         batcher,
-        SchemaChanges("replay", lambda _: True, lambda: lane),  # type: ignore[arg-type, return-value]
+        SchemaChanges("replay", lambda _: True, lambda: cast(Lane, lane)),
         settler=None,
         with_rivals=set(),
         progress=progress,
@@ -162,7 +165,8 @@ def test_parts_whose_end_does_not_come_are_not_committed() -> None:
 
 def test_what_came_before_the_log_ended_is_committed() -> None:
     """A session that reads only what a topic lacks ends with an error, and must have done it."""
-    log, small = FakeBinlog(), []
+    log = FakeBinlog()
+    small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(small.extend).feed(bytes(log.data))
     assert feed(small, TransientError("what the log did not hold was read")) == ["begin", "commit"]

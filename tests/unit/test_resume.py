@@ -13,8 +13,10 @@ B = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"
 
 
 def resume(applied: str, executed: str, purged: str = "") -> str:
-    sets = (GtidSet.parse(text) for text in (applied, executed, purged))
-    return str(resume_set(*sets, {parse_uuid(B)}))
+    found = resume_set(
+        GtidSet.parse(applied), GtidSet.parse(executed), GtidSet.parse(purged), {parse_uuid(B)}
+    )
+    return str(found)
 
 
 def test_starts_from_the_ledger() -> None:
