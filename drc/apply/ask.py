@@ -104,7 +104,7 @@ def _read_back(
         return None
     kind, images = (ev.UPDATE_ROWS, [key, image]) if exists else (ev.WRITE_ROWS, [image])
     lane.execute("SAVEPOINT version")
-    lane.apply([table.event, ev.rows_event(table, kind, images, True)])
+    lane.apply([table.event, ev.rows_event(table, kind, images)])
     found = lane.locked(table, key_condition(table, image))
     lane.execute("ROLLBACK TO SAVEPOINT version")
     return found

@@ -62,7 +62,7 @@ class NetTable:
         "update_heads",
     )
 
-    def __init__(self, table: TableMap, selected: bool) -> None:
+    def __init__(self, table: TableMap, *, selected: bool) -> None:
         self.map = table
         self.name = table.name
         self.id = u32(table.body, 0)[0]
@@ -135,7 +135,7 @@ class Tables:
         if len(self.by_id) >= _PARSED_MAX:
             self.by_id.clear()
         table = parse_table_map(body)
-        net = NetTable(table, self._selected(table.schema, table.table))
+        net = NetTable(table, selected=self._selected(table.schema, table.table))
         if net.selected:
             if not table.primary_key:
                 raise DataError(
@@ -359,10 +359,13 @@ def _emit(
     if kinds:
         out.append(table.event)
         last = kinds[-1][0]
-        out.extend(ev.rows_event(table, kind, images, kind == last) for kind, images in kinds)
+        out.extend(
+            ev.rows_event(table, kind, images, ends_statement=kind == last)
+            for kind, images in kinds
+        )
 
 
 def _emit_passing(table: TableMap, images: list[bytes], out: list[bytes]) -> None:
     out.append(table.event)
-    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, False))
-    out.append(ev.rows_event(table, ev.DELETE_ROWS, images, True))
+    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, ends_statement=False))
+    out.append(ev.rows_event(table, ev.DELETE_ROWS, images))

@@ -195,7 +195,7 @@ class Decoder:
         if table is not self._learned:
             self._rows.learn(table.event)
             self._learned = table
-        (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
+        (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image]))
         (shown,) = _shown(change)
         row: dict[str, Any] = shown.get("row", shown)
         return row
