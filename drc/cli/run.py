@@ -45,7 +45,7 @@ log = structlog.get_logger("drc.run")
 @click.option("--all", "every", is_flag=True, help="A process for each site, kept alive.")
 @click.option("--checked", is_flag=True, hidden=True, help="Preflight was done by the parent.")
 @click.option("--supervised", is_flag=True, hidden=True, help="The parent starts it again.")
-def command(path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
+def command(*, path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
     """Replicate into one site (--site) or into all (--all)."""
     if bool(site) == every:
         raise click.UsageError("name one site with --site, or take --all")
@@ -62,7 +62,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
             return 0
         assert site
         config.site(site)
-        _run_one(path, config, site, stop, checked)
+        _run_one(path, config, site, stop, checked=checked)
     except DrcError as error:
         log.error(error.message, **error.fields())
         again = supervised and isinstance(error, TransientError)
@@ -70,7 +70,9 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
     return 0
 
 
-def _run_one(path: Path, config: Config, site: str, stop: threading.Event, checked: bool) -> None:
+def _run_one(
+    path: Path, config: Config, site: str, stop: threading.Event, *, checked: bool
+) -> None:
     # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
     from drc.control.control import Control
     from drc.site import Site
