@@ -132,17 +132,17 @@ class RowDecoder:
             self._library,
             _NoConnection(),
             (8, 0, 0),
-            True,  # it has a checksum
-            _EVENTS,
-            None,
-            None,
-            None,
-            None,
-            False,
-            True,
-            False,
-            True,
-            False,
+            use_checksum=True,
+            allowed_events=_EVENTS,
+            only_tables=None,
+            ignored_tables=None,
+            only_schemas=None,
+            ignored_schemas=None,
+            freeze_schema=False,
+            ignore_decode_errors=True,
+            verify_checksum=False,
+            optional_meta_data=True,
+            enable_logging=False,
         )
         return wrapper.event
 

@@ -31,8 +31,8 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
             )
             continue
         yield judge(
-            topic is not None,
-            Finding(
+            good=topic is not None,
+            finding=Finding(
                 site,
                 "topic",
                 config.topic(site),
@@ -49,8 +49,8 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
 def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
     kafka = config.kafka
     yield judge(
-        topic.partitions == 1,
-        Finding(
+        good=topic.partitions == 1,
+        finding=Finding(
             site,
             "partitions",
             "1",
@@ -61,8 +61,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.cleanup == "delete",
-        Finding(
+        good=topic.cleanup == "delete",
+        finding=Finding(
             site,
             "cleanup.policy",
             "delete",
@@ -73,8 +73,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.message_bytes_max > kafka.message_bytes_max,
-        Finding(
+        good=topic.message_bytes_max > kafka.message_bytes_max,
+        finding=Finding(
             site,
             "max.message.bytes",
             f"above kafka.message_bytes_max = {kafka.message_bytes_max}",
@@ -86,8 +86,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
     )
     kept = min(kafka.min_insync_replicas, 2)
     yield judge(
-        topic.min_insync_replicas >= kept and topic.replicas >= topic.min_insync_replicas,
-        Finding(
+        good=topic.min_insync_replicas >= kept and topic.replicas >= topic.min_insync_replicas,
+        finding=Finding(
             site,
             "min.insync.replicas",
             f"at least {kept}",
@@ -98,8 +98,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.retention_ms < 0 or topic.retention_ms >= kafka.retention_hours * _HOUR_MS,
-        Finding(
+        good=topic.retention_ms < 0 or topic.retention_ms >= kafka.retention_hours * _HOUR_MS,
+        finding=Finding(
             site,
             "retention.ms",
             f"at least {kafka.retention_hours} h",
@@ -110,8 +110,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.retention_bytes < 0,
-        Finding(
+        good=topic.retention_bytes < 0,
+        finding=Finding(
             site,
             "retention.bytes",
             "-1",

@@ -85,11 +85,11 @@ class Sandbox:
                         list(spec.extra_args),
                     )
             self._save()
-            self._start_all(durable, say)
+            self._start_all(say, durable=durable)
             if kafka or self.kafka:
                 self._start_kafka(kafka, say)
 
-    def _start_all(self, durable: bool, say: Callable[[str], None]) -> None:
+    def _start_all(self, say: Callable[[str], None], *, durable: bool) -> None:
         idle = [site for site in self.sites.values() if not site.pid]
         try:
             for site in idle:
@@ -109,7 +109,7 @@ class Sandbox:
 
         cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
         try:
-            cluster.up(spec or KafkaSpec(len(cluster.nodes), cluster.secure), say)
+            cluster.up(spec or KafkaSpec(len(cluster.nodes), secure=cluster.secure), say)
         except BaseException:
             cluster.down()
             raise
