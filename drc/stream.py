@@ -211,7 +211,12 @@ class _Session:
         if again is not None:
             begin = source.resume(again, point.decided | self._skips)
         reader = source.read(
-            self._log, begin, point.mark, stream=name, again=executed - begin, until=until
+            self._log,
+            begin,
+            point.mark,
+            stream=name,
+            already_decided=executed - begin,
+            stop_after=until,
         )
         return state, executed, reader
 

@@ -24,7 +24,7 @@ from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.log.queue import TransactionQueue
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
-from drc.source.reader import Reader
+from drc.source.reader import Delivery, Reader
 from drc.source.tagger import Tagger
 from drc.testing.tables import table_map
 
@@ -47,7 +47,7 @@ def format_of(config: Config, site: str) -> bytes:
         source,
         TransactionQueue(1 << 20),
         Tagger((), Mark()),
-        executed=mysql.server_facts(source).gtid_executed,
+        Delivery(mysql.server_facts(source).gtid_executed),
         server_id=4242,
         stream="test",
         heartbeat_s=1.0,
