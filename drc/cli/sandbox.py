@@ -8,7 +8,7 @@ import click
 
 from drc.cli.output import console, emit, gathered, json_option, table
 from drc.errors import ConfigError
-from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
+from drc.sandbox import ConfigSpec, KafkaSpec, Sandbox, SiteSpec
 
 _dir = click.option(
     "--dir",
@@ -92,7 +92,7 @@ def up(
     with console().status("") as spinner:
         box.up(specs, durable=durable, kafka=cluster, say=spinner.update)
     if len(specs) > 1:
-        box.write_config(kafka=box.kafka)
+        box.write_config(spec=ConfigSpec(kafka=box.kafka))
     _show(box, as_json=as_json)
 
 

@@ -22,7 +22,7 @@ from drc.errors import DataError, TransientError
 from drc.events import Column
 from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.log.queue import TransactionQueue
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.servers import SandboxSite
 from drc.source.reader import Delivery, Reader
 from drc.source.tagger import Tagger
@@ -35,7 +35,7 @@ UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 @pytest.fixture
 def config(pair: Sandbox, tmp_path: Path) -> Config:
-    path = pair.write_config(tmp_path / "pair.toml", name="ledgertest")
+    path = pair.write_config(tmp_path / "pair.toml", ConfigSpec(name="ledgertest"))
     assert drc_command(["migrate", "-c", str(path)]) == 0
     pair.sites["b"].query("DELETE FROM drc.ledger")
     return load(path)
