@@ -43,11 +43,13 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
             ),
         )
         if topic:
-            yield from _settings(config, site, topic)
+            yield from _order(config, site, topic)
+            yield from _room(config, site, topic)
+            yield from _retention(config, site, topic)
 
 
-def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
-    kafka = config.kafka
+def _order(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that the topic keeps every frame, in one order."""
     yield judge(
         good=topic.partitions == 1,
         finding=Finding(
@@ -72,6 +74,11 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
             f"set cleanup.policy = delete for {config.topic(site)}",
         ),
     )
+
+
+def _room(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that full messages fit, and are kept when a broker is lost."""
+    kafka = config.kafka
     yield judge(
         good=topic.message_bytes_max > kafka.message_bytes_max,
         finding=Finding(
@@ -97,12 +104,17 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
             "raise min.insync.replicas and the replication factor",
         ),
     )
+
+
+def _retention(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that frames stay until a peer that was away has read them."""
+    hours = config.kafka.retention_hours
     yield judge(
-        good=topic.retention_ms < 0 or topic.retention_ms >= kafka.retention_hours * _HOUR_MS,
+        good=topic.retention_ms < 0 or topic.retention_ms >= hours * _HOUR_MS,
         finding=Finding(
             site,
             "retention.ms",
-            f"at least {kafka.retention_hours} h",
+            f"at least {hours} h",
             f"{topic.retention_ms // _HOUR_MS} h",
             "warn",
             "a site that is away for longer reads the peer's binlog instead",
