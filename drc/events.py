@@ -377,9 +377,9 @@ def parse_table_map(body: bytes) -> TableMap:
             name,
             kind,
             meta,
-            bool(nulls[i >> 3] & 1 << (i & 7)),
-            unsigned.get(i, False),
-            collations.get(i, 0),
+            nullable=bool(nulls[i >> 3] & 1 << (i & 7)),
+            unsigned=unsigned.get(i, False),
+            collation=collations.get(i, 0),
         )
         for i, (name, (kind, meta)) in enumerate(
             zip(_names(optional.get(4, b"")), types, strict=True)

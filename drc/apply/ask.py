@@ -81,7 +81,7 @@ def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
         row.take(change.after)
     elif decision.action is Action.MERGE:
         raw = None if change.after is None else column_values(table, change.after)
-        sides = Sides(raw, after, here, (ets, site) > (rival.ets, rival.origin))
+        sides = Sides(raw, after, here, later_is_remote=(ets, site) > (rival.ets, rival.origin))
         try:
             sets = merged(table, sides, verdict.values, remote=verdict.remote)
         except DataError as error:
