@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drc.apply.batch import Batch
 from drc.apply.doing import Doing
@@ -84,6 +84,13 @@ class SessionProgress:
         }
 
 
+class Intake(NamedTuple):
+    """The bytes that a session has read, and those of them that wait to be applied."""
+
+    read_bytes: int
+    waiting_bytes: int
+
+
 class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
@@ -133,9 +140,9 @@ class StreamProgress(SessionProgress):
         return self._inlet.heard_us if self._inlet else 0
 
     @property
-    def read(self) -> tuple[int, int]:
-        """Return the bytes that this session has read, and those that wait."""
-        return (
+    def intake(self) -> Intake:
+        """Return the bytes of this session."""
+        return Intake(
             self._inlet.read_bytes if self._inlet else 0,
             self._inlet.log.bytes if self._inlet else 0,
         )
