@@ -358,14 +358,12 @@ def _emit(
     ]
     if kinds:
         out.append(table.event)
-        last = kinds[-1][0]
-        out.extend(
-            ev.rows_event(table, kind, images, ends_statement=kind == last)
-            for kind, images in kinds
-        )
+        for kind, images in kinds[:-1]:
+            out.append(ev.rows_event(table, kind, images, ev.NO_FOREIGN_KEY_CHECKS))
+        out.append(ev.rows_event(table, *kinds[-1]))
 
 
 def _emit_passing(table: TableMap, images: list[bytes], out: list[bytes]) -> None:
     out.append(table.event)
-    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, ends_statement=False))
+    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, ev.NO_FOREIGN_KEY_CHECKS))
     out.append(ev.rows_event(table, ev.DELETE_ROWS, images))
