@@ -24,9 +24,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from drc.conflict.policy import Policies, RowPolicy, TablePolicy, refuse_divergent
 from drc.errors import ConfigError
 from drc.gtid import GtidSet
+from drc.policy import Policies, RowPolicy, TablePolicy, refuse_divergent
 
 _NAME = "^[a-z][a-z0-9_-]{0,31}$"  # goes into SQL text, file names and thread names
 Name = Annotated[str, msgspec.Meta(pattern=_NAME)]

@@ -20,7 +20,7 @@ import pymysql
 from drc.config import Account, Config, Role, Tls
 from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
-from drc.literals import quote as quote  # it is pure, and asked for here
+from drc.rows.literals import quote as quote  # it is pure, and asked for here
 from drc.tls import client_context
 
 CONNECT_TIMEOUT_S = 10.0  # beyond any sane round trip, below an operator's patience

@@ -5,12 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from drc.config import ReplicateConfig
-
-# `drc` is our bookkeeping: shipping it would feed itself. The others belong to each server.
-SYSTEM_SCHEMAS = frozenset({"drc", "mysql", "sys", "information_schema", "performance_schema"})
-
-
-CANARY = ("drc", "canary")  # the one table of ours that is shipped; see monitor/canary.py
+from drc.names import CANARY, SYSTEM_SCHEMAS
 
 
 class Selection:
@@ -33,4 +28,4 @@ class Selection:
 
     def applied(self, schema: str, table: str) -> bool:
         """Return True when rows of a table are applied: replicated ones, and the canary's."""
-        return self.table(schema, table) or (schema, table) == CANARY
+        return self.table(schema, table) or f"{schema}.{table}" == CANARY

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drc import events as ev
-from drc.apply.netting import NetRows, Tables
-from drc.conflict.clock import Mark
-from drc.events import Buffer, u32
+from drc.binlog import events as ev
+from drc.binlog.events import Buffer, u32
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.clock import Mark
 from drc.gtid import GtidSet
-from drc.transaction import Kind, RawTransaction
+from drc.rows.netting import NetRows
+from drc.rows.tables import Tables
 
 # Looked up for every transaction: a module's name is found faster than an enum's member.
 _ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED
@@ -239,9 +240,8 @@ def plain_events(
     out: list[Buffer] = []
     announced = {} if maps is None else maps
     data = memoryview(transaction.data)
-    for at in transaction.events:
-        kind, table_id = data[at + 4], u32(data, at + 19)[0]
-        event = data[at : at + u32(data, at + 9)[0] - transaction.checksum]
+    for kind, at, end in transaction.spans():
+        table_id, event = u32(data, at + 19)[0], data[at:end]
         if kind == ev.TABLE_MAP:
             table = tables.resolve(bytes(event[ev.HEADER_BYTES :]))
             announced[table_id] = table.map.event if table.selected else b""

@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from drc.apply import ledger
 from drc.apply.batch import Batch
-from drc.apply.certifier import Certifier
-from drc.apply.doing import Doing
-from drc.apply.lane import Lane
-from drc.apply.ledger import LedgerState
+from drc.binlog.stamps import now_us
+from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import Certifier
 from drc.errors import DrcError, TransientError
-from drc.monitor.stages import now_us
-from drc.transaction import RawTransaction
+from drc.schema import ledger
+from drc.schema.ledger import LedgerState
+from drc.target.lane import Lane
+from drc.worker.doing import Doing
 
 _APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
 

@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterator
 
 from drc.apply.batch import Batch, Batcher, BatchLimit, Point
 from drc.apply.conveyor import ConcurrentError, Conveyor, Failure
-from drc.apply.doing import Doing
-from drc.apply.lane import DUPLICATE_KEY
-from drc.apply.netting import Tables
-from drc.apply.pinpoint import find_refused
 from drc.apply.solo import ROW_ERRNOS, Solo
 from drc.apply.throttle import Throttle
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.errors import DataError, DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.queue import TransactionQueue
-from drc.monitor.progress import StreamProgress
-from drc.transaction import Kind, RawTransaction
+from drc.pipe.queue import TransactionQueue
+from drc.rows.tables import Tables
+from drc.target.lane import DUPLICATE_KEY
+from drc.target.pinpoint import find_refused
+from drc.worker.doing import Doing
+from drc.worker.progress import StreamProgress
 
 _LOCK_ERRNOS = frozenset({1205, 1213, 3572})
 _LOCKED_S = 0.005

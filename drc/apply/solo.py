@@ -12,18 +12,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from drc import events as ev
-from drc.apply import ddl, ledger
 from drc.apply.batch import Batcher, plain_events
 from drc.apply.conveyor import Conveyor
-from drc.apply.lane import Lane
-from drc.apply.netting import Tables
-from drc.apply.settle import Settler
+from drc.binlog import events as ev
+from drc.binlog.events import Buffer
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError, DrcError, TransientError
-from drc.events import Buffer
 from drc.gtid import Gtid
-from drc.monitor.progress import StreamProgress
-from drc.transaction import Kind, RawTransaction
+from drc.rows.tables import Tables
+from drc.schema import ledger
+from drc.settle.settler import Settler
+from drc.target import replay
+from drc.target.lane import Lane
+from drc.worker.progress import StreamProgress
 
 ROW_ERRNOS = frozenset({1032, 1062})  # a row is missing, or there already
 
@@ -74,10 +75,9 @@ class Solo:
 
         :raises DataError: schema changes stop this stream.
         """
-        data, at = transaction.data, transaction.events[0]
-        end = at + ev.u32(data, at + 9)[0] - transaction.checksum
-        query = ev.parse_query(data, at, end)
-        schemas = ddl.touched_schemas(query)
+        _, at, end = next(transaction.spans())
+        query = ev.parse_query(transaction.data, at, end)
+        schemas = replay.touched_schemas(query)
         if not any(self._selects(s) for s in schemas) or self._ddl == "skip":
             return False
         if self._ddl == "stop":
@@ -92,7 +92,7 @@ class Solo:
             lane.require_lease()  # a takeover after it ends this session
             text = query.sql[:200].decode("utf-8", "replace")
             with self._conveyor.busy("schema change", lane, [transaction], text):
-                ddl.replay(lane, query, transaction.gtid)
+                replay.replay(lane, query, transaction.gtid)
         finally:
             lane.close()
         self._tables.forget()

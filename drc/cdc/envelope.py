@@ -16,12 +16,12 @@ from typing import NamedTuple
 import msgspec
 
 from drc import __version__
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.binlog.transaction import RawTransaction
 from drc.cdc.values import json_value
 from drc.errors import DataError
-from drc.events import TableMap
-from drc.monitor.rows import Row, RowChange, RowDecoder, images_at
-from drc.transaction import RawTransaction
+from drc.rows.decoded import Row, RowChange, RowDecoder, images_at
 
 _encode = msgspec.json.Encoder().encode
 # A character that topics cannot have, or what would read as one that was replaced.

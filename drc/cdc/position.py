@@ -15,8 +15,8 @@ from kafka import KafkaProducer, TopicPartition
 from drc.config import Config
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log.kafka import open_consumer, translate
-from drc.log.topics import create
+from drc.kafka.kafka_python import open_consumer, translate
+from drc.kafka.topics import create
 
 _READ_S = 10.0
 _POLL_MS = 500

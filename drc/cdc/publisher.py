@@ -19,18 +19,18 @@ from typing import Any
 import structlog
 from kafka import errors as kafka_errors
 
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.cdc.envelope import Envelopes, Message
 from drc.cdc.position import PositionTopic
 from drc.config import Config
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
-from drc.log.kafka import ROW_BYTES_MAX, abandon, open_transactions, translate
-from drc.log.reader import TopicReader
-from drc.log.topics import create
-from drc.monitor.progress import SessionProgress
-from drc.sessions import Worker
-from drc.transaction import RawTransaction
+from drc.kafka.kafka_python import ROW_BYTES_MAX, abandon, open_transactions, translate
+from drc.kafka.reader import TopicReader
+from drc.kafka.topics import create
+from drc.worker.progress import SessionProgress
+from drc.worker.sessions import Worker
 
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
 _ROUND_MESSAGES = 1000  # or one MySQL transaction; what an uncommitted reader may see twice
@@ -44,7 +44,7 @@ log = structlog.get_logger("drc.cdc")
 class JsonPublisher(Worker):
     """Publish the row changes of ``site`` until told to stop.
 
-    :param start: where to begin the first time; see :class:`drc.log.reader.TopicReader`.
+    :param start: where to begin the first time; see :class:`drc.kafka.reader.TopicReader`.
     :param chosen: whether a table, by schema and name, is published.
     """
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from drc import events as ev
-from drc.events import Column
-from drc.monitor.rows import readable
+from drc.binlog import events as ev
+from drc.binlog.events import Column
+from drc.rows.decoded import readable
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _DAY = datetime.date(1970, 1, 1)

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
-from drc.conflict import desk
 from drc.conflict.resolver import Kind
+from drc.desk import entries
 from drc.errors import ConfigError
-from drc.monitor.rows import one_line
+from drc.rows.decoded import one_line
 
 if TYPE_CHECKING:
     from drc.verify.orphans import Orphans
@@ -55,7 +55,7 @@ def _filters(function: Any) -> Any:
     for option in (
         click.option("--since", type=_Since(), default=0, help="90m, 24h, 7d, or a UTC time."),
         click.option("--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in Kind])),
-        click.option("--state", "states", multiple=True, type=click.Choice(desk.STATES)),
+        click.option("--state", "states", multiple=True, type=click.Choice(entries.STATES)),
         click.option("--table", "tables", default="", help="A glob such as 'shop.*'."),
         click.option("--site", default="", help="One site's log; all by default."),
     ):
@@ -78,8 +78,8 @@ def list_(path: Path, as_json: bool, site: str, limit: int, **chosen: Any) -> No
     config = configuration.load(path)
     found = [
         entry
-        for name in desk.chosen_sites(config, site)
-        for entry in desk.read(config, name, _filter(**chosen), limit)
+        for name in entries.chosen_sites(config, site)
+        for entry in entries.read(config, name, _filter(**chosen), limit)
     ]
     if as_json:
         emit({"conflicts": found})
@@ -96,7 +96,7 @@ def show(path: Path, as_json: bool, site: str, number: int) -> None:
     """Show one conflict, both versions side by side."""
     config = configuration.load(path)
     config.site(site)
-    entry = desk.one(config, site, number)
+    entry = entries.one(config, site, number)
     if as_json:
         emit(entry)
     else:
@@ -111,7 +111,8 @@ def stats(path: Path, as_json: bool, site: str, **chosen: Any) -> None:
     """Count conflicts by table, kind and winner, and by hour."""
     config = configuration.load(path)
     found = [
-        desk.stats(config, name, _filter(**chosen)) for name in desk.chosen_sites(config, site)
+        entries.stats(config, name, _filter(**chosen))
+        for name in entries.chosen_sites(config, site)
     ]
     if as_json:
         emit({"sites": found})
@@ -137,7 +138,7 @@ def export(path: Path, site: str, **chosen: Any) -> None:
 def replay(path: Path, as_json: bool, site: str, limit: int | None, **chosen: Any) -> int:
     """Let the resolver decide logged conflicts again; exit 1 if any comes out differently."""
     config = configuration.load(path)
-    found = desk.replay(config, islice(_all(config, site, _filter(**chosen)), limit))
+    found = entries.replay(config, islice(_all(config, site, _filter(**chosen)), limit))
     if as_json:
         emit(
             {
@@ -182,8 +183,8 @@ def settle(
     The change is made at one site and replicated as any other. Of two rows with one unique value
     --take keeps one; --set gives this site's own row other values, and both rows stay.
     """
-    from drc.conflict.settlement import Order
-    from drc.conflict.settlement import settle as settled
+    from drc.desk.settlement import Order
+    from drc.desk.settlement import settle as settled
 
     wanted: dict[str, str | None] = dict(map(_assignment, values))
     wanted.update(dict.fromkeys(nulls))
@@ -209,8 +210,8 @@ def purge(path: Path, site: str, days: int | None) -> None:
     days = days or config.conflicts.retention_days
     if not days:
         raise ConfigError("conflicts.retention_days is 0: all are kept", hint="or give --days")
-    for name in desk.chosen_sites(config, site):
-        click.echo(f"{name}: {desk.purge(config, name, days):,} deleted")
+    for name in entries.chosen_sites(config, site):
+        click.echo(f"{name}: {entries.purge(config, name, days):,} deleted")
 
 
 @command.command()
@@ -226,7 +227,7 @@ def orphans(path: Path, as_json: bool, site: str) -> int:
     from drc.verify.orphans import scan
 
     config = configuration.load(path)
-    keys = [one for name in desk.chosen_sites(config, site) for one in scan(config, name)]
+    keys = [one for name in entries.chosen_sites(config, site) for one in scan(config, name)]
     found = [one for one in keys if one.rows]
     if as_json:
         emit({"foreign_keys": len(keys), "orphans": [one.document() for one in found]})
@@ -238,14 +239,16 @@ def orphans(path: Path, as_json: bool, site: str) -> int:
     return 1 if found else 0
 
 
-def _filter(table: str = "", tables: str = "", **rest: Any) -> desk.Filter:
+def _filter(table: str = "", tables: str = "", **rest: Any) -> entries.Filter:
     since = rest.pop("since")
-    return desk.Filter(tables or table, since_us=since, **rest)
+    return entries.Filter(tables or table, since_us=since, **rest)
 
 
-def _all(config: configuration.Config, site: str, chosen: desk.Filter) -> Iterator[desk.Entry]:
-    sites = desk.chosen_sites(config, site)
-    return chain.from_iterable(desk.read(config, name, chosen) for name in sites)
+def _all(
+    config: configuration.Config, site: str, chosen: entries.Filter
+) -> Iterator[entries.Entry]:
+    sites = entries.chosen_sites(config, site)
+    return chain.from_iterable(entries.read(config, name, chosen) for name in sites)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -263,7 +266,7 @@ def plain(value: Any) -> str:
     return one_line(str(value))[1:-1]
 
 
-def render_list(entries: list[desk.Entry]) -> Table:
+def render_list(entries: list[entries.Entry]) -> Table:
     """Return a table of conflicts."""
     columns = ("site", "id>", "when", "table", "key", "kind", "winner", "state", "reason")
     return table(columns, map(_line, entries))
@@ -285,7 +288,7 @@ def render_orphans(found: list[Orphans]) -> Table:
     )
 
 
-def _line(entry: desk.Entry) -> list[str | Text]:
+def _line(entry: entries.Entry) -> list[str | Text]:
     state = entry["state"]
     why = f"{entry['settlement']}, by {entry['settled_by']}" if entry["settled_by"] else ""
     return [
@@ -296,7 +299,7 @@ def _line(entry: desk.Entry) -> list[str | Text]:
     ]
 
 
-def render(entry: desk.Entry) -> Group:
+def render(entry: entries.Entry) -> Group:
     """Return one conflict: what it is, who wrote when, and the versions side by side."""
     facts = {
         "table": entry["table"],
@@ -325,7 +328,7 @@ def render(entry: desk.Entry) -> Group:
     return Group(Text(title, "bold"), head, _versions(entry))
 
 
-def _versions(entry: desk.Entry) -> Table:
+def _versions(entry: entries.Entry) -> Table:
     """Return the columns: those in which the versions differ are marked."""
     versions = [entry["row_local"], entry["row_before"], entry["row_after"]]
     names = dict.fromkeys(name for row in versions if row for name in row)

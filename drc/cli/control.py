@@ -13,9 +13,9 @@ from rich.text import Text
 
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, error_document, json_option, table
+from drc.client.daemons import Daemon, daemon_of
 from drc.config import Config
 from drc.errors import ConfigError, DrcError
-from drc.monitor.daemons import Daemon, daemon_of
 
 _STYLES = {"running": "green", "paused": "yellow", "stopped": "bold red"}
 

@@ -18,7 +18,7 @@ from drc.cli.output import config_option, console, emit, json_option, table
 from drc.gtid import GtidSet
 
 if TYPE_CHECKING:
-    from drc.conflict.history import Report, Span
+    from drc.desk.binlogs import Report, Span
 
 _HOT_SHOWN = 3
 _duration = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h)?").fullmatch
@@ -76,7 +76,7 @@ def command(path: Path, as_json: bool, start: str, live: int | None, lag_us: int
 
     For the time before replication is switched on both ways. Nothing is applied or written.
     """
-    from drc.conflict.history import Span, forecast
+    from drc.desk.binlogs import Span, forecast
 
     config = configuration.load(path)
     span = Span(GtidSet(), live_s=live / 1e6) if live else _span(start)
@@ -94,7 +94,7 @@ def command(path: Path, as_json: bool, start: str, live: int | None, lag_us: int
 
 
 def _span(start: str) -> Span:
-    from drc.conflict.history import Span
+    from drc.desk.binlogs import Span
 
     if start == "earliest":
         return Span(GtidSet())

@@ -44,6 +44,6 @@ def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
 
 
 def _migrate_topic(config: Config, site: str) -> Migration:
-    from drc.log.topics import create_topic  # Kafka is loaded only where it is used
+    from drc.kafka.topics import create_topic  # Kafka is loaded only where it is used
 
     return Migration(config.topic(site), "" if create_topic(config, site) else "exists", "exists")

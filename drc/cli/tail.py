@@ -53,7 +53,7 @@ def command(
     from what the table holds. Nothing is applied from here. A topic has what is native at its
     site: of transactions that came by replication it holds the GTID.
     """
-    from drc.monitor.tail import follow
+    from drc.cdc.tail import follow
 
     config = configuration.load(path)
     out = console()
@@ -69,7 +69,7 @@ def command(
 
 def render(document: dict[str, Any]) -> Text:
     """Return a transaction for a terminal."""
-    from drc.monitor.rows import one_line
+    from drc.rows.decoded import one_line
 
     when = datetime.datetime.fromtimestamp(document["commit_us"] / 1e6, datetime.UTC)
     note = " replicated here" if document.get("replicated") else ""
@@ -89,7 +89,7 @@ def render(document: dict[str, Any]) -> Text:
 
 
 def _values(change: dict[str, Any]) -> str:
-    from drc.monitor.rows import one_line
+    from drc.rows.decoded import one_line
 
     if "hex" in change:
         return f"0x{change['hex']}"

@@ -8,8 +8,8 @@ import click
 
 from drc import config as configuration
 from drc.cli.output import config_option
+from drc.client.daemons import Daemon, daemons
 from drc.errors import DrcError
-from drc.monitor.daemons import Daemon, daemons
 
 
 @click.command()
@@ -23,7 +23,7 @@ def command(path: Path, urls: tuple[str, ...]) -> None:
     config = configuration.load(path)
     asked = [Daemon(url, config.web.token()) for url in urls] if urls else daemons(config)
     _require_one(asked)
-    from drc.monitor.top import Top  # what draws is loaded once there is something to draw
+    from drc.client.top import Top  # what draws is loaded once there is something to draw
 
     Top(asked).run()
 

@@ -23,9 +23,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from drc.conflict.policy import Policies
 from drc.conflict.resolver import Action, Decision, Kind, Winner, left_open
 from drc.errors import ConfigError
+from drc.policy import Policies
 
 ANSWER_S = 1.0  # rows are locked meanwhile
 _HUNG_MAX = 3

@@ -1,6 +1,6 @@
 """The window index: who wrote which key, as long as a peer may not know it. Pure.
 
-For each origin it maps slots (``drc/slots.py``) to that origin's recent writes. A transaction that
+For each origin it maps slots (``rows/slots.py``) to that origin's recent writes. A transaction that
 arrives is looked up by its slots: a write of another origin that it had not seen is a *rival*,
 concurrent with it. No clock is asked, and no value compared.
 
@@ -22,13 +22,13 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from drc.conflict.clock import NOTHING, Seen
+from drc.clock import NOTHING, Seen
 from drc.gtid import Gtid, GtidSet
+from drc.rows.walk import ALL_COLUMNS
 
 if TYPE_CHECKING:
     from drc.conflict.spill import Spill
 
-ALL_COLUMNS = -1
 _PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
 
 _gno = attrgetter("gtid.gno")

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from drc.conflict.clock import NOTHING, Seen
+from drc.binlog.framing import Position
+from drc.clock import NOTHING, Seen
 from drc.conflict.index import Rivals, WindowIndex
 from drc.conflict.spill import Spill
 from drc.gtid import Gtid, GtidSet
-from drc.source.framing import Position
 
 _EXPECTED_MAX = 64  # more than lanes of all streams; what was rolled back is pushed out
 _RECENT_MAX = 100_000  # writes while a commit is awaited; beyond, the oldest are not looked at

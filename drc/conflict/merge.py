@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal
 
 from drc.conflict.index import Write
+from drc.policy import Join
 
-Join = Literal["max", "min"]
 Rank = int | Decimal | None  # as ``ordered.rank`` has it; None for NULL
 
 

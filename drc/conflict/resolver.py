@@ -22,9 +22,10 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from drc.conflict.index import ALL_COLUMNS, Rivals, Write
+from drc.conflict.index import Rivals, Write
 from drc.conflict.merge import taken
-from drc.conflict.policy import TablePolicy
+from drc.policy import TablePolicy
+from drc.rows.walk import ALL_COLUMNS
 
 
 class Kind(StrEnum):

@@ -23,10 +23,11 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc.conflict.index import ALL_COLUMNS, Moved
+from drc.conflict.index import Moved
 from drc.conflict.spill import Found
 from drc.errors import ConfigError
 from drc.gtid import Gtid
+from drc.rows.walk import ALL_COLUMNS
 
 _OPEN_KIB = 64 << 10  # of cache: more than a segment has, so nothing is written before its end
 _SEALED_KIB = 256  # the inner nodes of a segment; its leaves are in the system's cache

@@ -19,18 +19,18 @@ import structlog
 
 from drc import config as configuration
 from drc import mysql
-from drc.apply import skips
 from drc.config import Config
 from drc.conflict.function import load_all
-from drc.conflict.watcher import Watcher
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
-from drc.control.wanted import Wanted, Will
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
-from drc.site import Site, Snapshot
+from drc.schema import skips
+from drc.site.site import Site, Snapshot
+from drc.site.stream import Stream
+from drc.site.watcher import Watcher
 from drc.state.store import Store
-from drc.stream import Stream
+from drc.worker.wanted import Wanted, Will
 
 Action = Literal["pause", "resume", "stop", "start", "restart"]
 ACTIONS: tuple[Action, ...] = ("pause", "resume", "stop", "start", "restart")

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from drc import events as ev
 from drc import mysql
-from drc.apply import ledger
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import ConfigError, DataError
-from drc.events import TableMap, u32
 from drc.gtid import GtidSet
-from drc.images import column_walkers
-from drc.monitor.backlog import native
+from drc.rows.images import column_walkers
+from drc.schema import ledger
+from drc.schema.servers import foreign_uuids
 from drc.source.recorded import recorded
-from drc.source.servers import foreign_uuids
-from drc.transaction import RawTransaction
+from drc.source.resume import native_set
 
 _COUNT_S = 15.0  # of reading binlogs to count rows; then the rest is not counted
 _READER = "reposition"
@@ -121,8 +121,8 @@ def judge(
     :param executed: the origin's ``gtid_executed``; ``purged`` its ``gtid_purged``.
     :param foreign: server UUIDs of all other sites.
     """
-    wanted, known = native(to, foreign), native(applied, foreign)
-    gone = native(purged, foreign)
+    wanted, known = native_set(to, foreign), native_set(applied, foreign)
+    gone = native_set(purged, foreign)
     behind = known - wanted
     repeated = behind - gone
     return Plan(
@@ -199,7 +199,7 @@ def _at_offset(config: Config, origin: str, offset: int) -> GtidSet:
             "an offset is a place in a topic, and this pair has no Kafka between its sites",
             hint="name a GTID set or a time",
         )
-    from drc.log.topic import open_topic  # not loaded where Kafka is not used
+    from drc.kafka.topic import open_topic  # not loaded where Kafka is not used
 
     with contextlib.closing(open_topic(config, origin)) as topic:
         return topic.covered_before(offset)
@@ -272,8 +272,7 @@ def _rows(transaction: RawTransaction) -> Counter[str]:
     """Return the row changes of a transaction, by table."""
     out, data = Counter[str](), transaction.data
     tables: dict[int, TableMap] = {}
-    for at in transaction.events:
-        kind, end = data[at + 4], at + u32(data, at + 9)[0] - transaction.checksum
+    for kind, at, end in transaction.spans():
         if kind == ev.TABLE_MAP:
             table = ev.parse_table_map(bytes(data[at + ev.HEADER_BYTES : end]))
             tables[table.table_id] = table

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from drc.config import Config, load
+from drc.daemon.child import child_command
 from drc.errors import DataError, DrcError, TransientError
-from drc.monitor.child import child_command
 from drc.state.store import Store
 
 _STOP_S = 45.0  # its own deadline for draining, and some

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from drc.monitor.stages import percentile
 from drc.verify.audit import Audit
+from drc.worker.stages import percentile
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BARS_SHOWN = 24

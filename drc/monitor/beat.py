@@ -14,31 +14,11 @@ import structlog
 from drc import mysql
 from drc.config import Config
 from drc.errors import DrcError
-from drc.monitor.canary import TABLE
+from drc.schema import canary
 
 _ANSWER_S = 10.0  # then the next beat tries over a new connection
-_SEND = (
-    f"UPDATE {TABLE} SET beat = beat + 1,"
-    " sent_us = CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) WHERE site = %s"
-)
 
 log = structlog.get_logger("drc.canary")
-
-
-def perch(conn: mysql.Connection, site: str) -> None:
-    """Have the row of ``site`` at this server, so that each canary is an update, from the first on.
-
-    A stream begins at any moment: an update of a row that is not there yet would be a conflict.
-    What is written here is silenced, and written once.
-
-    :raises DrcError: classed by errno.
-    """
-    if mysql.ask(conn, f"SELECT 1 FROM {TABLE} WHERE site = %s", (site,)):
-        return
-    conn.begin()
-    mysql.ask(conn, "INSERT INTO drc.silence (reason) VALUES ('perch of a canary')")
-    mysql.ask(conn, f"INSERT IGNORE INTO {TABLE} (site, beat, sent_us) VALUES (%s, 0, 0)", (site,))
-    conn.commit()
 
 
 class Beat(threading.Thread):
@@ -63,7 +43,7 @@ class Beat(threading.Thread):
         """Send one at once, and then in time."""
         while True:
             try:
-                mysql.ask(self._connected(), _SEND, (self._site,))
+                canary.send(self._connected(), self._site)
                 self._well = True
             except DrcError as error:
                 self._failed(error)
@@ -88,7 +68,7 @@ class Beat(threading.Thread):
                 read_timeout=_ANSWER_S,
             )
             mysql.ask(self._conn, "SET SESSION time_zone = '+00:00'")
-            perch(self._conn, self._site)
+            canary.add_row(self._conn, self._site)
         return self._conn
 
     def _drop(self) -> None:

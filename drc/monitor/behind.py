@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from drc.gtid import GtidSet
-from drc.monitor.backlog import backlog
+from drc.source.resume import backlog
 
 _LOOKS_MAX = 512  # then every other one is forgotten: ages get coarser, never younger than true
 

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drc import mysql
-from drc.apply import ledger
-from drc.apply.doing import Doing
+from drc.binlog.stamps import now_us
 from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
 from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
-from drc.monitor.history import Bucket, History, sample
 from drc.monitor.locks import Holder, busiest, holder
-from drc.monitor.progress import PublisherProgress, StreamProgress
 from drc.monitor.pulse import Look, Pulse, foreign
-from drc.monitor.stages import now_us
+from drc.schema import ledger
+from drc.state.lag_history import Bucket, History, sample
+from drc.worker.doing import Doing
+from drc.worker.progress import PublisherProgress, StreamProgress
 
 _DIAL_S = 1.0
 # Kafka's ApiVersions request, version 0: a frozen broker's kernel accepts connections, too.

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drc import mysql
+from drc.binlog.stamps import now_us
 from drc.config import Config, Role
 from drc.errors import DrcError
 from drc.gtid import GtidSet
-from drc.monitor.stages import ClockOffset, now_us
-from drc.source.servers import remembered
+from drc.schema.servers import remembered
+from drc.worker.stages import ClockOffset
 
 _PERIOD_S = 1.0
 _CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from drc.control.wanted import Wanted
-from drc.monitor.history import Bucket
+from drc.state.lag_history import Bucket
+from drc.worker.wanted import Wanted
 
 log = structlog.get_logger("drc.site")
 

@@ -18,9 +18,8 @@ from drc import mysql
 from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
-from drc.monitor.backlog import backlog
-from drc.preflight.facts import LedgerFacts
-from drc.preflight.gather import read_ledger
+from drc.schema.ledger import LedgerFacts, read_ledger
+from drc.source.resume import backlog
 
 if TYPE_CHECKING:
     from drc.state.store import Store

@@ -18,10 +18,10 @@ from drc.mysql import PEER_TIMEOUT_S
 from drc.preflight import accounts, kafka, policies, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import ROLES, gather
-from drc.state.version import site_head
+from drc.schema.version import site_head
 
 if TYPE_CHECKING:
-    from drc.log.topics import TopicFacts
+    from drc.kafka.topics import TopicFacts
 
 __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 
@@ -84,7 +84,7 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
 def _topics(config: Config, pool: ThreadPoolExecutor) -> dict[str, TopicFacts | DrcError | None]:
     if config.log != "kafka":
         return {}
-    from drc.log.topics import read_topic  # its library is not loaded where it is not used
+    from drc.kafka.topics import read_topic  # its library is not loaded where it is not used
 
     def ask(site: str) -> TopicFacts | DrcError | None:
         try:

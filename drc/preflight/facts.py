@@ -10,6 +10,7 @@ from typing import Literal
 
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
+from drc.schema.ledger import LedgerFacts
 
 Level = Literal["ok", "info", "warn", "fail"]
 Kind = Literal["server", "config", "reach"]
@@ -92,15 +93,6 @@ class AccountFacts:
     user: str
     error: DrcError | None = None
     grants: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerFacts:
-    """Of one origin, at this site: what is decided, and what an operator gave up on."""
-
-    applied: GtidSet
-    seq: int = 0
-    skipped: GtidSet = field(default_factory=GtidSet)
 
 
 @dataclass(frozen=True, slots=True)

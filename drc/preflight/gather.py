@@ -9,22 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from drc import mysql
-from drc.apply import skips
 from drc.config import Config, Role
 from drc.errors import DrcError, TransientError
-from drc.gtid import GtidSet
-from drc.preflight.facts import (
-    AccountFacts,
-    ColumnFacts,
-    LedgerFacts,
-    SiteFacts,
-    TableFacts,
-    Tables,
-)
+from drc.preflight.facts import AccountFacts, ColumnFacts, SiteFacts, TableFacts, Tables
 from drc.preflight.grants import Need, parse
+from drc.schema.ledger import read_ledger
+from drc.schema.servers import remembered
+from drc.schema.version import site_version
 from drc.selection import Selection
-from drc.source.servers import remembered
-from drc.state.version import site_version
 
 _READ_TIMEOUT_S = 60  # information_schema of very many tables takes its time
 # The applier sees tables and ledger best.
@@ -59,10 +51,6 @@ SELECT 'view', table_schema FROM information_schema.views
 UNION SELECT LOWER(routine_type), routine_schema FROM information_schema.routines
 UNION SELECT 'trigger', trigger_schema FROM information_schema.triggers
 UNION SELECT 'event', event_schema FROM information_schema.events
-"""
-_LEDGER = """
-SELECT l.origin, l.seq, l.applied FROM drc.ledger l
-JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (origin, seq)
 """
 
 
@@ -160,21 +148,6 @@ def _may_select(config: Config, account: AccountFacts) -> bool:
     have = parse(account.grants)
     places = [f"{s}.*" for s in config.replicate.schemas] or ["*.*"]
     return not any(have.missing(Need(place, frozenset({"SELECT"}))) for place in places)
-
-
-def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
-    """Return what is decided of each origin; None when the ledger cannot be read."""
-    try:
-        rows = mysql.ask(conn, _LEDGER)
-    except DrcError:
-        return None
-    skipped: defaultdict[str, GtidSet] = defaultdict(GtidSet)
-    with contextlib.suppress(DrcError):  # a schema from before, which is a finding of its own
-        skipped = skips.read(conn)
-    return {
-        origin: LedgerFacts(GtidSet.parse(applied), int(seq), skipped[origin])
-        for origin, seq, applied in rows
-    }
 
 
 def _servers(conn: mysql.Connection) -> dict[str, set[bytes]]:

@@ -10,7 +10,7 @@ from drc.errors import DrcError
 from drc.preflight.facts import Finding, judge, kind_of
 
 if TYPE_CHECKING:
-    from drc.log.topics import TopicFacts
+    from drc.kafka.topics import TopicFacts
 
 _HOUR_MS = 3_600_000
 

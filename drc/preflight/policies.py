@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drc.config import Config
-from drc.conflict.policy import ColumnPolicy, TablePolicy
+from drc.policy import ColumnPolicy, TablePolicy
 from drc.preflight.facts import Facts, Finding, TableFacts
 
 _SETTING = "conflict policy"

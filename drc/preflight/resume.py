@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from drc.config import Config
 from drc.gtid import GtidSet
-from drc.monitor.backlog import native
 from drc.preflight.facts import Facts, Finding, foreign_uuids, judge
+from drc.source.resume import native_set
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -42,7 +42,7 @@ def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSe
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
     site = facts[origin]
     applied = applied_of(config, origin, target, facts)
-    purged = native(site.gtid_purged, foreign_uuids(origin, facts)) - applied
+    purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - applied
     if known := (facts[target].ledger or {}).get(origin):
         purged = purged - known.skipped
     yield judge(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 
 from drc.config import Config
-from drc.monitor.backlog import backlog
 from drc.preflight.facts import Facts, Finding, Level, SiteFacts, TableFacts, foreign_uuids
 from drc.preflight.resume import applied_of
+from drc.source.resume import backlog
 
 Key = tuple[str, str]
 

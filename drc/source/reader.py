@@ -7,15 +7,15 @@ from typing import Any
 
 import pymysql
 
+from drc.binlog.framing import Framer
+from drc.binlog.stamps import Stamps, now_us
+from drc.binlog.transaction import RawTransaction
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
-from drc.log.link import Link
-from drc.log.queue import TransactionQueue
-from drc.monitor.stages import Stamps, now_us
+from drc.pipe.link import Link
+from drc.pipe.queue import TransactionQueue
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
 from drc.source.tagger import Tagger
-from drc.transaction import RawTransaction
 
 
 class Reader(Link):

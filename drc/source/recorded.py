@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 
 from drc import mysql
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer
-from drc.transaction import RawTransaction
 
 _HEARTBEAT_S = 1.0
 _PATIENCE_S = 60.0  # without one awaited transaction: the server is stuck, or its GTIDs are odd

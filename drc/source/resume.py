@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from drc.errors import DataError, ReseedError
 from drc.gtid import GtidSet
-from drc.source.tagger import TAG
+from drc.names import TAG
 
 
-def native_set(gtids: GtidSet, foreign: set[bytes]) -> GtidSet:
-    """Return what may have been written at the site itself: neither tagged, nor another's."""
+def native_set(gtids: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
+    """Return the transactions that began at this site.
+
+    Replicated rows are tagged and replicated DDL has its origin's GTID; below 8.3 there are no
+    tags, and replicated rows cannot be told apart here.
+
+    :param foreign: server UUIDs of all other sites.
+    """
     return gtids - gtids.with_tag(TAG) - gtids.of_uuids(foreign)
 
 
@@ -16,7 +24,7 @@ def resume_set(
     applied: GtidSet,
     executed: GtidSet,
     purged: GtidSet,
-    foreign: set[bytes],
+    foreign: AbstractSet[bytes],
     given_up: GtidSet | None = None,
 ) -> GtidSet:
     """Return the GTIDs not to ask for.
@@ -50,7 +58,7 @@ def resume_set(
     return applied | purged
 
 
-def start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
+def start_set(start: str, executed: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
     """Return what a new stream takes for applied.
 
     :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
@@ -62,3 +70,12 @@ def start_set(start: str, executed: GtidSet, foreign: set[bytes]) -> GtidSet:
         return GtidSet()
     given = GtidSet.parse(start)
     return given - given.of_uuids(foreign)
+
+
+def backlog(executed: GtidSet, applied: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
+    """Return the origin's own transactions that are not decided at the target.
+
+    :param executed: the origin's ``gtid_executed``.
+    :param applied: what the target knows as decided.
+    """
+    return native_set(executed, foreign) - applied

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from drc import mysql
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
-from drc.conflict.note import clock_note
 from drc.errors import PreflightError
 from drc.gtid import GtidSet, format_uuid
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
+from drc.schema.clock_note import clock_note
+from drc.schema.servers import foreign_uuids
 from drc.source.reader import Reader
 from drc.source.resume import resume_set, start_set
-from drc.source.servers import foreign_uuids
 from drc.source.tagger import Tagger
 
 

@@ -2,7 +2,7 @@
 
 1. A transaction that came by replication is never shipped again (I9): its GTID carries our
    tag, or belongs to another site, or its first row change is in schema ``drc``. A canary
-   (``monitor/canary.py``) is native where its site has sent it: it must land.
+   (``worker/canary.py``) is native where its site has sent it: it must land.
 2. A native transaction is never held back, unless its owner marked it by writing to
    ``drc.silence`` first.
 3. A skipped transaction still counts as read, in its place: what is behind it in the binlog
@@ -21,17 +21,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from drc import events as ev
-from drc.conflict.clock import Clock, Mark
-from drc.events import TABLE_MAP, parse_table_map, u32, u64
+from drc.binlog import events as ev
+from drc.binlog.events import TABLE_MAP, parse_table_map, u64
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.clock import Clock, Mark
 from drc.gtid import GtidSet
-from drc.images import Walkers, column_walkers
-from drc.transaction import Kind, RawTransaction
+from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
+from drc.rows.images import Walkers, column_walkers
 
-TAG = "drc"
-SCHEMA = b"drc"
-CANARY = b"\x03drc\x00\x06canary\x00"  # schema and table as a table map has them
-_LEDGER = b"\x06ledger\x00"  # as a table map has it behind the schema
+_CANARY, _LEDGER = map_name(CANARY), map_name(LEDGER)
+_SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # with its length before it
 _COLUMNS = ("origin", "applied", "ets")
 
 
@@ -84,10 +83,10 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
     """Return the ledger row with which a replicated transaction begins; None if it has none."""
     if len(transaction.events) < 2:
         return None
-    data, at, rows = transaction.data, transaction.events[0], transaction.events[1]
-    if data[at + 4] != TABLE_MAP or data[at + 32 : at + 40] != _LEDGER:
+    data, rows = transaction.data, transaction.events[1]
+    kind, at, end = next(transaction.spans())
+    if kind != TABLE_MAP or data[at + 27 : at + 40] != _LEDGER:
         return None
-    end = at + u32(data, at + 9)[0] - transaction.checksum
     walkers = _ledger_walkers(bytes(data[at + ev.HEADER_BYTES : end]))
     if walkers is None or data[rows + 4] != ev.UPDATE_ROWS:
         return None
@@ -103,7 +102,7 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
 def _ledger_walkers(body: bytes) -> Walkers | None:
     table = parse_table_map(body)
     ordinals = {column.name: i for i, column in enumerate(table.columns)}
-    if table.schema.encode() != SCHEMA or not all(name in ordinals for name in _COLUMNS):
+    if table.name != LEDGER or not all(name in ordinals for name in _COLUMNS):
         return None
     return column_walkers(table, [ordinals[name] for name in _COLUMNS])
 
@@ -115,6 +114,6 @@ def _ours(transaction: RawTransaction) -> bool:
     data, at = transaction.data, transaction.events[0]
     if data[at + 4] != TABLE_MAP:
         return False
-    if data[at + 27] != 3 or data[at + 28 : at + 31] != SCHEMA:
+    if data[at + 27 : at + 31] != _SCHEMA:
         return False
-    return data[at + 27 : at + 40] != CANARY
+    return data[at + 27 : at + 40] != _CANARY

@@ -19,8 +19,8 @@ from alembic.runtime.migration import MigrationContext
 from drc import mysql
 from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError, TransientError
-from drc.source.servers import ask_servers, remember, remembered
-from drc.state.version import folder
+from drc.schema.servers import ask_servers, remember, remembered
+from drc.schema.version import folder
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
 _ATTEMPT_PAUSE_S = 0.1

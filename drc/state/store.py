@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 import structlog
 
-from drc.control.wanted import Wanted
 from drc.errors import ConfigError, DrcError
-from drc.monitor.history import LEVELS, Bucket
+from drc.state.lag_history import LEVELS, Bucket
+from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
     from drc.state.migrate import Migration

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from drc import events as ev
+from drc.binlog import events as ev
 from drc.gtid import Gtid
 
 _PACKET_MAX = 0xFFFFFF

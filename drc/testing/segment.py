@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from drc.conflict.index import ALL_COLUMNS, Moved
+from drc.conflict.index import Moved
 from drc.conflict.spill import Found
+from drc.rows.walk import ALL_COLUMNS
 
 
 class MemorySegment:

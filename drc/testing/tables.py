@@ -2,7 +2,7 @@
 
 Rows are raw images. A change that an InnoDB table would refuse is refused here with the same
 meaning: 1062 is :class:`DuplicateKey`, 1032 is :class:`MissingRow`. What equals what in a key is
-the caller's to say (``folds``), so that this table owes nothing to ``drc/slots.py``.
+the caller's to say (``folds``), so that this table owes nothing to ``drc/rows/slots.py``.
 
 Not modelled: locks, transactions, foreign keys, columns' values.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
-from drc import events as ev
-from drc.events import Column, TableMap
-from drc.images import Walkers, column_walkers, key_walkers
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
+from drc.rows.images import Walkers, column_walkers, key_walkers
 
 Fold = Callable[[bytes], bytes]
 Key = Sequence[tuple[int, int]]  # prefix lengths are not modelled: 0

@@ -18,7 +18,8 @@ from typing import Any
 from drc import mysql
 from drc.config import Config
 from drc.gtid import GtidSet
-from drc.verify.binlog import TAG, BinlogCount, Ledgered, Progress, count
+from drc.names import TAG
+from drc.verify.counts import BinlogCount, Ledgered, Progress, count
 
 
 @dataclass(frozen=True, slots=True)

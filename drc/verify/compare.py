@@ -18,7 +18,7 @@ import xxhash
 
 from drc.errors import InvariantError
 from drc.mysql import Connection, ask, quote
-from drc.verify import rows as raw
+from drc.verify import packets as raw
 from drc.verify.definition import Definition, Key, define, prepare, tables
 
 SAMPLE = 20  # differences shown per table; a person needs a few, not a million

@@ -25,8 +25,7 @@ from decimal import Decimal
 from typing import Any
 
 from drc.mysql import Connection, ask, parse_version, quote
-
-SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema", "drc")
+from drc.names import SYSTEM_SCHEMAS
 
 _NUMBERED = frozenset({"enum", "set"})
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"}) | _NUMBERED
@@ -167,7 +166,7 @@ def prepare(conn: Connection) -> None:
 
 def tables(conn: Connection, schemas: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """Return (schema, table) of all base tables, of the users' schemas unless told otherwise."""
-    rows = [(str(s), str(t)) for s, t in ask(conn, _TABLES, (SYSTEM_SCHEMAS,))]
+    rows = [(str(s), str(t)) for s, t in ask(conn, _TABLES, (sorted(SYSTEM_SCHEMAS),))]
     return [row for row in rows if not schemas or row[0] in schemas]
 
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from drc import mysql
 from drc.config import Config
-from drc.conflict.mask import Mask
-from drc.literals import quote
+from drc.rows.literals import quote
+from drc.rows.mask import Mask
 from drc.selection import Selection
 
 SAMPLE = 20  # rows shown of each key: a person needs a few
@@ -96,7 +96,7 @@ def condition(key: ForeignKey) -> str:
 
 
 def _orphans(conn: mysql.Connection, key: ForeignKey) -> tuple[int, list[dict[str, Any]]]:
-    from drc.monitor.rows import readable  # its library is slow to load
+    from drc.rows.decoded import readable  # its library is slow to load
 
     source = f"FROM {_name(key.table)} c WHERE {condition(key)}"
     ((count,),) = mysql.ask(conn, f"SELECT COUNT(*) {source}")

@@ -101,12 +101,12 @@ def routes(pair: str, site: str, ask: Ask, may_read: Guard, may_order: Guard) ->
         return {"buckets": rows}
 
     async def conflicts(request: Request) -> Any:
-        from drc.conflict import desk
+        from drc.desk import entries
 
         here, limit = control(), _number(request, "limit", 100)
 
         def read() -> list[dict[str, Any]]:
-            return list(islice(desk.read(here.config, site, desk.Filter(), limit), limit))
+            return list(islice(entries.read(here.config, site, entries.Filter(), limit), limit))
 
         return {"conflicts": await run_in_threadpool(read)}
 

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from drc import __version__
-from drc.monitor.stages import QUANTILES
+from drc.worker.stages import QUANTILES
 
 STATES = ("running", "connecting", "paused", "stopped", "need_reseed")
 

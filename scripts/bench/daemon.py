@@ -19,10 +19,10 @@ from typing import Any
 
 from bench.meter import cpu_s
 from bench.servers import Servers
-from drc.apply import ledger
-from drc.conflict.note import clock_note
+from drc.daemon.child import child_command
 from drc.gtid import GtidSet
-from drc.monitor.child import child_command
+from drc.schema import ledger
+from drc.schema.clock_note import clock_note
 from drc.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,8 +100,8 @@ class Daemon:
 
         :raises RuntimeError: as :meth:`wait_applied`.
         """
-        from drc.log.frames import decode_chunk, decode_covered  # not needed without Kafka
-        from drc.log.topic import open_topic
+        from drc.kafka.frames import decode_chunk, decode_covered  # not needed without Kafka
+        from drc.kafka.topic import open_topic
 
         needed = self._servers.native(self._servers.s)
         with contextlib.closing(open_topic(self._servers.config, "s")) as topic:

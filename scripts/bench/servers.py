@@ -65,7 +65,7 @@ class Servers:
         for name in ("s", "t"):
             migrate_site(self.config, name)
         if kafka:
-            from drc.log.topics import create_topic  # not needed without
+            from drc.kafka.topics import create_topic  # not needed without
 
             for name in ("s", "t"):
                 create_topic(self.config, name)

@@ -20,7 +20,7 @@ from drc import mysql
 from drc.cli import invoke as drc_command
 from drc.config import Config, load
 from drc.gtid import GtidSet
-from drc.log.topic import open_topic
+from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox, fetch_tool
 from drc.sandbox.servers import SandboxSite
 from drc.verify import Audit, audit, compare

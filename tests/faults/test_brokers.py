@@ -8,7 +8,7 @@ import time
 import pytest
 
 from drc.config import Config
-from drc.log.kafka import open_admin
+from drc.kafka.kafka_python import open_admin
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import Broker, KafkaCluster
 from tests.faults.fix_daemon import FULL, LONG, StartDaemon, Sysbench, Unending, assert_identical

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from drc.cli import invoke
+from drc.client.daemons import daemon_of
 from drc.gtid import GtidSet, parse_uuid
-from drc.monitor.daemons import daemon_of
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
 from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from drc import mysql
-from drc.apply import ledger
 from drc.cli import invoke as drc_command
+from drc.clock import Mark
 from drc.config import load
-from drc.conflict.clock import Mark
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox
+from drc.schema import ledger
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
-from drc.verify.binlog import count
+from drc.verify.counts import count
 from tests.faults.fix_daemon import (
     FULL,
     Daemon,

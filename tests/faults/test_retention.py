@@ -11,12 +11,12 @@ from kafka import TopicPartition
 
 from drc.config import Config
 from drc.errors import ReseedError
-from drc.log.kafka import open_admin
-from drc.log.topic import open_topic
+from drc.kafka.kafka_python import open_admin
+from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox, SiteSpec
 from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.servers import SandboxSite
-from drc.stream import Stream
+from drc.site.stream import Stream
 from tests.faults.fix_daemon import LONG, StartDaemons, assert_identical
 
 pytestmark = pytest.mark.servers

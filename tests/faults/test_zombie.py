@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.errors import DrcError, PreflightError
-from drc.log import publisher
-from drc.log.frames import decode_chunk
-from drc.log.publisher import Publisher
-from drc.log.topic import open_topic
+from drc.kafka import publisher
+from drc.kafka.frames import decode_chunk
+from drc.kafka.publisher import Publisher
+from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from drc.transaction import RawTransaction
 from tests.faults.fix_daemon import StartDaemons, assert_identical
 
 pytestmark = pytest.mark.servers

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from drc import events as ev
-from drc.events import TableMap
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.binlog.framing import Framer, Position
+from drc.binlog.transaction import RawTransaction
 from drc.gtid import GtidSet
-from drc.images import Walkers, column_walkers
+from drc.rows.images import Walkers, column_walkers
 from drc.sandbox.servers import SandboxSite
 from drc.source.dump import reads, start_dump
-from drc.source.framing import Framer, Position
-from drc.transaction import RawTransaction
 
 
 class Change(NamedTuple):

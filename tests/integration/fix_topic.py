@@ -11,15 +11,15 @@ import pytest
 from kafka import TopicPartition
 
 from drc import cli, config
+from drc.binlog.transaction import RawTransaction
 from drc.config import Config
 from drc.gtid import GtidSet
-from drc.log.kafka import open_admin
-from drc.log.publisher import Publisher
-from drc.log.reader import TopicReader
-from drc.log.topic import open_topic
+from drc.kafka.kafka_python import open_admin
+from drc.kafka.publisher import Publisher
+from drc.kafka.reader import TopicReader
+from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from drc.transaction import RawTransaction
 from tests.faults.fix_daemon import forget_streams
 
 

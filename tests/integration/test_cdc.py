@@ -19,14 +19,14 @@ from kafka import TopicPartition
 from drc.cdc.envelope import Envelopes
 from drc.cdc.position import PositionTopic
 from drc.cdc.publisher import _ROUND_MESSAGES, JsonPublisher
+from drc.clock import Mark
 from drc.config import Config
-from drc.conflict.clock import Mark
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet
-from drc.log.frames import FrameEncoder, Stamp
-from drc.log.kafka import open_consumer
-from drc.log.reader import TopicReader
-from drc.log.topics import create_topic
+from drc.kafka.frames import FrameEncoder, Stamp
+from drc.kafka.kafka_python import open_consumer
+from drc.kafka.reader import TopicReader
+from drc.kafka.topics import create_topic
 from drc.sandbox.kafka import KafkaCluster
 from tests.faults.fix_daemon import FULL
 from tests.integration.fix_topic import Published

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from drc.collation import CHARACTER_SETS, COLLATIONS, canonical_text
-from drc.collation_folds import ALPHABET, NOT_EXACT, PICTOGRAPHS
+from drc.rows.collation import CHARACTER_SETS, COLLATIONS, canonical_text
+from drc.rows.collation_folds import ALPHABET, NOT_EXACT, PICTOGRAPHS
 from drc.sandbox import Sandbox
 
 pytestmark = pytest.mark.servers

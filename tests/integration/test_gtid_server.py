@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
 from drc.gtid import GtidSet
 from drc.sandbox import Sandbox
 from drc.source.dump import reads, start_dump

@@ -12,10 +12,11 @@ from kafka import TopicPartition
 
 from drc.config import Config, parse
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
-from drc.log.client import Message, open_sender
-from drc.log.kafka import open_admin
-from drc.log.topic import Topic, open_topic
-from drc.log.topics import create_topic, read_topic
+from drc.kafka.client import Message
+from drc.kafka.connect import open_sender
+from drc.kafka.kafka_python import open_admin
+from drc.kafka.topic import Topic, open_topic
+from drc.kafka.topics import create_topic, read_topic
 from drc.sandbox import KafkaSpec
 from drc.sandbox.kafka import KafkaCluster
 

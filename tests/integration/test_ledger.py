@@ -11,21 +11,22 @@ from typing import Any
 import pymysql
 import pytest
 
-from drc import events as ev
 from drc import mysql
-from drc.apply import ddl, ledger
-from drc.apply.lane import Lane
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.cli import invoke as drc_command
+from drc.clock import Mark
 from drc.config import Config, load
-from drc.conflict.clock import Mark
 from drc.errors import DataError, TransientError
-from drc.events import Column
 from drc.gtid import Gtid, GtidSet, parse_uuid
-from drc.log.queue import TransactionQueue
+from drc.pipe.queue import TransactionQueue
 from drc.sandbox import Sandbox
 from drc.sandbox.servers import SandboxSite
+from drc.schema import ledger
 from drc.source.reader import Reader
 from drc.source.tagger import Tagger
+from drc.target import replay
+from drc.target.lane import Lane
 from drc.testing.tables import table_map
 
 pytestmark = pytest.mark.servers
@@ -201,8 +202,8 @@ def test_a_schema_change_is_made_once(pair: Sandbox, schema: str, lanes: tuple[L
     make_table(pair.sites["b"], schema)
     query = ev.QueryEvent(schema, b"ALTER TABLE t RENAME TO u", {})
     gtid = Gtid(parse_uuid(UUID), int(schema[1:]))
-    ddl.replay(lanes[0], query, gtid)
+    replay.replay(lanes[0], query, gtid)
     pair.sites["b"].query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY)")
     pair.sites["b"].query(f"DROP TABLE `{schema}`.u")
-    ddl.replay(lanes[1], query, gtid)
+    replay.replay(lanes[1], query, gtid)
     assert pair.sites["b"].query(f"SHOW TABLES FROM `{schema}`") == [("t",)]

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from drc.collation import CHARACTER_SETS
-from drc.events import Column, TableMap
-from drc.images import column_walkers
-from drc.literals import SESSION, NoLiteralError, key_condition, literal, quote
+from drc.binlog.events import Column, TableMap
+from drc.rows.collation import CHARACTER_SETS
+from drc.rows.images import column_walkers
+from drc.rows.literals import SESSION, NoLiteralError, key_condition, literal, quote
 from drc.sandbox.servers import SandboxSite
 from tests.integration.binlog import changes, executed, transactions
 from tests.integration.test_slots_server import TYPES

@@ -14,21 +14,21 @@ import msgspec
 import pytest
 
 from drc import cli, config
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.config import Config
 from drc.conflict.live import LiveIndex
-from drc.conflict.watcher import Watcher
 from drc.gtid import GtidSet
-from drc.log import publisher as module
-from drc.log.frames import Assembler, Frame, decode_chunk, decode_frame
-from drc.log.publisher import Publisher
-from drc.log.topic import open_topic
+from drc.kafka import publisher as module
+from drc.kafka.frames import Assembler, Frame, decode_chunk, decode_frame
+from drc.kafka.publisher import Publisher
+from drc.kafka.topic import open_topic
+from drc.pipe.tee import Branch
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
+from drc.site.watcher import Watcher
 from drc.source.reader import Reader
 from drc.source.resume import native_set
 from drc.source.site import SourceSite
-from drc.source.tee import Branch
-from drc.transaction import Kind, RawTransaction
 from tests.faults.fix_daemon import forget_streams
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]

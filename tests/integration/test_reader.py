@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from drc import cli
-from drc.conflict.clock import Mark
+from drc.clock import Mark
 from drc.gtid import GtidSet
-from drc.log.frames import FrameEncoder, Stamp
-from drc.log.reader import HoleError, TopicReader
-from drc.log.topics import create_topic
+from drc.kafka.frames import FrameEncoder, Stamp
+from drc.kafka.reader import HoleError, TopicReader
+from drc.kafka.topics import create_topic
 from drc.sandbox.kafka import KafkaCluster
 from tests.integration.fix_topic import Published
 from tests.integration.test_kafka_sandbox import config_of, exchange

@@ -24,11 +24,11 @@ import pymysql
 import pytest
 from pymysql.constants import CLIENT
 
+from drc.binlog.framing import Position
+from drc.binlog.transaction import Kind
 from drc.gtid import Gtid, GtidSet
 from drc.mysql import binlog_status
 from drc.sandbox.servers import SandboxSite
-from drc.source.framing import Position
-from drc.transaction import Kind
 from tests.faults.fix_daemon import FULL, LONG
 from tests.integration.binlog import changes, executed, transactions
 

@@ -14,7 +14,7 @@ from drc.errors import PreflightError, TransientError
 from drc.gtid import parse_uuid
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
-from drc.source.servers import foreign_uuids
+from drc.schema.servers import foreign_uuids
 from drc.source.site import SourceSite
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]

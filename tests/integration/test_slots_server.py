@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
 from drc.gtid import GtidSet
+from drc.rows.slots import canonicalizer, compile_slots, unknown
 from drc.sandbox import Sandbox
-from drc.slots import canonicalizer, compile_slots, unknown
 from tests.integration.binlog import changes, executed, transactions
 
 pytestmark = pytest.mark.servers

@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from drc.cli import invoke
-from drc.control.wanted import Wanted
+from drc.client.daemons import daemon_of
 from drc.errors import TransientError
-from drc.monitor.daemons import daemon_of
-from drc.monitor.history import Bucket
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
+from drc.state.lag_history import Bucket
 from drc.state.store import Store
+from drc.worker.wanted import Wanted
 from tests.faults.fix_daemon import LONG, StartDaemon
 from tests.faults.test_control import TOKEN, await_up, stream
 from tests.integration.fix_postgres import Postgres

@@ -14,9 +14,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from drc.cli import invoke
+from drc.client.daemons import Daemon
+from drc.client.top import Top, card, duration, headline, sparkline
 from drc.errors import ConfigError, DrcError, TransientError
-from drc.monitor.daemons import Daemon
-from drc.monitor.top import Top, card, duration, headline, sparkline
 from drc.sandbox.process import free_port
 from tests.browser.fake import TOKEN, FakeDaemon, served
 

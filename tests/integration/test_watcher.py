@@ -12,14 +12,14 @@ import msgspec
 import pytest
 
 from drc import mysql
-from drc.apply import ledger
 from drc.cli import invoke
+from drc.clock import Mark
 from drc.config import Config, load
-from drc.conflict.clock import Mark
 from drc.conflict.live import LiveIndex
-from drc.conflict.watcher import Watcher, _Read
 from drc.gtid import GtidSet, parse_uuid
 from drc.sandbox import Sandbox, SiteSpec
+from drc.schema import ledger
+from drc.site.watcher import Watcher, _Read
 from drc.source.tagger import Tagger
 
 ONE = "11111111-1111-1111-1111-111111111111"

@@ -9,16 +9,16 @@ from collections import Counter
 
 import pytest
 
-from drc import events as ev
-from drc.conflict.clock import Mark
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
+from drc.clock import Mark
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.log import frames
-from drc.log.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
-from drc.log.gate import GapError, Gate, Torn
-from drc.source.framing import Framer
+from drc.kafka import frames
+from drc.kafka.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
+from drc.kafka.gate import GapError, Gate, Torn
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import RawTransaction
 
 CASES = 10_000
 TABLE = FakeTable(7, "shop", "users")

@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc import events as ev
-from drc.events import Column
-from drc.images import fixed_bytes
-from drc.literals import literal, number, pack_number, shift
+from drc.binlog import events as ev
+from drc.binlog.events import Column
+from drc.rows.images import fixed_bytes
+from drc.rows.literals import literal, number, pack_number, shift
 
 INTEGERS = (ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG, ev.TYPE_LONGLONG)
 

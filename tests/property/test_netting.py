@@ -12,12 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from drc import events as ev
-from drc.apply.netting import NetRows, Tables
-from drc.events import Column, TableMap
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
+from drc.binlog.transaction import RawTransaction
 from drc.gtid import Gtid
+from drc.rows.netting import NetRows
+from drc.rows.tables import Tables
 from drc.testing.tables import DuplicateKey, KeyedTable, MissingRow, table_map
-from drc.transaction import RawTransaction
 
 BINARY, AI_CI = 63, 255
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymysql.converters import convert_date, convert_datetime, convert_timedelta
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.errors import DataError
-from drc.events import Column
-from drc.images import fixed_bytes
-from drc.literals import literal
-from drc.ordered import pack, rank
+from drc.rows.images import fixed_bytes
+from drc.rows.literals import literal
+from drc.rows.ordered import pack, rank
 
 READ = {
     ev.TYPE_DATE: convert_date,

@@ -6,13 +6,14 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from drc import events as ev
-from drc.apply.netting import NetRows, Tables
-from drc.events import Column
+from drc.binlog import events as ev
+from drc.binlog.events import Column
+from drc.binlog.transaction import RawTransaction
 from drc.gtid import Gtid
-from drc.slots import compile_slots
+from drc.rows.netting import NetRows
+from drc.rows.slots import compile_slots
+from drc.rows.tables import Tables
 from drc.testing.tables import DuplicateKey, KeyedTable, table_map
-from drc.transaction import RawTransaction
 
 BINARY, AI_CI = 63, 255
 TABLE = table_map(

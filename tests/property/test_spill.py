@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drc.conflict.clock import NOTHING, Seen
-from drc.conflict.index import ALL_COLUMNS, WindowIndex
+from drc.clock import NOTHING, Seen
+from drc.conflict.index import WindowIndex
 from drc.conflict.segment import FileSegment
 from drc.conflict.spill import Segment, Spill
 from drc.gtid import Gtid, GtidSet
+from drc.rows.walk import ALL_COLUMNS
 from drc.testing.segment import MemorySegment
 
 SLOTS = (0, 1, 2, 3, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from drc.conflict.clock import Seen
-from drc.conflict.index import ALL_COLUMNS
+from drc.clock import Seen
 from drc.gtid import Gtid, GtidSet
+from drc.rows.walk import ALL_COLUMNS
 
 NAMES = ("a", "b", "c")
 UUIDS = {name: name.encode() * 16 for name in NAMES}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from drc.conflict.clock import Clock, Mark, Seen
+from drc.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
 from drc.conflict.index import Moved, Rivals, WindowIndex, Write
-from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.conflict.spill import Spill
 from drc.gtid import Gtid, GtidSet
+from drc.policy import TablePolicy
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
 from tests.simulation.site import Site, Stream, slots_of
 from tests.simulation.world import Parts

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from drc.conflict.policy import ColumnPolicy, TablePolicy
+from drc.policy import ColumnPolicy, TablePolicy
 from tests.simulation.judge import broken_promises
 from tests.simulation.model import NAMES, UNIQUE_SLOTS, Edit, Row
 from tests.simulation.site import Site

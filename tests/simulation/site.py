@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from drc.conflict.clock import NOTHING, Mark
+from drc.clock import NOTHING, Mark
 from drc.conflict.function import Asked, Conflict, Verdict, Version
 from drc.conflict.index import Rivals
 from drc.conflict.merge import beats, withdraws

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from drc.conflict.policy import TablePolicy
+from drc.policy import TablePolicy
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import Setting, run
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drc.conflict.clock import Clock, Mark
+from drc.clock import Clock, Mark
 from drc.conflict.index import WindowIndex
-from drc.conflict.policy import TablePolicy
 from drc.conflict.resolver import Decision, resolve
 from drc.conflict.spill import Segment, Spill
 from drc.gtid import Gtid
+from drc.policy import TablePolicy
 from tests.simulation.model import Native, Row, show
 from tests.simulation.site import Site, Stream
 

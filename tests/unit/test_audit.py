@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
 from drc.config import ReplicateConfig
 from drc.demo import view
 from drc.gtid import GtidSet
 from drc.selection import Selection
-from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.verify.audit import judge
-from drc.verify.binlog import BinlogCount, Ledgered
+from drc.verify.counts import BinlogCount, Ledgered
 
 A, B = b"\xaa" * 16, b"\xbb" * 16
 SELECTION = Selection(ReplicateConfig(schemas=("s",), exclude_tables=("s.log*",)))

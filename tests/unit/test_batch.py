@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import pytest
 
-from drc import events as ev
 from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
-from drc.apply.netting import Tables
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError
 from drc.gtid import GtidSet
-from drc.source.framing import Framer
+from drc.rows.tables import Tables
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import Kind, RawTransaction
 
 OLD_US = 60_000_000
 USERS = FakeTable(7, "shop", "users")

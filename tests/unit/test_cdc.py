@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
 from drc.cdc.envelope import Envelopes, Message, topic_name
 from drc.cdc.values import json_value
 from drc.errors import DataError
-from drc.events import Column
-from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import RawTransaction
 
 TABLE = FakeTable(7, "shop", "users")
 OTHER = FakeTable(8, "shop", "orders")

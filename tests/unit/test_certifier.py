@@ -6,17 +6,17 @@ from collections import deque
 
 import pytest
 
-from drc import events as ev
 from drc.apply.batch import Batch, Batcher
-from drc.apply.certifier import LOCK_WAIT_TIMEOUT, Causal
-from drc.apply.netting import Tables
-from drc.apply.rows import touched_slots
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer, Position
+from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import LOCK_WAIT_TIMEOUT, Causal
 from drc.conflict.live import LiveIndex, Native
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.source.framing import Framer, Position
+from drc.rows.tables import Tables
+from drc.rows.walk import touched_slots
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import RawTransaction
 
 HERE = b"\xaa" * 16
 TABLE = FakeTable(7, "shop", "users")
@@ -65,7 +65,7 @@ def test_what_is_applied_as_it_was_written_is_looked_at_too(written: int | None,
 def test_an_index_that_does_not_get_there_is_a_lock_that_is_not_got(
     reached: Position | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drc.apply.certifier._BARRIER_S", 0.01)
+    monkeypatch.setattr("drc.conflict.certifier._BARRIER_S", 0.01)
     with pytest.raises(TransientError, match="read too slowly") as caught:
         certified(None, reached)
     assert caught.value.errno == LOCK_WAIT_TIMEOUT

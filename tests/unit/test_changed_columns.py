@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from drc import events as ev
-from drc.apply.netting import Tables
-from drc.apply.rows import changed_columns
-from drc.conflict.index import ALL_COLUMNS
-from drc.source.framing import Framer
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
+from drc.rows.tables import Tables
+from drc.rows.walk import ALL_COLUMNS, changed_columns
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import RawTransaction
 
 TABLE = FakeTable(7, "shop", "users", texts=2)
 OLD, C1, C2 = TABLE.image(1, b"x", b"y"), TABLE.image(1, b"X", b"y"), TABLE.image(1, b"x", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drc.conflict.clock import Clock, Mark, decode_seen, encode_seen
+from drc.clock import Clock, Mark, decode_seen, encode_seen
 from drc.gtid import Gtid, GtidSet
 
 A, B = b"a" * 16, b"b" * 16

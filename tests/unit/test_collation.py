@@ -2,8 +2,8 @@
 
 import pytest
 
-from drc.collation import BINARY, COLLATIONS, canonical_text
-from drc.collation_folds import ALPHABET, GROUPS, PICTOGRAPHS, SPACES
+from drc.rows.collation import BINARY, COLLATIONS, canonical_text
+from drc.rows.collation_folds import ALPHABET, GROUPS, PICTOGRAPHS, SPACES
 
 GENERAL, UNICODE, U520, AI_CI, AS_CI, AS_CS, BIN_0900 = 45, 224, 246, 255, 305, 278, 309
 UTF8_BIN, LATIN1, LATIN1_BIN, LATIN1_GENERAL, ASCII, GBK, GBK_BIN = 46, 8, 47, 48, 11, 28, 87

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from drc.binlog.events import pack_lenenc
 from drc.errors import InvariantError
-from drc.events import pack_lenenc
 from drc.verify.compare import TableComparison, _shown, _Walk
 from drc.verify.definition import ColumnDefinition, Definition, _microseconds
 

@@ -10,16 +10,16 @@ import pytest
 
 from drc import config as configuration
 from drc.apply.throttle import Throttle
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.config import Config
 from drc.control.control import Control, Order
 from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, judge
 from drc.errors import ConfigError
 from drc.gtid import Gtid, GtidSet, parse_uuid
-from drc.site import Site
+from drc.site.site import Site
 from drc.state.store import Store
-from drc.transaction import Kind, RawTransaction
 
 A = "aaaaaaaa-0000-0000-0000-000000000001"
 B = "bbbbbbbb-0000-0000-0000-000000000002"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from drc.apply.batch import Batch
-from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
-from drc.apply.ledger import LedgerState
+from drc.binlog.framing import Position
+from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import SingleWriter
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.source.framing import Position
-from drc.transaction import RawTransaction
+from drc.schema.ledger import LedgerState
 
 UUID = b"\xaa" * 16
 WAIT_S = 10

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from drc import config as configuration
 from drc.cli.conflicts import render, render_list
-from drc.conflict.desk import Filter, Replayed, replay
-from drc.conflict.mask import Mask
+from drc.desk.entries import Filter, Replayed, replay
+from drc.rows.mask import Mask
 
 HOSTILE = "\x1b[31m\x9b2J[red]x[/red]\n"
 

@@ -10,10 +10,10 @@ import pytest
 
 from drc import config
 from drc.gtid import GtidSet
-from drc.log import feed as module
-from drc.log.feed import Feed
-from drc.log.queue import TransactionQueue
-from drc.source.tee import Tee
+from drc.kafka import feed as module
+from drc.kafka.feed import Feed
+from drc.pipe.queue import TransactionQueue
+from drc.pipe.tee import Tee
 from tests.unit.test_tee import FORMAT, transaction, upto
 
 ACCOUNT = {"user": "u", "password_env": "X"}

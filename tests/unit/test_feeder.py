@@ -6,22 +6,22 @@ import threading
 
 import pytest
 
-from drc import events as ev
 from drc.apply.batch import Batcher, BatchLimit
-from drc.apply.certifier import SingleWriter
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
-from drc.apply.ledger import LedgerState
-from drc.apply.netting import Tables
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.conflict.certifier import SingleWriter
 from drc.errors import DrcError, InvariantError, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.log.queue import TransactionQueue
-from drc.monitor.progress import StreamProgress
-from drc.source.framing import Framer
+from drc.pipe.queue import TransactionQueue
+from drc.rows.tables import Tables
+from drc.schema.ledger import LedgerState
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import Kind, RawTransaction
+from drc.worker.progress import StreamProgress
 
 TABLE = FakeTable(7, "shop", "users")
 WAIT_S = 10

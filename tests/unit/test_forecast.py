@@ -8,8 +8,8 @@ import click
 import pytest
 
 from drc.cli.forecast import duration_us
-from drc.conflict.clock import Seen
-from drc.conflict.forecast import Forecast, Row, TableForecast
+from drc.clock import Seen
+from drc.desk.forecast import Forecast, Row, TableForecast
 from drc.gtid import Gtid, GtidSet
 
 UUIDS = {"a": b"a" * 16, "b": b"b" * 16}

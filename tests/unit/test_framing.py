@@ -9,11 +9,11 @@ import zlib
 import pytest
 import zstandard
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError, InvariantError, PreflightError, TransientError
-from drc.source.framing import Framer
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import Kind, RawTransaction
 
 TABLE = FakeTable(7, "shop", "users")
 

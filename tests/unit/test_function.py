@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from drc import events as ev
-from drc.apply.ask import Sides, encode, merged
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.conflict.function import Asked, Conflict, Version, load, load_all
-from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.resolver import Action, Kind, Winner
 from drc.errors import ConfigError, DataError
-from drc.events import Column
-from drc.literals import literal
+from drc.policy import Policies, TablePolicy
+from drc.rows.literals import literal
+from drc.settle.ask import Sides, encode, merged
 from drc.testing.tables import table_map
 
 KIND = Kind.UPDATE_ORIGIN_DIFFERS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drc.monitor.history import LEVELS, Bucket, History, sample, worst
-from drc.monitor.progress import StreamProgress
-from drc.monitor.stages import Passage
+from drc.state.lag_history import LEVELS, Bucket, History, sample, worst
 from drc.state.store import Store
+from drc.worker.progress import StreamProgress
+from drc.worker.stages import Passage
 
 S = 1_000_000
 

@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.errors import DataError
-from drc.events import Column, TableMap
-from drc.images import column_walkers, compile_key, decimal_bytes, key_walkers
+from drc.rows.images import column_walkers, compile_key, decimal_bytes, key_walkers
 
 
 def varchar(value: bytes, prefix: int) -> bytes:

@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from drc.conflict.clock import Seen
-from drc.conflict.index import ALL_COLUMNS, WindowIndex, Write
+from drc.clock import Seen
+from drc.conflict.index import WindowIndex, Write
 from drc.gtid import Gtid, GtidSet
+from drc.rows.walk import ALL_COLUMNS
 
 UUIDS = {name: name.encode() * 16 for name in "abc"}
 

@@ -8,7 +8,7 @@ import pytest
 from kafka import errors as kafka_errors
 
 from drc.errors import ConfigError, PreflightError, TransientError
-from drc.log.kafka import abandon, translate
+from drc.kafka.kafka_python import abandon, translate
 
 
 def test_a_producer_is_abandoned_though_its_broker_is_away() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from drc import events as ev
-from drc.events import Column
+from drc.binlog import events as ev
+from drc.binlog.events import Column
 from drc.testing.tables import DuplicateKey, KeyedTable, MissingRow, table_map
 
 TABLE = table_map(

@@ -5,10 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from drc import events as ev
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
 from drc.errors import DataError
-from drc.events import Column, TableMap
-from drc.literals import (
+from drc.mysql import quote
+from drc.rows.literals import (
     NoLiteralError,
     OutOfRangeError,
     key_condition,
@@ -17,7 +18,6 @@ from drc.literals import (
     pack_number,
     shift,
 )
-from drc.mysql import quote
 
 AI_CI, GBK, BINARY = 255, 28, 63
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from drc.binlog.framing import Position
 from drc.conflict.live import LiveIndex, Met, Native
 from drc.gtid import Gtid, GtidSet
-from drc.source.framing import Position
 
 HERE, THERE = b"\xaa" * 16, b"\xbb" * 16
 SLOTS = frozenset({1, 2})

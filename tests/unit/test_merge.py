@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import permutations, product
 
 from drc.conflict.index import Write
-from drc.conflict.merge import Join, Rank, beats, taken, withdraws
+from drc.conflict.merge import Rank, beats, taken, withdraws
 from drc.gtid import Gtid
+from drc.policy import Join
 
 VALUES: tuple[Rank, ...] = (None, -1, 0, 7)
 JOINS: tuple[Join, ...] = ("max", "min")

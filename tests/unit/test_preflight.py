@@ -12,19 +12,13 @@ import pytest
 
 from drc import config as configuration
 from drc.config import Config, ConflictsConfig
-from drc.conflict.policy import TablePolicy
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
-from drc.log.topics import TopicFacts
+from drc.kafka.topics import TopicFacts
+from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
-from drc.preflight.facts import (
-    AccountFacts,
-    ColumnFacts,
-    Finding,
-    LedgerFacts,
-    SiteFacts,
-    TableFacts,
-)
+from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts
+from drc.schema.ledger import LedgerFacts
 
 HEAD = "0001"
 UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}

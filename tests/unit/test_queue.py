@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
+from drc.binlog.transaction import RawTransaction
 from drc.errors import TransientError
 from drc.gtid import Gtid
-from drc.log.queue import TransactionQueue
-from drc.transaction import RawTransaction
+from drc.pipe.queue import TransactionQueue
 
 
 def transaction(gno: int) -> RawTransaction:

@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 
 from drc.conflict.index import Rivals, Write
-from drc.conflict.policy import TablePolicy, refuse_divergent
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.errors import ConfigError
 from drc.gtid import Gtid
+from drc.policy import TablePolicy, refuse_divergent
 
 LWW = TablePolicy()
 PREFERRED = TablePolicy(policy="site_priority", sites=("b", "a"))

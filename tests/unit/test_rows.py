@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.cli.tail import render
 from drc.gtid import Gtid
-from drc.monitor.rows import Decoder, readable
-from drc.transaction import Kind, RawTransaction
+from drc.rows.decoded import Decoder, readable
 
 
 @pytest.mark.parametrize(

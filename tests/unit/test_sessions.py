@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from drc import config as configuration
-from drc.conflict.watcher import Watcher
-from drc.control.wanted import Wanted
 from drc.errors import DataError, InvariantError, TransientError
-from drc.log.queue import TransactionQueue
-from drc.monitor.progress import SessionProgress
-from drc.sessions import Worker
-from drc.site import Site
-from drc.stream import Stream
+from drc.pipe.queue import TransactionQueue
+from drc.site.site import Site
+from drc.site.stream import Stream
+from drc.site.watcher import Watcher
+from drc.worker.progress import SessionProgress
+from drc.worker.sessions import Worker
+from drc.worker.wanted import Wanted
 
 
 class Script(Worker):

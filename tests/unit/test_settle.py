@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from drc import events as ev
-from drc.apply.certifier import Causal
-from drc.apply.netting import Tables
-from drc.apply.settle import Settler
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer, Position
+from drc.binlog.transaction import RawTransaction
+from drc.conflict.certifier import Causal
 from drc.conflict.live import LiveIndex, Native
-from drc.conflict.mask import Mask
-from drc.conflict.policy import Policies, TablePolicy
 from drc.conflict.spill import Spill
 from drc.errors import DataError
 from drc.gtid import Gtid
-from drc.source.framing import Framer, Position
+from drc.policy import Policies, TablePolicy
+from drc.rows.mask import Mask
+from drc.rows.tables import Tables
+from drc.settle.settler import Settler
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.testing.segment import MemorySegment
-from drc.transaction import RawTransaction
 
 HERE = b"\xaa" * 16
 TABLE = FakeTable(7, "shop", "users")

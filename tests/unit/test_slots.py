@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from drc import events as ev
-from drc.events import Column, TableMap
-from drc.slots import canonicalizer, compile_slots, slot_walkers, stored, unknown
+from drc.binlog import events as ev
+from drc.binlog.events import Column, TableMap
+from drc.rows.slots import canonicalizer, compile_slots, slot_walkers, stored, unknown
 
 AI_CI, BINARY = 255, 63
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from drc.binlog.framing import Position
 from drc.conflict import segment as segment_module
-from drc.conflict.index import ALL_COLUMNS, Moved, WindowIndex, Write
+from drc.conflict.index import Moved, WindowIndex, Write
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.segment import FileSegment, require_folder
 from drc.conflict.spill import Found, Segment, Spill
 from drc.errors import ConfigError
 from drc.gtid import Gtid, GtidSet
-from drc.source.framing import Position
+from drc.rows.walk import ALL_COLUMNS
 from drc.testing.segment import MemorySegment
 
 HERE = b"\xaa" * 16

@@ -7,10 +7,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drc.binlog.stamps import Stamps, received
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
 from drc.monitor.observer import waiting_before
-from drc.monitor.stages import ClockOffset, Passage, Passages, Stamps, passage, received
+from drc.worker.stages import ClockOffset, Passage, Passages, passage
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 TIMES = st.integers(10**6, 10**9)

@@ -11,10 +11,10 @@ from drc import config as configuration
 from drc import mysql
 from drc.errors import TransientError
 from drc.gtid import GtidSet, format_uuid
-from drc.monitor.backlog import backlog
 from drc.monitor.report import Reporter
 from drc.monitor.status import FRESH_US, SiteStatus, combine
-from drc.preflight.facts import LedgerFacts
+from drc.schema.ledger import LedgerFacts
+from drc.source.resume import backlog
 
 UUID_A, UUID_B = b"\xaa" * 16, b"\xbb" * 16
 A, B = format_uuid(UUID_A), format_uuid(UUID_B)

@@ -10,8 +10,8 @@ from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
 from drc.errors import ConfigError
+from drc.schema.version import folder, site_head
 from drc.state.store import Store
-from drc.state.version import folder, site_head
 
 
 def _store(tmp_path: Path) -> Store:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from drc import __version__
-from drc.monitor import supervisor
-from drc.monitor.child import child_command
-from drc.monitor.supervisor import TEMPORARY, Supervisor
+from drc.daemon import supervisor
+from drc.daemon.supervisor import TEMPORARY, Supervisor, child_command
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20
@@ -119,7 +118,7 @@ signal.pause()
 PARENT = """
 import threading
 from pathlib import Path
-from drc.monitor.supervisor import Supervisor
+from drc.daemon.supervisor import Supervisor
 Supervisor(Path("x.toml"), ["a"], threading.Event(), 1).run()
 """
 

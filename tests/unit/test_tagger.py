@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from drc import events as ev
-from drc.conflict.clock import Mark
+from drc.binlog import events as ev
+from drc.binlog.framing import Framer
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.clock import Mark
 from drc.gtid import Gtid
-from drc.source.framing import Framer
 from drc.source.tagger import Tagger
 from drc.testing.binlog import FakeBinlog, FakeTable
-from drc.transaction import Kind, RawTransaction
 
 HERE, THERE = b"\xaa" * 16, b"\xbb" * 16
 USERS = FakeTable(7, "shop", "users")

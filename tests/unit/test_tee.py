@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.source import tee as module
-from drc.source.tee import Branch, Tee
-from drc.transaction import Kind, RawTransaction
+from drc.pipe import tee as module
+from drc.pipe.tee import Branch, Tee
 
 UUID = b"u" * 16
 FORMAT = b"format"

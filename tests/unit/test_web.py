@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from drc.config import WebConfig
 from drc.conflict.live import LiveIndex
 from drc.errors import DataError
-from drc.monitor.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
-from drc.monitor.stages import QUANTILES
-from drc.monitor.stages import STAGES as STAGES_OF_LAG
 from drc.web.app import build_app
 from drc.web.metrics import STATES, SiteCollector, registry
+from drc.worker.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
+from drc.worker.stages import QUANTILES
+from drc.worker.stages import STAGES as STAGES_OF_LAG
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef-right"
@@ -184,8 +184,8 @@ def test_ready_is_when_everything_runs(said: dict[str, Any] | None, status: int)
 
 
 def test_nothing_of_it_is_loaded_by_a_daemon_that_does_not_listen() -> None:
-    loaded = "import drc.cli.run, drc.site, sys; print(*sys.modules)"
+    loaded = "import drc.cli.run, drc.site.site, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT)
     modules = set(done.stdout.split())
-    assert "drc.site" in modules
+    assert "drc.site.site" in modules
     assert not {"uvicorn", "starlette", "prometheus_client"} & modules

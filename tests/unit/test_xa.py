@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from drc.apply.xa import PreparedTransactions
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
 from drc.errors import DataError
 from drc.gtid import Gtid
-from drc.transaction import Kind, RawTransaction
 
 UUID = b"\xaa" * 16
 

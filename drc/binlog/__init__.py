@@ -1,0 +1,1 @@
+"""Bytes of a binlog become transactions. Pure."""

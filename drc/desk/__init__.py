@@ -1,0 +1,1 @@
+"""The conflict log for people: read, count, forecast, decide again, settle. Edge, pure inside."""

@@ -1,0 +1,294 @@
+"""The binlogs of all sites, read side by side for a forecast. Edge; nothing is applied or written.
+
+1. Sites are read at once, each only as far as the others' clocks have come: a binlog of days needs
+   no more memory than one of minutes.
+2. What happens while we read is not read: each site's end is fixed at the beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from drc import mysql
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.xa import PreparedTransactions
+from drc.clock import Mark, Seen
+from drc.config import Config
+from drc.desk.forecast import Forecast, Row, TableForecast
+from drc.errors import DataError, TransientError
+from drc.gtid import Gtid, GtidSet
+from drc.preflight.facts import Facts, SiteFacts, foreign_uuids
+from drc.preflight.gather import gather
+from drc.preflight.relation import numbers_meet
+from drc.rows.shown import key_text
+from drc.rows.slots import Key, compile_slots
+from drc.rows.tables import NetTable, Tables
+from drc.rows.walk import row_images
+from drc.selection import Selection
+from drc.source.recorded import recorded
+from drc.source.tagger import Tagger
+from drc.target.catalog import Catalog
+
+_HOT_SHOWN = 5
+
+Progress = Callable[[str, int, int], None]  # site, transactions read, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What to read: ``known`` is left out; so is what was committed before ``since_us``.
+
+    ``live_s`` is how long to wait for writes, when only those shall be read.
+    """
+
+    known: GtidSet
+    since_us: int = 0
+    live_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found in ``seconds`` of writing; ``skew_us`` is how far clocks are apart now."""
+
+    seconds: float
+    lag_us: int
+    skew_us: int
+    transactions: dict[str, int]
+    causal: list[str]  # directions, ``origin->target``, of which the binlogs tell what was seen
+    tables: dict[str, TableForecast]
+
+    def per_hour(self, pairs: int) -> float:
+        """Return a count as a rate."""
+        return pairs * 3600 / self.seconds
+
+    def sorted(self) -> list[tuple[str, TableForecast]]:
+        """Return all tables, those with most conflicts first, then those at risk."""
+        return sorted(self.tables.items(), key=lambda i: (-i[1].pairs, not i[1].risks, i[0]))
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON contract of docs/operations/forecast-json.md."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "lag_us": self.lag_us,
+            "skew_us": self.skew_us,
+            "transactions": self.transactions,
+            "causal": self.causal,
+            "tables": [
+                {
+                    "table": name,
+                    "writes": dict(table.writes),
+                    "conflicts": table.pairs,
+                    "conflicts_per_hour": round(self.per_hour(table.pairs), 3),
+                    "row_conflicts": table.row_pairs,
+                    "unique_conflicts": table.unique_pairs,
+                    "not_judged": table.blind,
+                    "hottest": [
+                        {"key": key, "conflicts": n}
+                        for key, n in table.keys.most_common(_HOT_SHOWN)
+                    ],
+                    "risks": table.risks,
+                    "advice": table.advice(),
+                }
+                for name, table in self.sorted()
+            ],
+        }
+
+
+class _Write(NamedTuple):
+    """A transaction of one site; ``rows`` is empty when it came by replication."""
+
+    site: str
+    gtid: Gtid
+    ets: int
+    commit_us: int
+    seen: Seen
+    rows: list[Row]
+
+
+def forecast(config: Config, span: Span, lag_us: int, progress: Progress) -> Report:
+    """Read all sites and count what would have met.
+
+    :param lag_us: how long a write is taken to be on its way.
+    :raises DrcError: a site is away, or its binlog cannot be read.
+    """
+    facts = {site: _facts(config, site) for site in config.sites}
+    known = {
+        site: (f.gtid_executed if span.live_s else span.known) | f.gtid_purged
+        for site, f in facts.items()
+    }
+    if span.live_s:
+        time.sleep(span.live_s)
+        facts = {site: _facts(config, site) for site in config.sites}
+    out = Forecast(list(config.sites), lag_us, config.conflicts.index_slots_max)
+    with contextlib.ExitStack() as opened:
+        histories = [_History(config, s, facts, opened, progress) for s in config.sites]
+        streams = [h.writes(known[h.site], span.since_us) for h in histories]
+        counted: Counter[str] = Counter(dict.fromkeys(config.sites, 0))
+        first = last = 0
+        causal: set[str] = set()
+        for write in heapq.merge(*streams, key=lambda w: w.ets):
+            out.add(write.site, write.gtid, write.ets, write.seen, write.rows)
+            causal.update(f"{origin}->{write.site}" for origin in write.seen)
+            if write.rows:
+                counted[write.site] += 1
+                first, last = first or write.commit_us, max(last, write.commit_us)
+        for history in histories:
+            history.note_risks(out)
+    _note_numbers(facts, out)
+    seconds = span.live_s or (last - (span.since_us or first)) / 1e6
+    offsets = [f.clock_offset_us for f in facts.values()]
+    return Report(
+        max(seconds, 1.0),
+        lag_us,
+        max(offsets) - min(offsets),
+        dict(counted),
+        sorted(causal),
+        out.tables,
+    )
+
+
+def _facts(config: Config, site: str) -> SiteFacts:
+    found = gather(config, site)
+    if not found.reached:
+        errors = [a.error for a in found.accounts.values() if a.error]
+        raise errors[0] if errors else TransientError("not reachable", site=site)
+    return found
+
+
+# ------------------------------------------------------------ one site
+
+
+class _History:
+    """One site's binlog, as writes."""
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        facts: Facts,
+        opened: contextlib.ExitStack,
+        progress: Progress,
+    ) -> None:
+        self.site = site
+        self._config, self._facts, self._progress = config, facts, progress
+        conn = mysql.connect(config, site, "applier")
+        opened.callback(conn._force_close)  # type: ignore[attr-defined]
+        self._catalog = Catalog(conn)
+        self._selection = Selection(config.replicate)
+        self._tables = Tables(self._selected, self._catalog.unique_keys)
+        self._unique: dict[bytes, list[Key]] = {}
+        self._prepared = PreparedTransactions()
+        self._keyless = {
+            ".".join(name) for name, table in facts[site].tables.items() if not table.primary_key
+        }
+        self._unfollowed: Counter[str] = Counter()
+
+    def _selected(self, schema: str, table: str) -> bool:
+        return self._selection.table(schema, table) and f"{schema}.{table}" not in self._keyless
+
+    def writes(self, known: GtidSet, since_us: int) -> Iterator[_Write]:
+        """Yield what is not ``known``, in the binlog's order."""
+        tagger = Tagger(foreign_uuids(self.site, self._facts), Mark())
+        total = len(self._facts[self.site].gtid_executed - known)
+        done = 0
+        for batch in recorded(self._config, self.site, known, reader="forecast"):
+            for transaction in tagger.tag(batch):
+                ours = transaction.commit_us >= since_us
+                rows = self._rows(transaction) if ours else []
+                yield _Write(
+                    self.site,
+                    transaction.gtid,
+                    transaction.ets,
+                    transaction.commit_us,
+                    transaction.seen,
+                    rows,
+                )
+                done += transaction.last
+            self._progress(self.site, done, total)
+
+    def _rows(self, transaction: RawTransaction) -> list[Row]:
+        if transaction.kind is Kind.DDL:
+            self._tables.forget()
+            self._unique.clear()
+            return []
+        try:
+            admitted = self._prepared.admit(transaction)
+        except DataError:  # prepared before what we read, or too much to hold
+            return []
+        while admitted and admitted.kind is not Kind.SKIPPED:
+            try:
+                return self._touched(admitted)
+            except DataError as error:  # no primary key then, whatever it has now
+                if not error.table or error.table in self._keyless:
+                    raise
+                self._keyless.add(error.table)
+        return []
+
+    def _touched(self, transaction: RawTransaction) -> list[Row]:
+        """Return each row once, whatever happened to it."""
+        found: dict[tuple[str, int], tuple[NetTable, bytes, dict[int, None]]] = {}
+        for table, _, images in row_images(transaction, self._tables):
+            for image in images:
+                slots = table.slots_of(image)
+                if slots is None:
+                    self._unfollowed[table.name] += 1
+                    break
+                place = table.name, slots[0]
+                others = found.setdefault(place, (table, image, {}))[2]
+                others.update(dict.fromkeys(slots[1:]))
+        return [
+            Row(name, primary, tuple(slots), _Described(table, image, self._unique_keys(table)))
+            for (name, primary), (table, image, slots) in found.items()
+        ]
+
+    def _unique_keys(self, table: NetTable) -> list[Key]:
+        if table.body not in self._unique:
+            self._unique[table.body] = self._catalog.unique_keys(table.map)
+        return self._unique[table.body]
+
+    def note_risks(self, out: Forecast) -> None:
+        """Note the tables whose conflicts cannot be found, or told apart."""
+        for name in sorted(self._keyless):
+            schema, table = name.split(".", 1)
+            if self._selection.table(schema, table):
+                _note(out, name, "add a primary key or exclude the table, it has none")
+        for name in self._unfollowed:
+            _note(out, name, "let one site own the table, its keys cannot be followed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A row's keys for people, made only where something met."""
+
+    table: NetTable
+    image: bytes
+    unique_keys: list[Key]
+
+    def __call__(self, slot: int) -> str:
+        for key in self.unique_keys:
+            if slot in (compile_slots(self.table.map, [key])(self.image) or ())[1:]:
+                return key_text(self.table.map, self.image, [i for i, _ in key])
+        return key_text(self.table.map, self.image)
+
+
+def _note(out: Forecast, table: str, risk: str) -> None:
+    risks = out.table(table).risks
+    if risk not in risks:
+        risks.append(risk)
+
+
+def _note_numbers(facts: Facts, out: Forecast) -> None:
+    """Note the tables in which two sites hand out the same automatic numbers."""
+    for a, b in combinations(facts.values(), 2):
+        if numbers_meet(a, b):
+            for name, table in a.tables.items():
+                if name in b.tables and any(c.auto_increment for c in table.columns):
+                    risk = "set auto_increment_offset, both sites hand out the same numbers"
+                    _note(out, ".".join(name), risk)

@@ -1,0 +1,106 @@
+"""What a publisher gets: its site's binlog, behind what its topic covers.
+
+It reads by itself, and from the watcher's reading (``pipe/tee.py``) as soon as that has all
+that was published. The two are joined where the branch begins: no gap, and nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from drc.binlog.transaction import RawTransaction
+from drc.clock import Mark
+from drc.config import Config
+from drc.gtid import GtidSet
+from drc.kafka.frames import Frame
+from drc.pipe.queue import TransactionQueue
+from drc.pipe.tee import Branch, Tee
+from drc.source.reader import Reader
+from drc.source.site import SourceSite
+
+_FIRST_EVENT_S = 30.0
+_JOIN_S = 0.5  # how long a start waits for the watcher, lest the binlog be read twice
+
+
+class Feed:
+    """Deliver what is native at ``site``, in the binlog's order, and the GTIDs of what is not.
+
+    ``covered`` and ``mark`` are where it goes on; ``format`` is the format description event by
+    which events are read; ``inlet`` is what it takes from now.
+
+    :param last: the last frame of the topic; None if there is none.
+    :param opened: closes what is opened.
+    :raises DrcError: the site is away, or does not have what must be read.
+    """
+
+    covered: GtidSet
+    mark: Mark
+    format: bytes
+    inlet: Branch | Reader
+
+    def __init__(
+        self,
+        config: Config,
+        site: str,
+        tee: Tee | None,
+        last: Frame | None,
+        opened: contextlib.ExitStack,
+    ) -> None:
+        self._tee, self._opened, self._bytes_max = tee, opened, config.apply.queue_bytes_max
+        self._branch: Branch | None = None
+        self._wanted = GtidSet()  # to be taken from the reader before the branch goes on
+        self._left = 0  # of them
+        self._whole = True  # what was taken last
+        server = SourceSite(config, site, site)
+        opened.callback(server.close)
+        self.covered = last.complete if last else server.start()
+        self.mark = last.mark if last else Mark()
+        self._begin = server.resume(self.covered) if last else self.covered.copy()
+        self.join(self.covered, _JOIN_S)
+        if self._branch and not self._left:
+            server.close()
+            self.inlet, self.format = self._branch, self._branch.format
+            return
+        log, stream = TransactionQueue(self._bytes_max), f"publish-{site}"
+        if last:
+            reader = server.read(log, self._begin, self.mark, stream=stream)
+        else:
+            reader = server.read_first(log, self._begin, stream=stream)
+        opened.callback(reader.close)
+        self.inlet, self.format = reader, reader.format_description(_FIRST_EVENT_S)
+
+    def join(self, taken: GtidSet, timeout: float = 0) -> None:
+        """Begin a branch, if there is none and the watcher has read all that was taken.
+
+        :param taken: that, and what counted as decided before.
+        """
+        if self._tee and not self._branch and self._whole:
+            branch = self._tee.join(taken, self._bytes_max, timeout)
+            if branch:
+                self._opened.callback(branch.close)
+                self._wanted = branch.after - taken - self._begin
+                self._branch, self._left = branch, len(self._wanted)
+
+    def take(self, timeout: float) -> list[RawTransaction]:
+        """Return what has come next; waits up to ``timeout`` seconds for something.
+
+        :raises DrcError: what ended the reading, once everything before it was taken.
+        """
+        if self._branch and self.inlet is not self._branch and not self._left:
+            self.inlet.close()
+            self.inlet = self._branch
+        out = self.inlet.log.take(timeout)
+        if self.inlet is not self._branch:
+            if self._left:
+                out = self._up_to_branch(out)
+            if out:
+                self._whole = out[-1].last
+        return out
+
+    def _up_to_branch(self, transactions: list[RawTransaction]) -> list[RawTransaction]:
+        """Leave out what the branch has, too."""
+        for number, transaction in enumerate(transactions):
+            if not self._left:
+                return transactions[:number]
+            self._left -= transaction.last and transaction.gtid in self._wanted
+        return transactions

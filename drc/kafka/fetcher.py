@@ -1,0 +1,59 @@
+"""The fetch thread of one stream: topic → gate → queue. A loop; it decides nothing."""
+
+from __future__ import annotations
+
+from drc.binlog.stamps import now_us, received
+from drc.errors import DrcError, TransientError
+from drc.gtid import GtidSet
+from drc.kafka.gate import Gate
+from drc.kafka.topic import Topic
+from drc.pipe.link import Link
+from drc.pipe.queue import TransactionQueue
+
+_POLL_S = 0.5  # how soon a close is noticed while nothing comes
+
+
+class Fetcher(Link):
+    """Read one site's stream from its topic; takes over ``topic``."""
+
+    def __init__(self, topic: Topic, log: TransactionQueue, gate: Gate, position: GtidSet) -> None:
+        super().__init__(log, f"fetch-{topic.name}")
+        self._topic = topic
+        self._gate = gate
+        topic.seek_covered(position)
+        self._start()
+
+    def _read(self) -> DrcError:
+        while not self.log.cancelled:
+            messages = self._topic.poll(_POLL_S)
+            if messages:
+                self.heard_us = now_us()
+            for message in messages:
+                self.read_bytes += len(message.value)
+                if transactions := self._gate.take(message.value):
+                    stamps = received(message.stamps, self.heard_us)
+                    for transaction in transactions:
+                        transaction.stamps = stamps
+                    self.log.append(transactions)
+                self.repeated = self._gate.counts["replayed"]
+                if self._gate.format:
+                    self._begun.set()
+        return TransientError("closed", stage="fetch")
+
+    @property
+    def format(self) -> bytes:
+        """Return the format description event of the newest frame."""
+        return self._gate.format
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many messages met which fate; see :class:`Gate`."""
+        return dict(self._gate.counts)
+
+    def _silence(self) -> TransientError:
+        return self._topic.empty()
+
+    def close(self) -> None:
+        """Stop the thread and close the connection."""
+        super().close()
+        self._topic.close()

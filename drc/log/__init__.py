@@ -1,1 +1,0 @@
-"""What lies between a source and its applier: an ordered stream of whole transactions."""

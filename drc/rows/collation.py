@@ -1,0 +1,259 @@
+"""Canonical forms of text: equal on the server means equal here.
+
+What lives here: the collations we can follow, and for each a function from a column's bytes to
+canonical bytes. Two values that the server takes for equal in a unique key get the same form;
+values it tells apart may share one, rarely. Where that cannot be promised the function returns
+None, and a collation without any promise has no function.
+
+What this file does not know: row images, keys, hashes (``slots.py``).
+
+1. Never guess: a character outside the alphabet of a table, undecodable bytes, and every
+   collation not listed here give None.
+2. PAD SPACE collations compare as if the shorter text went on with spaces: trailing ones go.
+3. A prefix is cut before anything else, in characters.
+
+The ids, character sets and pad attributes are information_schema.collations of MySQL 9.7.4; all
+of it is checked against a server by ``tests/integration/test_collation_server.py``.
+Source: MySQL 9.7 manual 12.10 "Supported Character Sets and Collations"; ``strings/ctype-*.cc``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+from drc.rows.collation_folds import ALPHABET, GROUPS, NOT_EXACT, PICTOGRAPHS, SPACES
+
+Canonical = Callable[[bytes], bytes | None]
+
+BINARY = 63
+# Longer than any column: the prefix length that cuts nothing.
+_WHOLE = 1 << 32
+
+
+class Collation(NamedTuple):
+    """One collation: its rule is how values become canonical, see the functions below."""
+
+    name: str
+    charset: str
+    pads: bool
+    rule: str
+
+
+def _rows(rule: str, pads: bool, charset: str, *rows: tuple[int, str]) -> dict[int, Collation]:
+    return {id_: Collation(name, charset or name[:-4], pads, rule) for id_, name in rows}
+
+
+COLLATIONS: dict[int, Collation] = {
+    **_rows("bytes", False, "binary", (63, "binary")),
+    **_rows("utf8", False, "utf8mb4", (309, "utf8mb4_0900_bin")),
+    **_rows("utf8", True, "", (46, "utf8mb4_bin"), (83, "utf8mb3_bin")),
+    **_rows(
+        "bytes",
+        True,
+        "",
+        *((43, "macce_bin"), (47, "latin1_bin"), (50, "cp1251_bin"), (53, "macroman_bin")),
+        *((58, "cp1257_bin"), (64, "armscii8_bin"), (65, "ascii_bin"), (66, "cp1250_bin")),
+        *((67, "cp1256_bin"), (68, "cp866_bin"), (69, "dec8_bin"), (70, "greek_bin")),
+        *((71, "hebrew_bin"), (72, "hp8_bin"), (73, "keybcs2_bin"), (74, "koi8r_bin")),
+        *((75, "koi8u_bin"), (77, "latin2_bin"), (78, "latin5_bin"), (79, "latin7_bin")),
+        *((80, "cp850_bin"), (81, "cp852_bin"), (82, "swe7_bin"), (89, "tis620_bin")),
+        (93, "geostd8_bin"),
+    ),
+    **_rows("bytes", True, "latin1", (49, "latin1_general_cs")),
+    **_rows(
+        "multibyte",
+        True,
+        "",
+        *((84, "big5_bin"), (85, "euckr_bin"), (86, "gb2312_bin"), (87, "gbk_bin")),
+        *((88, "sjis_bin"), (91, "ujis_bin"), (96, "cp932_bin"), (98, "eucjpms_bin")),
+        (249, "gb18030_bin"),
+    ),
+    **_rows("utf-16-be", True, "", (55, "utf16_bin"), (90, "ucs2_bin")),
+    **_rows("utf-16-le", True, "", (62, "utf16le_bin")),
+    **_rows("utf-32-be", True, "", (61, "utf32_bin")),
+    **_rows("fold", False, "utf8mb4", (255, "utf8mb4_0900_ai_ci"), (305, "utf8mb4_0900_as_ci")),
+    **_rows("exact", False, "utf8mb4", (278, "utf8mb4_0900_as_cs")),
+    **_rows("fold", True, "utf8mb4", (45, "utf8mb4_general_ci"), (224, "utf8mb4_unicode_ci")),
+    **_rows("fold", True, "utf8mb4", (246, "utf8mb4_unicode_520_ci")),
+    **_rows("fold", True, "utf8mb3", (33, "utf8mb3_general_ci"), (192, "utf8mb3_unicode_ci")),
+    **_rows("fold", True, "utf8mb3", (214, "utf8mb3_unicode_520_ci")),
+    **_rows("latin1_swedish", True, "latin1", (8, "latin1_swedish_ci")),
+    **_rows("latin1_general", True, "latin1", (48, "latin1_general_ci")),
+    **_rows("ascii", True, "ascii", (11, "ascii_general_ci")),
+    **_rows("gbk", True, "gbk", (28, "gbk_chinese_ci")),
+}
+
+# The ids of every collation by character set, whether we can follow it or not.
+_IDS = """
+armscii8 32 64 | ascii 11 65 | big5 1 84 | binary 63 | cp850 4 80 | cp852 40 81 | cp866 36 68
+cp932 95 96 | cp1250 26 34 44 66 99 | cp1251 14 23 50-52 | cp1256 57 67 | cp1257 29 58 59
+dec8 3 69 | eucjpms 97 98 | euckr 19 85 | gb2312 24 86 | gb18030 248-250 | gbk 28 87
+geostd8 92 93 | greek 25 70 | hebrew 16 71 | hp8 6 72 | keybcs2 37 73 | koi8r 7 74 | koi8u 22 75
+latin1 5 8 15 31 47-49 94 | latin2 2 9 21 27 77 | latin5 30 78 | latin7 20 41 42 79
+macce 38 43 | macroman 39 53 | sjis 13 88 | swe7 10 82 | tis620 18 89 | ucs2 35 90 128-151 159
+ujis 12 91 | utf16 54 55 101-124 | utf16le 56 62 | utf32 60 61 160-183
+utf8mb3 33 76 83 192-215 223
+utf8mb4 45 46 224-247 255-271 273-275 277-294 296-298 300 303-323
+"""
+
+
+def _character_sets() -> dict[int, str]:
+    out = {}
+    for row in re.split(r"[|\n]", _IDS.strip()):
+        charset, *spans = row.split()
+        for span in spans:
+            first, _, last = span.partition("-")
+            out.update(dict.fromkeys(range(int(first), int(last or first) + 1), charset))
+    return out
+
+
+CHARACTER_SETS = _character_sets()
+
+# Bytes that these collations give one weight, as Latin-1 text; the first stands for the others.
+_ASCII_CASE = " ".join(chr(c) + chr(c + 32) for c in range(65, 91))
+_BYTE_GROUPS = {
+    "ascii": _ASCII_CASE,
+    "latin1_swedish": "AaÀÁÂÃàáâã Bb CcÇç DdÐð EeÈÉÊËèéêë Ff Gg Hh IiÌÍÎÏìíîï Jj Kk Ll Mm NnÑñ"
+    " OoÒÓÔÕòóôõ Pp Qq Rr Ss Tt UuÙÚÛùúû Vv Ww Xx YyÜÝüý Zz [Åå \\ÄÆäæ ]Öö Øø Þþ",
+    "latin1_general": _ASCII_CASE + " Àà Áá Ââ Ãã Ää Åå Ææ Çç Èè Éé Êê Ëë Ìì Íí Îî Ïï Ðð Ññ Òò"
+    " Óó Ôô Õõ Öö Øø Ùù Úú Ûû Üü Ýý Þþ",
+    # gbk_chinese_ci gives '~' the weight of 'Y': strings/ctype-gbk.cc, sort_order_gbk.
+    "gbk": _ASCII_CASE.replace("Yy", "Yy~"),
+}
+_GBK_CHARACTER = re.compile(rb"[\x81-\xfe].|.", re.DOTALL).findall
+
+
+def _byte_table(groups: str) -> bytes:
+    table = bytearray(range(256))
+    for group in groups.split():
+        first, *others = group.encode("latin-1")
+        for other in others:
+            table[other] = first
+    return bytes(table)
+
+
+def _characters() -> tuple[dict[int, int], str]:
+    """Return (code point → the one that stands for it, a regular expression's alphabet)."""
+    folds: dict[int, int] = {}
+    for group in (*GROUPS.split(), SPACES):
+        folds.update(dict.fromkeys(map(ord, group), ord(group[0])))
+    first, last = PICTOGRAPHS
+    folds.update(dict.fromkeys(range(first, last + 1), first))
+    alphabet = "".join(f"{re.escape(chr(a))}-{re.escape(chr(b))}" for a, b in ALPHABET)
+    return folds, alphabet
+
+
+_FOLDS, _alphabet = _characters()
+_foldable = re.compile(f"[{_alphabet}]*").fullmatch
+_inexact = re.compile(f"[{NOT_EXACT}]").search
+
+
+@cache
+def canonical_text(collation: int, prefix: int = 0, *, fixed: bool = False) -> Canonical | None:
+    """Return the function that makes this collation's values canonical; None if there is none.
+
+    :param prefix: how many characters the key holds (bytes for ``binary``); 0 for all.
+    :param fixed: the column is CHAR or BINARY: its padding does not count, whatever the collation.
+    """
+    row = COLLATIONS.get(collation)
+    if row is None:
+        return None
+    size = prefix or _WHOLE
+    pad = b"\x00" if collation == BINARY else b" "
+    strips = row.pads or fixed
+    if row.rule == "bytes":
+        return _bytes(size, pad if strips else b"")
+    if row.rule in _BYTE_GROUPS and row.rule != "gbk":
+        return _translated(size, _byte_table(_BYTE_GROUPS[row.rule]))
+    if row.rule == "gbk":
+        return _gbk(size, _byte_table(_BYTE_GROUPS["gbk"]))
+    if row.rule == "multibyte":
+        return _multibyte(size)
+    if row.rule == "fold":
+        return _folded(size, strips)
+    if row.rule == "exact":
+        return _exactly(size, strips)
+    return _decoded(size, "utf-8" if row.rule == "utf8" else row.rule, strips)
+
+
+def _bytes(size: int, pad: bytes) -> Canonical:
+    """One byte is one character, equal to itself only."""
+    if pad:
+        return lambda value: value[:size].rstrip(pad)
+    return lambda value: value[:size]
+
+
+def _translated(size: int, table: bytes) -> Canonical:
+    """One byte is one character, equal to those of its group."""
+    return lambda value: value[:size].translate(table).rstrip(b" ")
+
+
+def _multibyte(size: int) -> Canonical:
+    """Characters of one byte or more, equal to themselves only; a space is never part of one.
+
+    Where a prefix ends is not known here: only values that it cannot cut have a form.
+    """
+    return lambda value: value.rstrip(b" ") if len(value) <= size else None
+
+
+def _gbk(size: int, table: bytes) -> Canonical:
+    """ASCII folds case; a double-byte character equals itself only, whatever its second byte."""
+
+    def canonical(value: bytes) -> bytes | None:
+        characters = _GBK_CHARACTER(value)[:size]
+        folded = (c.translate(table) if len(c) == 1 else c for c in characters)
+        return b"".join(folded).rstrip(b" ")
+
+    return canonical
+
+
+def _decoded(size: int, encoding: str, strips: bool) -> Canonical:
+    """A character equals itself only."""
+
+    def canonical(value: bytes) -> bytes | None:
+        try:
+            text = str(value, encoding)[:size]
+        except UnicodeDecodeError:
+            return None
+        return (text.rstrip(" ") if strips else text).encode()
+
+    return canonical
+
+
+def _folded(size: int, strips: bool) -> Canonical:
+    """A character equals those of its group."""
+
+    def canonical(value: bytes) -> bytes | None:
+        try:
+            text = str(value, "utf-8")[:size]
+        except UnicodeDecodeError:
+            return None
+        if text.isascii():
+            if not text.isprintable():
+                return None
+            text = text.upper()
+        elif _foldable(text):
+            text = text.translate(_FOLDS)
+        else:
+            return None
+        return (text.rstrip(" ") if strips else text).encode()
+
+    return canonical
+
+
+def _exactly(size: int, strips: bool) -> Canonical:
+    """Within the alphabet a character equals itself only."""
+
+    def canonical(value: bytes) -> bytes | None:
+        try:
+            text = str(value, "utf-8")[:size]
+        except UnicodeDecodeError:
+            return None
+        if not _foldable(text) or _inexact(text):
+            return None
+        return (text.rstrip(" ") if strips else text).encode()
+
+    return canonical

@@ -1,0 +1,143 @@
+"""The entries of the conflict log, and row versions as it shows them. Edge.
+
+1. A row here is shown as a query returned it, a remote one as a decoder reads its images. A user's
+   function must see both in one way, so ``ask.py`` has both read by a query.
+2. Of a table with masked columns the log holds neither their values nor raw images, nor what an
+   error or a function says of values.
+
+Nothing here decides, or changes a row. Who reads the log is ``desk/entries.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from drc.binlog import events as ev
+from drc.binlog.events import TableMap
+from drc.clock import encode_seen
+from drc.conflict.index import Rivals
+from drc.conflict.resolver import Decision, Winner
+from drc.policy import TablePolicy
+from drc.rows.mask import Mask
+from drc.rows.shown import key_text
+from drc.schema import conflict_log
+from drc.settle.locked import LockedRow, NetRow
+from drc.target.lane import Lane
+
+_RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
+# What errors tell of values.
+_VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
+
+Shown = dict[str, Any]  # a version of a row by column, JSON-ready
+
+
+class Entry(NamedTuple):
+    """One row of ``drc.conflict``: its kind of conflict, and what is inserted."""
+
+    kind: str
+    values: tuple[Any, ...]
+
+
+class ConflictLog:
+    """The log of one stream, as transactions of ``origin`` are settled here."""
+
+    def __init__(self, origin: str, mask: Mask) -> None:
+        self._origin = origin
+        self._mask = mask
+
+    def write(self, lane: Lane, entries: Sequence[Entry]) -> None:
+        """Insert entries in the open transaction, that of their effect."""
+        for entry in entries:
+            lane.run(conflict_log.INSERT, entry.values)
+
+    def entry(
+        self,
+        change: NetRow,
+        decision: Decision,
+        found: Rivals,
+        policy: TablePolicy,
+        local: Shown | None,
+        remote: Sequence[Shown | None] | None = None,
+    ) -> Entry:
+        """Return what the log is to hold of a decision.
+
+        :param found: the rivals that it was about.
+        :param local: the row here when it was decided, None if it was not there.
+        :param remote: the row before and after the change; by default what its images hold.
+        """
+        table, transaction = change.table.map, change.transaction
+        masked = self._mask.table(table.name)
+        before_after = remote or [
+            None if image is None else self.image(table, image)
+            for image in (change.before, change.after)
+        ]
+        kind = str(decision.kind)
+        return Entry(
+            kind,
+            (
+                *(table.schema, table.table),
+                *(key_text(table, change.image, masked=self._mask)[:512], change.slots[0]),
+                *(kind, policy.policy, str(decision.winner)),
+                "open" if decision.winner is Winner.OPEN else "auto",
+                (_masked_reason(decision, policy) if masked else decision.reason)[:255],
+                *(self._origin, str(transaction.gtid)),
+                *(transaction.ets, encode_seen(transaction.seen)),
+                *(_rivals(found), len(found.writes)),
+                *(
+                    row and json.dumps(self._mask.row(table.name, row))
+                    for row in (local, *before_after)
+                ),
+                None if masked else change.events(),
+            ),
+        )
+
+    # ------------------------------------------------------------ versions
+
+    def image(self, table: TableMap, image: bytes) -> Shown:
+        """Return a row image as it is shown."""
+        shown: Shown = self._decoder.image(table, image)
+        return shown
+
+    def shown(self, row: LockedRow) -> Shown | None:
+        """Return what has become of a row, as it is shown; None if it is not there."""
+        if not row.has:
+            return None
+        table, sets = row.table.map, row.sets
+        values = self.image(table, row.image) if row.image else self.readable(row.values)
+        assert values is not None
+        if not sets:
+            return values
+        merged = ev.image([sets.get(i) for i in range(len(table.columns))])
+        decoded = self.image(table, merged)
+        return {**values, **{name: decoded[name] for i in sets if (name := table.columns[i].name)}}
+
+    def readable(self, values: dict[str, Any] | None) -> Shown | None:
+        """Return what a query returned, as it is shown."""
+        return values and {name: self._readable(value) for name, value in values.items()}
+
+    @cached_property
+    def _decoder(self) -> Any:
+        from drc.rows.decoded import Decoder  # its library is slow to load
+
+        return Decoder()
+
+    @cached_property
+    def _readable(self) -> Callable[[Any], Any]:
+        from drc.rows.decoded import readable
+
+        return readable
+
+
+def _rivals(found: Rivals) -> str:
+    newest = found.writes[-_RIVALS_MAX:]
+    return json.dumps([{"origin": w.origin, "gtid": str(w.gtid), "ets": w.ets} for w in newest])
+
+
+def _masked_reason(decision: Decision, policy: TablePolicy) -> str:
+    if policy.function and decision.winner is Winner.OPEN:
+        return f"{policy.function} decided nothing: ***"  # what it says may hold values
+    return _VALUES.sub("***", decision.reason)

@@ -1,0 +1,67 @@
+"""What a change and the row here come to, column by column, as bytes. Pure.
+
+1. Columns with a policy of their own are merged by it, whoever wins the rest; the others are those
+   of the side that the resolver names for each, or of the winner.
+2. Either all columns can be merged or the row stays as it is, open with the reason.
+
+Which of two values stays is ``conflict/merge.py``; who wins is ``conflict/resolver.py``.
+"""
+
+from __future__ import annotations
+
+from drc.binlog.events import Column
+from drc.conflict.merge import beats, withdraws
+from drc.conflict.resolver import Decision, left_open
+from drc.policy import Join, TablePolicy
+from drc.rows.images import column_values
+from drc.rows.literals import OutOfRangeError, number, pack_number, shift
+from drc.rows.ordered import rank
+from drc.rows.walk import ALL_COLUMNS
+from drc.settle.locked import LockedRow, NetRow
+
+
+def merge(change: NetRow, row: LockedRow, decision: Decision, policy: TablePolicy) -> Decision:
+    """Merge the columns of ``policy`` in ``row``; take the others over if the change wins."""
+    table = change.table
+    assert change.after is not None
+    new = column_values(table.map, change.after)
+    old = new if change.before is None else column_values(table.map, change.before)
+    sets: dict[int, bytes | None] = {}
+    try:
+        for i, column in enumerate(table.map.columns):
+            if how := policy.columns.get(column.name):
+                here, before = row.current(i), old[i]
+                if how == "delta":
+                    sets[i] = _added(column, here, before, new[i])
+                else:
+                    sets[i] = _stays(column, how, here, before, new[i])
+            elif decision.takes >> i & 1 and decision.takes != ALL_COLUMNS:
+                sets[i] = new[i]
+    except _OpenError as error:
+        return left_open(decision.kind, str(error))
+    if decision.takes == ALL_COLUMNS:
+        row.take(change.after)
+    row.sets |= sets
+    return decision
+
+
+class _OpenError(Exception):
+    """Why columns cannot be merged."""
+
+
+def _added(column: Column, here: bytes | None, before: bytes | None, after: bytes | None) -> bytes:
+    if before is None or after is None or here is None:
+        raise _OpenError(f"{column.name} is NULL at one of the sites")
+    try:
+        return pack_number(column, shift(column, number(column, here), before, after))
+    except OutOfRangeError as error:
+        raise _OpenError(error.message) from error
+
+
+def _stays(
+    column: Column, join: Join, here: bytes | None, before: bytes | None, after: bytes | None
+) -> bytes | None:
+    ranks = [None if value is None else rank(column, value) for value in (here, before, after)]
+    if withdraws(join, ranks[1], ranks[2]):
+        raise _OpenError(f"{column.name} was moved against its policy, {join}, by one of the sites")
+    return after if beats(join, ranks[2], ranks[0]) else here

@@ -1,0 +1,1 @@
+"""One site: its streams, watcher and publisher. The only place where all rooms meet."""

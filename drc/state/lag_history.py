@@ -1,0 +1,80 @@
+"""The history of lag: seconds become tens of seconds and minutes, and none lives for ever. Pure.
+
+What is joined keeps the worst of its parts, so that a short peak is still seen in an old bucket;
+rates are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from drc.worker.stages import Passage, spreads
+
+# Length of a bucket and how long it is kept, in seconds: 600 + 2,160 + 8,640 rows for a stream.
+LEVELS = ((1, 600), (10, 6 * 3600), (300, 30 * 86400))
+
+Sample = dict[str, Any]
+
+
+class Bucket(NamedTuple):
+    """A finished bucket of one stream: its length in seconds, its begin, and what was in it."""
+
+    origin: str
+    target: str
+    bucket_s: int
+    at_us: int
+    sample: Sample
+
+
+def sample(said: dict[str, Any], passages: Sequence[Passage]) -> Sample:
+    """Return what is kept of a stream's snapshot, with the lag of this second alone."""
+    lag, stages = spreads(passages)
+    blocked = said["blocked"]
+    return {
+        "state": said["state"],
+        "lag_us": lag,
+        "stages": {name: {"p99": spread["p99"]} for name, spread in stages.items()},
+        "behind": said["behind"],
+        "rates": said["rates"],
+        "blocked": blocked["what"] if blocked else None,
+    }
+
+
+def worst(samples: Sequence[Sample]) -> Sample:
+    """Join samples of neighbouring times."""
+    out: Sample = {}
+    for key, last in samples[-1].items():
+        values = [s[key] for s in samples if s.get(key) is not None]
+        if isinstance(last, dict) and key == "rates":
+            out[key] = {k: round(sum(v[k] for v in values) / len(values), 1) for k in last}
+        elif isinstance(last, dict):
+            out[key] = worst(values)
+        elif values and not isinstance(values[-1], str):
+            out[key] = max(values)
+        elif key == "state":
+            out[key] = next((v for v in values if v != "running"), last)
+        else:
+            out[key] = values[-1] if values else None
+    return out
+
+
+class History:
+    """Join the samples of one stream, level by level."""
+
+    def __init__(self, origin: str, target: str) -> None:
+        self._origin, self._target = origin, target
+        self._open: list[tuple[int, list[Sample]]] = [(0, []) for _ in LEVELS]
+
+    def add(self, at_us: int, one: Sample) -> list[Bucket]:
+        """Take the sample of a second; return the buckets that are finished with it."""
+        out = []
+        for level, (bucket_s, _) in enumerate(LEVELS):
+            begin = at_us // (bucket_s * 1_000_000) * bucket_s * 1_000_000
+            start, held = self._open[level]
+            if held and begin != start:
+                out.append(Bucket(self._origin, self._target, bucket_s, start, worst(held)))
+                self._open[level] = begin, [one]
+            else:
+                self._open[level] = begin, [*held, one]
+        return out

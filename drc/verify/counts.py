@@ -1,0 +1,176 @@
+"""What one site's binlog holds, counted: native transactions, replicated ones, ledger rows.
+
+What lives here: :class:`BinlogCount`, pure, which sorts transactions and decodes the rows of
+``drc.ledger``; and :func:`count`, the edge that feeds it from a server. Whether the numbers of
+two sites fit is ``audit.py``'s.
+
+1. It asks the binlog alone, not the daemon's tagger nor any table: it is the daemon's auditor.
+2. Memory is bounded by the gaps between GTIDs, not by their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from drc.binlog import events as ev
+from drc.binlog.events import Buffer, TableMap
+from drc.binlog.transaction import Kind, RawTransaction
+from drc.config import Config
+from drc.gtid import Gtid, GtidSet
+from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
+from drc.rows.images import column_walkers
+from drc.selection import Selection
+from drc.source.recorded import recorded
+from drc.target.replay import touched_schemas
+
+_ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
+_NOTES = (CLOCK, SERVERS, SKIP)  # what daemons write for themselves
+_TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(slots=True)
+class Ledgered:
+    """The transactions of one origin that a site's ledger rows claim, in its binlog."""
+
+    gtids: GtidSet = field(default_factory=GtidSet)
+    twice: GtidSet = field(default_factory=GtidSet)
+    batches: int = 0
+
+    def add(self, batch: GtidSet) -> None:
+        """Note one ledger row."""
+        self.batches += 1
+        again = self.gtids & batch
+        if again:
+            self.twice.update(again)
+        self.gtids.update(batch)
+
+
+class BinlogCount:
+    """Sort the transactions of one site's binlog.
+
+    ``native`` are those of the site's own users, ``required`` the ones among them that change
+    what is replicated, ``replicated`` those that came from elsewhere, and our own notes; ``ledger``
+    is by origin.
+
+    :param foreign: server UUIDs of all other sites.
+    """
+
+    def __init__(self, foreign: set[bytes], selection: Selection, *, ddl: bool = True) -> None:
+        self.native = GtidSet()
+        self.required = GtidSet()
+        self.replicated = GtidSet()
+        self.ledger: dict[str, Ledgered] = {}
+        self._foreign = foreign
+        self._selection = selection
+        self._ddl = ddl
+        self._maps: dict[bytes, TableMap] = {}
+        self._prepared: dict[bytes, tuple[Gtid, bool]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._open: dict[int, TableMap] = {}  # by table id, within one transaction
+        self._first: TableMap | None = None
+        self._ledger_rows = False
+        self._selected = False
+
+    def add(self, transaction: RawTransaction) -> None:
+        """Count one transaction, or one part of a large one."""
+        if not transaction.part:
+            self._begin()
+        for kind, at, end in transaction.spans():
+            self._event(transaction.data, kind, at, end)
+        if transaction.last:
+            self._sort(transaction)
+
+    def _event(self, data: bytes, kind: int, at: int, end: int) -> None:
+        if kind == ev.TABLE_MAP:
+            table = self._table(bytes(data[at + ev.HEADER_BYTES : end]))
+            self._open[table.table_id] = table
+            self._first = self._first or table
+        elif kind == ev.QUERY:
+            schemas = touched_schemas(ev.parse_query(data, at, end))
+            self._selected |= self._ddl and any(map(self._selection.schema, schemas))
+        elif kind in ev.ROWS_EVENTS:
+            table_id, body = ev.rows_header(data, at)
+            table = self._open[table_id]
+            self._selected |= self._selection.applied(table.schema, table.table)
+            if table.name == LEDGER:
+                self._ledger_rows = True
+                self._read_ledger(table, kind, data, body, end)
+
+    def _table(self, body: bytes) -> TableMap:
+        table = self._maps.get(body)
+        if table is None:
+            if len(self._maps) >= _TABLES_MAX:
+                self._maps.clear()
+            table = self._maps[body] = ev.parse_table_map(body)
+        return table
+
+    def _read_ledger(self, table: TableMap, kind: int, data: bytes, at: int, end: int) -> None:
+        """Note the GTIDs of every after image.
+
+        A deleted row claims nothing, nor one that only got the epoch of a new lease.
+        """
+        walkers = column_walkers(table, (_ORIGIN, _SEQ, _GTIDS))
+        update = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
+        size = walkers.null_bytes
+        at = ev.lenenc(data, at)[1] + size * (1 + update)
+        after = kind in (ev.WRITE_ROWS, ev.WRITE_ROWS_V1)
+        before: list[Buffer] | None = None
+        while at < end:
+            at, row = walkers[bytes(data[at : at + size])](data, at)
+            origin, _, gtids = row
+            # MEDIUMTEXT: three bytes of length first
+            if after and len(gtids) > 3 and row != before:
+                ledgered = self.ledger.setdefault(bytes(origin[1:]).decode(), Ledgered())
+                ledgered.add(GtidSet.parse(bytes(gtids[3:]).decode()))
+            before, after = row, not after if update else after
+
+    def _sort(self, transaction: RawTransaction) -> None:
+        gtid, kind = transaction.gtid, transaction.kind
+        noted = self._first is not None and self._first.name in _NOTES
+        if gtid.tag == TAG or gtid.uuid in self._foreign or self._ledger_rows or noted:
+            self.replicated.add(gtid)
+            return
+        self.native.add(gtid)
+        # Its owner silences a transaction by writing to schema `drc` first.
+        first = self._first
+        silenced = first is not None and first.schema == SCHEMA and first.name != CANARY
+        required = self._selected and not silenced
+        if kind is Kind.XA_PREPARE:  # its fate is not known yet
+            self._prepared[transaction.xid] = (gtid, required)
+        elif kind in (Kind.XA_COMMIT, Kind.XA_ROLLBACK):
+            prepared, required = self._prepared.pop(transaction.xid, (gtid, False))
+            if required and kind is Kind.XA_COMMIT:
+                self.required.add(prepared)
+                self.required.add(gtid)
+        elif required:
+            self.required.add(gtid)
+
+
+def count(
+    config: Config,
+    site: str,
+    *,
+    foreign: set[bytes],
+    skip: GtidSet,
+    progress: Progress | None = None,
+) -> BinlogCount:
+    """Read a site's binlog up to what it has executed now.
+
+    :param skip: GTIDs not to read; what is purged is left out anyway.
+    :param progress: called with the site and the transactions so far.
+    :raises DrcError: the site is away, or its binlog cannot be read.
+    """
+    out = BinlogCount(foreign, Selection(config.replicate), ddl=config.replicate.ddl != "skip")
+    seen = 0
+    for transactions in recorded(config, site, skip, reader="audit"):
+        for transaction in transactions:
+            out.add(transaction)
+            seen += transaction.last
+        if progress:
+            progress(site, seen)
+    return out

@@ -1,0 +1,1 @@
+"""A worker runs in sessions, and reports its state, its numbers, and the work under way."""

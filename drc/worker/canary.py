@@ -1,0 +1,111 @@
+"""The standing canary: a row that each site writes of itself, which must land and never come back.
+
+Pure: transactions that were applied in, what became of canaries out.
+
+1. It takes the way of every change: read, logged, applied in a batch. So what is told of it is
+   told of the whole way, also while users write nothing.
+2. Time alone makes one (``beat.py``): neither one that lands nor one that is missing brings forth
+   another, and by default there is none. Two idle sites stay silent.
+3. A stream brings the canary of its origin. Any other has passed where what came by replication
+   is held back, and then so has everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from drc.binlog import events as ev
+from drc.binlog.events import TABLE_MAP, parse_table_map, u64
+from drc.binlog.transaction import RawTransaction
+from drc.names import CANARY, map_name
+from drc.rows.images import Walkers, column_walkers
+
+_CANARY = map_name(CANARY)
+_COLUMNS = ("site", "sent_us")
+
+
+class Sent(NamedTuple):
+    """One canary: whose it is, and when it was sent by the clock of that site's server."""
+
+    site: str
+    sent_us: int
+
+
+class Canary:
+    """What became of the canaries that a stream from ``origin`` brought.
+
+    :param every_s: how often one is sent.
+    """
+
+    def __init__(self, origin: str, every_s: float) -> None:
+        self._origin, self._every_s = origin, every_s
+        self._sent_us: int | None = None
+        self._landed_us: int | None = None
+        self._bounced = 0
+
+    def passed(
+        self, transactions: Iterable[RawTransaction], landed_us: int, offset_us: int
+    ) -> None:
+        """Look for canaries in what is visible since ``landed_us``.
+
+        :param offset_us: of the origin's clock, which is ahead of ours by it.
+        """
+        for transaction in transactions:
+            if not _is_one(transaction):
+                continue
+            for one in read(transaction):
+                if one.site == self._origin:
+                    self._sent_us, self._landed_us = one.sent_us - offset_us, landed_us
+                else:
+                    self._bounced += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return it JSON-ready; docs/operations/status-json.md."""
+        return {
+            "every_s": self._every_s,
+            "sent_us": self._sent_us,
+            "landed_us": self._landed_us,
+            "bounced": self._bounced,
+        }
+
+
+def _is_one(transaction: RawTransaction) -> bool:
+    """Return True when the first row change is of a canary; asked of every transaction."""
+    if not transaction.events:
+        return False
+    data, at = transaction.data, transaction.events[0]
+    return data[at + 27 : at + 40] == _CANARY and data[at + 4] == TABLE_MAP
+
+
+def read(transaction: RawTransaction) -> Iterator[Sent]:
+    """Yield the canaries of a transaction that begins with one, as they are after it."""
+    data = transaction.data
+    walkers: Walkers | None = None
+    for kind, at, end in transaction.spans():
+        if kind == TABLE_MAP:
+            walkers = _walkers(bytes(data[at + ev.HEADER_BYTES : end]))
+        elif walkers is not None and kind in (ev.WRITE_ROWS, ev.UPDATE_ROWS):
+            yield _last(walkers, data, at, end, pair=kind == ev.UPDATE_ROWS)
+
+
+def _last(walkers: Walkers, data: bytes, at: int, end: int, *, pair: bool) -> Sent:
+    """Return the last row image of an event."""
+    _, body = ev.rows_header(data, at)
+    size = walkers.null_bytes
+    image = ev.lenenc(data, body)[1] + size * (1 + pair)
+    values: Any = None
+    while image < end:
+        image, values = walkers[bytes(data[image : image + size])](data, image)
+    site, sent_us = values
+    return Sent(bytes(site[1:]).decode(), u64(sent_us, 0)[0])
+
+
+@lru_cache(maxsize=4)  # its definition changes with `drc migrate` alone
+def _walkers(body: bytes) -> Walkers | None:
+    table = parse_table_map(body)
+    ordinals = {column.name: i for i, column in enumerate(table.columns)}
+    if table.name != CANARY or not all(name in ordinals for name in _COLUMNS):
+        return None
+    return column_walkers(table, [ordinals[name] for name in _COLUMNS])
