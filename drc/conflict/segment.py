@@ -23,8 +23,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc.conflict.index import Moved
 from drc.conflict.spill import Found
+from drc.conflict.writes import Moved
 from drc.errors import ConfigError
 from drc.gtid import Gtid
 from drc.rows.walk import ALL_COLUMNS

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
-
-import pymysql
 
 from drc.binlog.framing import Framer
 from drc.binlog.stamps import Stamps, now_us
 from drc.binlog.transaction import RawTransaction
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
+from drc.mysql import Connection
 from drc.pipe.link import Link
 from drc.pipe.queue import TransactionQueue
 from drc.source.dump import reads, start_dump
@@ -28,7 +26,7 @@ class Reader(Link):
 
     def __init__(
         self,
-        conn: pymysql.Connection[Any],
+        conn: Connection,
         log: TransactionQueue,
         tagger: Tagger,
         *,
