@@ -16,7 +16,7 @@ from drc import __version__
 from drc.daemon import supervisor
 from drc.daemon.supervisor import TEMPORARY, Supervisor, child_command
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAIT_S = 20
 
 
