@@ -4,7 +4,7 @@
    row, or the transaction is rolled back.
 2. ``BINLOG`` runs in STRICT mode: an existing key (1062) or a missing row (1032) is an error,
    never an overwrite.
-3. ``gtid_next`` is set after the format description event, which resets it (facts.md 5).
+3. ``gtid_next`` is set after the format description event, which resets it.
 4. COMMIT is sent only after every reply before it was read and was good.
 
 It does not know order, retries or other lanes: that is the conveyor.

@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[3]
 def trees(*folders: str) -> dict[Path, ast.Module]:
     """Return the syntax tree of each Python file in ``folders`` of the project."""
     files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
-    return {file: _tree(file) for file in files}
+    return {file: parsed(file) for file in files}
 
 
 @cache
-def _tree(file: Path) -> ast.Module:
+def parsed(file: Path) -> ast.Module:
+    """Return the syntax tree of ``file``."""
     return ast.parse(file.read_text())
 
 

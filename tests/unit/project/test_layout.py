@@ -39,7 +39,7 @@ def test_each_module_that_calls_itself_pure_is_held_pure() -> None:
     loose = [
         module
         for module in _pure_modules()
-        if not any(f"{module}.".startswith(f"{one}.") for one in held)
+        if not any(f"{module}.".startswith(f"{room}.") for room in held)
     ]
     assert loose == [], "add these to the contract in pyproject.toml"
 
