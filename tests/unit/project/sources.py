@@ -1,27 +1,32 @@
-"""The Python files of the project, parsed once for all tests of this folder."""
+"""The files of the project, as the tests of this folder read them."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
 
-@cache
-def trees(*folders: str) -> dict[Path, ast.Module]:
-    """Return the syntax tree of each Python file in ``folders`` of the project."""
-    files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
-    return {file: parsed(file) for file in files}
+def python_files(*folders: str) -> Iterator[Path]:
+    """Yield each Python file in ``folders`` of the project."""
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
 
 
 @cache
-def parsed(file: Path) -> ast.Module:
-    """Return the syntax tree of ``file``."""
-    return ast.parse(file.read_text())
+def text_of(file: Path) -> str:
+    """Return the text of ``file``."""
+    return file.read_text()
 
 
 def name(file: Path) -> str:
     """Return the path of ``file`` in the project, as messages show it."""
     return file.relative_to(ROOT).as_posix()
+
+
+def parse(file: Path) -> ast.Module:
+    """Return the syntax tree of ``file``; a caller that keeps hundreds pays for their garbage."""
+    return ast.parse(text_of(file))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from tests.unit.project.sources import ROOT, name, parsed
+from tests.unit.project.sources import ROOT, name, parse, text_of
 
 _FOLDERS = ("drc", "tests", "scripts", "conf", "docs", "migrations", ".github")
 _KINDS = (".md", ".py", ".js", ".css", ".html", ".toml", ".yml", ".yaml", ".sh", ".service")
@@ -32,7 +32,7 @@ _TESTS = re.compile(
 def test_links_between_pages_lead_to_files_and_headings() -> None:
     broken = []
     for page in _pages():
-        for target in _LINK.findall(_FENCE.sub("", page.read_text())):
+        for target in _LINK.findall(_FENCE.sub("", text_of(page))):
             path, _, anchor = target.partition("#")
             if ":" in path:  # another site
                 continue
@@ -61,7 +61,7 @@ def test_paths_that_texts_name_exist() -> None:
 
 def test_decisions_that_texts_name_exist() -> None:
     known = {page.name[:4] for page in (ROOT / "docs/adr").glob("*.md")}
-    named = {(number, name(f)) for f in _texts() for number in _DECISION.findall(f.read_text())}
+    named = {(number, name(f)) for f in _texts() for number in _DECISION.findall(text_of(f))}
     assert [f"{file}: {number}" for number, file in sorted(named) if number not in known] == []
 
 
@@ -69,7 +69,7 @@ def test_names_in_docstrings_exist() -> None:
     broken = []
     for file in _texts():
         if file.suffix == ".py":
-            named = {*_ROLE.findall(file.read_text())}
+            named = {*_ROLE.findall(text_of(file))}
             broken += [f"{name(file)}: {n}" for n in sorted(named) if not _exists(n, file)]
     assert broken == []
 
@@ -77,9 +77,9 @@ def test_names_in_docstrings_exist() -> None:
 def test_tests_that_pages_name_exist() -> None:
     broken = []
     for page in _pages():
-        for room, stem, functions in _TESTS.findall(page.read_text()):
+        for room, stem, functions in _TESTS.findall(text_of(page)):
             files = [*(ROOT / "tests" / room).rglob(f"test_{stem}.py")]
-            known = "".join(file.read_text() for file in files)
+            known = "".join(text_of(file) for file in files)
             names = re.findall(r"\w+", functions)
             if not files or any(f"def test_{n}" not in known for n in names if n != "all"):
                 broken.append(f"{name(page)}: {room}/{stem}{functions}")
@@ -101,7 +101,7 @@ def _texts() -> list[Path]:
 
 def _paragraphs(file: Path) -> Iterator[str]:
     # In a page a bare name belongs to a folder that its paragraph or row of a table names.
-    text = file.read_text()
+    text = text_of(file)
     if file.suffix != ".md":
         yield text
         return
@@ -128,7 +128,7 @@ def _is_code(text: str, match: re.Match[str]) -> bool:
 @cache
 def _anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
-    headings = _HEADING.findall(_FENCE.sub("", page.read_text()))
+    headings = _HEADING.findall(_FENCE.sub("", text_of(page)))
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
 
@@ -151,7 +151,7 @@ def _exists(target: str, file: Path) -> bool:
 def _names(file: Path) -> set[str]:
     """Return the names that a file defines, assigns, or imports, on any level."""
     found: set[str] = set()
-    for node in ast.walk(parsed(file)):
+    for node in ast.walk(parse(file)):
         match node:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 found.add(node.name)
@@ -164,9 +164,10 @@ def _names(file: Path) -> set[str]:
     return found
 
 
+@cache
 def _imported(file: Path) -> dict[str, Path]:
-    found = {}
-    for node in parsed(file).body:
+    found: dict[str, Path] = {}
+    for node in parse(file).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("drc."):
             origin = ROOT / f"{(node.module or '').replace('.', '/')}.py"
             if origin.is_file():
