@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,17 @@ CONFIG = configuration.parse(
 )
 
 
-def _site(uuid: bytes, executed: str, tags: bool = True, **ledger: str) -> SiteStatus:
+def _site(uuid: bytes, executed: str, *, tags: bool = True, **ledger: str) -> SiteStatus:
     facts = mysql.ServerFacts(
-        (9, 7, 4), "9.7.4", uuid, 1, GtidSet.parse(executed), GtidSet(), 1, False, tags
+        version=(9, 7, 4),
+        version_text="9.7.4",
+        server_uuid=uuid,
+        server_id=1,
+        gtid_executed=GtidSet.parse(executed),
+        gtid_purged=GtidSet(),
+        max_allowed_packet=1,
+        read_only=False,
+        has_tags=tags,
     )
     known = {o: LedgerFacts(GtidSet.parse(text), 4) for o, text in ledger.items()}
     return SiteStatus(facts, known)
@@ -107,8 +116,16 @@ class _Store:
     def __init__(self) -> None:
         self.saved: list[Any] = []
 
-    def save_status(self, site: str, status: dict[str, Any], positions: dict[str, Any]) -> None:
+    def save_status(self, site: str, status: dict[str, Any], positions: Mapping[str, Any]) -> None:
         self.saved.append((site, positions))
+
+    def save_lag(self, buckets: Sequence[Any]) -> None: ...
+
+    def wanted(self, site: str) -> dict[str, Any]:
+        return {}
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        return {}
 
 
 def test_changes_of_state_are_logged_once() -> None:
@@ -116,7 +133,7 @@ def test_changes_of_state_are_logged_once() -> None:
     reporter = Reporter(store)
     stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": "", "applied_set": "x"}
     error = {"message": "gone", "hint": "start it"}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"state": "running", "error": None},
         {"state": "running", "error": None},
         {"state": "connecting", "error": error},
@@ -135,7 +152,7 @@ def test_changes_of_state_are_logged_once() -> None:
 
 def test_a_spill_that_fails_is_logged_once() -> None:
     reporter = Reporter(_Store())
-    said = {"state": "running", "reason": "", "error": None, "forgotten": 7}
+    said: dict[str, Any] = {"state": "running", "reason": "", "error": None, "forgotten": 7}
     with capture_logs() as logs:
         for error in ("", "disk full", "disk full", "", "disk full"):
             reporter.save_status("b", {"watcher": said | {"spill_error": error}})
