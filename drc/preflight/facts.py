@@ -10,7 +10,7 @@ from typing import Literal
 
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
-from drc.schema.ledger import LedgerFacts
+from drc.schema.facts import LedgerFacts
 
 Level = Literal["ok", "info", "warn", "fail"]
 Kind = Literal["server", "config", "reach"]

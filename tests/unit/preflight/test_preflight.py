@@ -14,11 +14,11 @@ from drc import config as configuration
 from drc.config import Config, ConflictsConfig
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet, format_uuid
-from drc.kafka.topics import TopicFacts
+from drc.kafka.client import TopicFacts
 from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts
-from drc.schema.ledger import LedgerFacts
+from drc.schema.facts import LedgerFacts
 
 HEAD = "0001"
 UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}

@@ -14,9 +14,9 @@ import yaml
 
 from drc import cli
 from drc.config import load
-from tests.unit.test_web import samples, snapshot
+from tests.unit.web.test_app import samples, snapshot
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DAEMONS = [name for name in SERVICES if name.startswith("drc-")]

@@ -25,7 +25,7 @@ from drc.worker.progress import PublisherProgress, SessionProgress, StreamProgre
 from drc.worker.stages import QUANTILES
 from drc.worker.stages import STAGES as STAGES_OF_LAG
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOKEN = "0123456789abcdef-right"
 
 

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from drc.clock import Seen
-from drc.conflict.index import WindowIndex, Write
+from drc.conflict.index import WindowIndex
+from drc.conflict.writes import Write
 from drc.gtid import Gtid, GtidSet
 from drc.rows.walk import ALL_COLUMNS
 

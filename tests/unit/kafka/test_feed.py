@@ -14,7 +14,7 @@ from drc.kafka import feed as module
 from drc.kafka.feed import Feed
 from drc.pipe.queue import TransactionQueue
 from drc.pipe.tee import Tee
-from tests.unit.test_tee import FORMAT, transaction, upto
+from tests.unit.pipe.test_tee import FORMAT, transaction, upto
 
 ACCOUNT = {"user": "u", "password_env": "X"}
 SITE = {"host": "a", "source": ACCOUNT, "applier": ACCOUNT}

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from drc.conflict.index import Rivals, Write
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.writes import Rivals, Write
 from drc.errors import ConfigError
 from drc.gtid import Gtid
 from drc.policy import TablePolicy, refuse_divergent

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drc.errors import DataError, ReseedError, TransientError
-from drc.monitor.blocked import Blocked, Facts, explain
-from drc.monitor.locks import Holder
+from drc.monitor.blocked import Blocked, Facts, Holder, explain
 
 FINE = Facts("a", "b", {"a": ("db-a", 3306), "b": ("db-b", 3307)})
 HOLDER = Holder("shop.orders", 42, "app@10.0.0.7", 35, "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import permutations, product
 
-from drc.conflict.index import Write
 from drc.conflict.merge import Rank, beats, taken, withdraws
+from drc.conflict.writes import Write
 from drc.gtid import Gtid
 from drc.policy import Join
 

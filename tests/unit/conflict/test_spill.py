@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from drc.binlog.framing import Position
-from drc.conflict.index import Moved, WindowIndex, Write
+from drc.conflict.index import WindowIndex
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.segment import FileSegment, require_folder
 from drc.conflict.spill import Found, Segment, Spill
+from drc.conflict.writes import Moved, Write
 from drc.errors import ConfigError
 from drc.gtid import Gtid, GtidSet
 from drc.rows.walk import ALL_COLUMNS

@@ -17,7 +17,7 @@ from drc.daemon import supervisor
 from drc.daemon.child import child_command
 from drc.daemon.supervisor import TEMPORARY, Supervisor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAIT_S = 20
 
 

@@ -14,7 +14,7 @@ from drc.errors import TransientError
 from drc.gtid import GtidSet, format_uuid
 from drc.monitor.report import Reporter
 from drc.monitor.status import FRESH_US, SiteStatus, combine
-from drc.schema.ledger import LedgerFacts
+from drc.schema.facts import LedgerFacts
 from drc.source.resume import backlog
 
 UUID_A, UUID_B = b"\xaa" * 16, b"\xbb" * 16
