@@ -58,14 +58,14 @@ class Clock:
         self.ets = ets = max(ets, commit_us)
         return ets
 
-    def replicated(self, origin: str, applied: GtidSet, ets: int) -> None:
+    def replicated(self, origin: str, decided: GtidSet, ets: int) -> None:
         """Pass a replicated transaction, as its ledger row tells of it.
 
-        :param applied: everything of ``origin`` that is applied here, this one included.
+        :param decided: everything of ``origin`` that is applied here, this one included.
         :param ets: where the origin's clock stood after it.
         """
         self.ets = max(self.ets, ets)
-        self.seen = {**self.seen, origin: applied}
+        self.seen = {**self.seen, origin: decided}
 
 
 def encode_seen(seen: Seen) -> str:

@@ -26,6 +26,6 @@ class Selection:
         name = f"{schema}.{table}"
         return self.schema(schema) and not any(fnmatchcase(name, p) for p in self._excluded)
 
-    def applied(self, schema: str, table: str) -> bool:
+    def is_applied(self, schema: str, table: str) -> bool:
         """Return True when rows of a table are applied: replicated ones, and the canary's."""
         return self.table(schema, table) or f"{schema}.{table}" == CANARY

@@ -63,7 +63,7 @@ GUARDS = (
     Guard(
         "a branch begins where all that was published is read",
         "drc/pipe/tee.py",
-        "            and taken <= self._executed\n",
+        "            and taken <= self._already_read\n",
         "",
         f"{_UNIT}/pipe/test_tee.py",
     ),
@@ -322,8 +322,8 @@ GUARDS = (
     Guard(
         "a write stays in the index until all peers have seen it",
         "drc/conflict/index.py",
-        "while order and all(order[0][0].gtid in known for known in others):",
-        "while order:",
+        "while by_age and all(by_age[0][0].gtid in known for known in others):",
+        "while by_age:",
         f"{_UNIT}/conflict/test_index.py",
     ),
     Guard(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Mark
 from drc.gtid import GtidSet
 from drc.rows.changes import Changes, written_rows
@@ -21,7 +21,7 @@ from drc.rows.netting import NetRows
 from drc.rows.tables import Tables
 
 # Looked up for every transaction: a module's name is found faster than an enum's member.
-_ROWS, _SKIPPED = Kind.ROWS, Kind.SKIPPED
+_ROWS, _SKIPPED = TransactionKind.ROWS, TransactionKind.SKIPPED
 _FIRST_PART = 10  # of the most that a batch may hold: nothing is known of the target yet
 _CROWDED_BATCHES = 100
 _LATE_PART = 4
@@ -50,7 +50,7 @@ class Batch:
     native: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.native = sum(t.kind is not Kind.SKIPPED for t in self.transactions)
+        self.native = sum(t.kind is not TransactionKind.SKIPPED for t in self.transactions)
 
     @property
     def alone(self) -> bool:
@@ -77,7 +77,7 @@ class Batch:
     @property
     def oldest(self) -> RawTransaction:
         """Return the transaction with the oldest origin commit time in the batch."""
-        native = (t for t in self.transactions if t.kind is not Kind.SKIPPED)
+        native = (t for t in self.transactions if t.kind is not TransactionKind.SKIPPED)
         return min(native, key=lambda t: t.commit_us)
 
 
@@ -189,7 +189,7 @@ class Batcher:
                         taken.append(queue.popleft())
                         return self._single(taken)
                     for earlier in taken:  # rare: a partial image, or a table just changed
-                        if earlier.kind is Kind.ROWS:
+                        if earlier.kind is TransactionKind.ROWS:
                             self._net.add(earlier)
                     break
                 native += 1

@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 from drc.apply.batch import Batch
 from drc.apply.recovery import ConcurrentError
 from drc.binlog.stamps import now_us
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.conflict.certifier import Certifier
 from drc.errors import DrcError, TransientError
 from drc.schema import ledger
@@ -87,7 +87,7 @@ class Conveyor(Generic[ExecutorT]):
         self._apart_until = 0  # batches up to this number run one after another
         self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
         self._assigned = self._committed = state.seq
-        self.decided = str(state.applied)
+        self.decided = str(state.decided)
         self._doing: dict[int, Doing] = {}
         self._flying = 0
         self._error: DrcError | None = None
@@ -207,7 +207,7 @@ class Conveyor(Generic[ExecutorT]):
         :param gtids: of the native transactions, as text.
         :param decided: the decided set after them, as text.
         """
-        native = sum(t.kind is not Kind.SKIPPED for t in transactions)
+        native = sum(t.kind is not TransactionKind.SKIPPED for t in transactions)
         newest, mark = max(t.commit_us for t in transactions), transactions[-1].mark
         return ledger.update_sql(
             self._origin, seq, gtids, decided, mark, native, newest, lane.epoch

@@ -14,7 +14,7 @@ from drc.apply.intake import POLL_S, Intake
 from drc.apply.recovery import ConcurrentError, Recovery, Remedy
 from drc.apply.solo import Solo
 from drc.apply.throttle import Throttle
-from drc.binlog.transaction import Kind
+from drc.binlog.transaction import TransactionKind
 from drc.errors import DataError, DrcError
 from drc.gtid import GtidSet
 from drc.target.lane import Lane
@@ -65,7 +65,7 @@ class Feeder:
         """Return the origin's commit time of the oldest transaction that has come undecided."""
         doing = self.doing
         found = (*(doing.native if doing else ()), *self._pending.copy())
-        return next((t.commit_us for t in found if t.kind is not Kind.SKIPPED), None)
+        return next((t.commit_us for t in found if t.kind is not TransactionKind.SKIPPED), None)
 
     def run(self) -> None:
         """Apply until stopped; batches on the conveyor are committed first.
@@ -102,9 +102,9 @@ class Feeder:
         """Send one batch, or do one thing that goes alone."""
         self._gather()
         head = self._pending[0]
-        if head.kind is Kind.DDL:
+        if head.kind is TransactionKind.DDL:
             self._exclusive(self._replay)
-        elif head.kind is Kind.ROWS and not head.whole:
+        elif head.kind is TransactionKind.ROWS and not head.whole:
             self._exclusive(self._write_large)
         elif self._recovery.is_settled(head.gtid):
             self._exclusive(self._settle)
@@ -192,7 +192,7 @@ class Feeder:
     def _replay(self) -> None:
         transaction = self._pending.popleft()
         if not self._solo.replay(transaction):
-            transaction.kind, transaction.events = Kind.ROWS, []
+            transaction.kind, transaction.events = TransactionKind.ROWS, []
             self._pending.appendleft(transaction)
 
     def _write_large(self) -> None:
@@ -204,7 +204,7 @@ class Feeder:
         :raises DrcError: there is no remedy.
         """
         chosen = self._intake.next_settled(self._recovery.settle_max)
-        native = sum(t.kind is not Kind.SKIPPED for t in chosen)
+        native = sum(t.kind is not TransactionKind.SKIPPED for t in chosen)
         if not native:  # a ledger row for these alone would feed itself
             self._recovery.rival = None
             self._intake.back(chosen)

@@ -10,14 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.binlog.xa import PreparedTransactions
 from drc.errors import InvariantError, TransientError
 from drc.gtid import GtidSet
 from drc.pipe.queue import TransactionQueue
 
 POLL_S = 0.5  # how soon a stop is noticed while nothing comes
-_SIMPLE = frozenset({Kind.ROWS, Kind.SKIPPED, Kind.DDL})
+_SIMPLE = frozenset({TransactionKind.ROWS, TransactionKind.SKIPPED, TransactionKind.DDL})
 
 
 class Intake:
@@ -78,9 +78,9 @@ class Intake:
         native = 0
         while self.pending and native < native_max:
             head = self.pending[0]
-            if head.kind is Kind.ROWS and head.whole:
+            if head.kind is TransactionKind.ROWS and head.whole:
                 native += 1
-            elif head.kind is not Kind.SKIPPED:
+            elif head.kind is not TransactionKind.SKIPPED:
                 break
             out.append(self.pending.popleft())
         return out

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DUPLICATE_KEY, LOCK_ERRNOS, ROW_ERRNOS, DataError, DrcError
 from drc.gtid import Gtid
 
@@ -204,7 +204,7 @@ class Recovery:
 
         Skipped ones before the first rival are settled with it: a batch ends with a native one.
         """
-        native = [t.kind is not Kind.SKIPPED for t in transactions[:free]]
+        native = [t.kind is not TransactionKind.SKIPPED for t in transactions[:free]]
         last = max((number for number, is_native in enumerate(native) if is_native), default=-1)
         self.free = sum(native)
         self.rival = transactions[last + 1].gtid

@@ -17,7 +17,7 @@ from drc.apply.batch import Batcher
 from drc.apply.conveyor import Conveyor
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import ROW_ERRNOS, DataError, DrcError, TransientError
 from drc.gtid import Gtid
 from drc.rows.changes import Changes, written_rows
@@ -110,7 +110,7 @@ class Solo:
         conveyor = self._conveyor
         lane, seq = conveyor.exclusive()
         gtids, decided = self._batcher.decide(transactions)
-        native = [t for t in transactions if t.kind is not Kind.SKIPPED]
+        native = [t for t in transactions if t.kind is not TransactionKind.SKIPPED]
         try:
             lane.lock_gaps()
             with conveyor.busy("settle", lane, native) as doing:

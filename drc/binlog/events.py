@@ -121,10 +121,10 @@ def _zigzag(value: int) -> int:
 
 
 # A GTID and the origin's commit time, microseconds since the epoch.
-Stamp = tuple[Gtid, int]
+GtidAndTime = tuple[Gtid, int]
 
 
-def parse_gtid(data: bytes, at: int) -> Stamp:
+def parse_gtid(data: bytes, at: int) -> GtidAndTime:
     """Parse a GTID event (33)."""
     uuid, gno = _gtid(data, at + HEADER_BYTES + 1)
     at += HEADER_BYTES + 42
@@ -135,7 +135,7 @@ def parse_gtid(data: bytes, at: int) -> Stamp:
     return _new_tuple(Gtid, (uuid, gno, "")), commit_us
 
 
-def parse_gtid_tagged(data: bytes, at: int, end: int) -> Stamp:
+def parse_gtid_tagged(data: bytes, at: int, end: int) -> GtidAndTime:
     """Parse a tagged GTID event (42).
 
     :raises InvariantError: for a field that may not be ignored and that we do not know.

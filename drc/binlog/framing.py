@@ -25,8 +25,8 @@ import zstandard
 from isal.isal_zlib import crc32
 
 from drc.binlog import events as ev
-from drc.binlog.events import Stamp, lenenc, parse_gtid, u16, u32
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.events import GtidAndTime, lenenc, parse_gtid, u16, u32
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DataError, InvariantError, PreflightError, TransientError, from_errno
 
 _PACKET_MAX = 0xFFFFFF  # a longer payload continues in the next packet
@@ -69,11 +69,11 @@ class Framer:
 
     def _reset(self) -> None:
         """Forget the transaction that has just ended; none is open."""
-        self._gtid: Stamp | None = None
+        self._gtid: GtidAndTime | None = None
         self._start = 0  # of its first event; negative when that lies before the buffer
         self._events: list[int] = []
         self._part = 0
-        self._kind = Kind.ROWS
+        self._kind = TransactionKind.ROWS
         self._xid = b""
         self._begun = False
         self._plain = True  # whole so far, rows only: what the hot loop may close by itself
@@ -172,7 +172,7 @@ class Framer:
     def _close_part(self, buf: bytes, end: int, out: list[RawTransaction]) -> None:
         """Hand out what is there of a large transaction and go on after it."""
         assert self._gtid is not None
-        if self._kind is not Kind.ROWS or self._xid:
+        if self._kind is not TransactionKind.ROWS or self._xid:
             raise DataError(
                 f"an XA or CREATE … SELECT transaction larger than {self._stream_bytes} bytes",
                 stage="read",
@@ -241,7 +241,9 @@ class Framer:
             self._payload(buf, at, stop, end, out)
         elif kind == ev.XA_PREPARE:
             # One phase: the server committed at once and logs no XA COMMIT.
-            self._kind = Kind.ROWS if buf[at + ev.HEADER_BYTES] else Kind.XA_PREPARE
+            self._kind = (
+                TransactionKind.ROWS if buf[at + ev.HEADER_BYTES] else TransactionKind.XA_PREPARE
+            )
             out.append(self._close(buf, end))
         elif kind in (ev.ROWS_QUERY, ev.VIEW_CHANGE, ev.HEARTBEAT, ev.HEARTBEAT_V2):
             pass
@@ -262,10 +264,10 @@ class Framer:
         elif word.startswith((b"XA END", b"SAVEPOINT ")) or sql == b"BEGIN":
             self._begun = True
         elif word.startswith(b"XA COMMIT "):
-            self._kind, self._xid = Kind.XA_COMMIT, sql[10:].strip()
+            self._kind, self._xid = TransactionKind.XA_COMMIT, sql[10:].strip()
             out.append(self._close(buf, end))
         elif word.startswith(b"XA ROLLBACK "):
-            self._kind, self._xid = Kind.XA_ROLLBACK, sql[12:].strip()
+            self._kind, self._xid = TransactionKind.XA_ROLLBACK, sql[12:].strip()
             out.append(self._close(buf, end))
         elif sql == b"COMMIT":
             out.append(self._close(buf, end))
@@ -277,7 +279,7 @@ class Framer:
                 hint="convert that table to InnoDB, repair, and skip this transaction",
             )
         else:
-            self._kind, self._plain = Kind.DDL, False
+            self._kind, self._plain = TransactionKind.DDL, False
             self._events.append(at)
             if not self._begun:  # CREATE … SELECT goes on with rows and ends with an XID
                 out.append(self._close(buf, end))
@@ -406,7 +408,7 @@ class _LargeEvent:
 class _Unwrapped:
     """Group the inner events of a payload, in parts when they are large."""
 
-    def __init__(self, gtid: Stamp, size: int, stream_bytes: int) -> None:
+    def __init__(self, gtid: GtidAndTime, size: int, stream_bytes: int) -> None:
         self._gtid = gtid
         self._size = size
         self._stream_bytes = stream_bytes

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NOTHING: Seen = {}
 
 
-class Kind(Enum):
+class TransactionKind(Enum):
     """What a transaction is to the applier."""
 
     ROWS = "rows"
@@ -73,7 +73,7 @@ class RawTransaction:
         events: list[int],
         size: int,
         checksum: int,
-        kind: Kind = Kind.ROWS,
+        kind: TransactionKind = TransactionKind.ROWS,
         xid: bytes = b"",
     ) -> None:
         self.gtid = gtid
@@ -99,7 +99,7 @@ class RawTransaction:
 
     def skip(self) -> None:
         """Keep the GTID, as passed, and drop everything to apply."""
-        self.kind, self.data, self.events = Kind.SKIPPED, b"", []
+        self.kind, self.data, self.events = TransactionKind.SKIPPED, b"", []
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
         """Yield (event type, start of the header, end without checksum) of each event."""

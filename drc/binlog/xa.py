@@ -9,7 +9,7 @@ Its locks are held at the origin all the time, so its rows may be applied at the
 
 from __future__ import annotations
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DataError
 
 _BYTES_MAX = 64 << 20
@@ -34,11 +34,11 @@ class PreparedTransactions:
     def drop(self, transaction: RawTransaction) -> None:
         """Take from a transaction all that would be applied; its GTIDs are decided as ever."""
         kind, held = transaction.kind, transaction.xid in self._held
-        if kind is Kind.XA_PREPARE:
+        if kind is TransactionKind.XA_PREPARE:
             transaction.data, transaction.events = b"", []
-        elif kind is Kind.XA_COMMIT and held:
-            transaction.kind = Kind.XA_ROLLBACK
-        elif kind is not Kind.XA_ROLLBACK or not held:
+        elif kind is TransactionKind.XA_COMMIT and held:
+            transaction.kind = TransactionKind.XA_ROLLBACK
+        elif kind is not TransactionKind.XA_ROLLBACK or not held:
             transaction.skip()
 
     def admit(self, transaction: RawTransaction) -> RawTransaction | None:
@@ -48,10 +48,10 @@ class PreparedTransactions:
             to hold.
         """
         kind, xid = transaction.kind, transaction.xid
-        if kind is Kind.XA_PREPARE:
+        if kind is TransactionKind.XA_PREPARE:
             self._hold(transaction)
             return None
-        if kind not in (Kind.XA_COMMIT, Kind.XA_ROLLBACK):
+        if kind not in (TransactionKind.XA_COMMIT, TransactionKind.XA_ROLLBACK):
             return transaction
         prepared = self._held.pop(xid, None)
         if prepared is None:
@@ -63,7 +63,7 @@ class PreparedTransactions:
                 hint="compare and repair its rows, then reposition past this GTID",
             )
         self._bytes -= prepared.size
-        rollback = kind is Kind.XA_ROLLBACK
+        rollback = kind is TransactionKind.XA_ROLLBACK
         admitted = RawTransaction(
             transaction.gtid,
             transaction.commit_us,
@@ -71,7 +71,7 @@ class PreparedTransactions:
             [] if rollback else prepared.events,
             prepared.size,
             prepared.checksum,
-            Kind.SKIPPED if rollback else Kind.ROWS,
+            TransactionKind.SKIPPED if rollback else TransactionKind.ROWS,
         )
         admitted.also = (prepared.gtid,)
         admitted.ets, admitted.seen = transaction.ets, transaction.seen

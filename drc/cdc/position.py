@@ -24,7 +24,7 @@ _TAIL_MESSAGES = 64  # at first; what was rolled back may stand behind the last 
 _SETTINGS = {"cleanup.policy": "compact", "segment.bytes": str(1 << 20)}
 
 
-class PositionTopic:
+class PublishedTopic:
     """The topic of ``site``'s position, created where it is missing.
 
     :raises DrcError: Kafka is away or refuses.

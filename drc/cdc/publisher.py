@@ -22,7 +22,7 @@ from kafka import errors as kafka_errors
 from drc.binlog.transaction import RawTransaction
 from drc.binlog.xa import PreparedTransactions
 from drc.cdc.envelope import Envelopes, Message
-from drc.cdc.position import PositionTopic
+from drc.cdc.position import PublishedTopic
 from drc.config import Config
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
@@ -85,7 +85,7 @@ class _Session:
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site = config, site
-        self._positions = PositionTopic(config, site)
+        self._positions = PublishedTopic(config, site)
         prefix = config.topic(site)
         # Before the position is read: nobody can move it any more.
         self._producer = open_transactions(config, site, f"{prefix}.cdc")
@@ -100,7 +100,7 @@ class _Session:
         self._sent_bytes = 0
         self._open = False
         self._inside = False  # parts of a large transaction are sent, and others will come
-        self._position = self._reader.position.copy()
+        self._position = self._reader.already_read.copy()
         self._written: GtidSet | None = position
         self._due = 0.0
         self._commit()  # before anything comes: `now` must mean the same after a restart
@@ -165,14 +165,14 @@ class _Session:
             raise translate(error) from error
         self._sent_bytes += len(message.value or b"")
         if self._sent_bytes > _UNSENT_BYTES_MAX:
-            self._settle()
+            self._await_acknowledged()
 
     def _begin(self) -> None:
         if not self._open:
             self._producer.begin_transaction()
             self._open = True
 
-    def _settle(self) -> None:
+    def _await_acknowledged(self) -> None:
         """Wait until the brokers have all that was sent."""
         for future in self._sent:
             try:
@@ -188,7 +188,7 @@ class _Session:
         try:
             self._begin()
             self._sent.append(self._positions.write(self._producer, self._position))
-            self._settle()
+            self._await_acknowledged()
             self._producer.commit_transaction()
         except Exception as error:
             raise translate(error) from error
@@ -196,7 +196,7 @@ class _Session:
         self._sent, self._open = [], False
 
     def _abort(self) -> None:
-        self._settle()
+        self._await_acknowledged()
         try:
             self._producer.abort_transaction()
         except Exception as error:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, gathered, json_option, table
-from drc.conflict.resolver import Kind
+from drc.conflict.resolver import ConflictKind
 from drc.desk import entries
 from drc.errors import ConfigError
 from drc.rows.decoded import one_line
@@ -57,7 +57,9 @@ _filters = gathered(
     entries.Filter,
     click.option("--table", default="", help="A glob such as 'shop.*'."),
     click.option("--state", "states", multiple=True, type=click.Choice(entries.STATES)),
-    click.option("--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in Kind])),
+    click.option(
+        "--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in ConflictKind])
+    ),
     click.option(
         "--since", "since_us", type=_Since(), default=0, help="90m, 24h, 7d, or a UTC time."
     ),

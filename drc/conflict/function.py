@@ -23,7 +23,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from drc.conflict.resolver import Action, Decision, Kind, Winner, left_open
+from drc.conflict.resolver import ConflictKind, Decision, RowAction, Winner, left_open
 from drc.errors import ConfigError
 from drc.policy import Policies
 
@@ -106,7 +106,7 @@ class Asked:
         self._hung = 0
 
     def verdict(
-        self, kind: Kind, table: str, base: Values, remote: Version, here: Version
+        self, kind: ConflictKind, table: str, base: Values, remote: Version, here: Version
     ) -> Verdict:
         """Ask about a change of ``remote`` that met the row ``here``."""
         later_is_remote = (remote.ets, remote.site) > (here.ets, here.site)
@@ -127,17 +127,17 @@ class Asked:
         kept = later if later.values is not None else earlier
         if unknown := sorted(answer.keys() - (kept.values or {}).keys()):
             return self._open(kind, f"it sets {', '.join(unknown)}, which the row does not have")
-        decision = Decision(Action.MERGE, kind, Winner.MERGED, f"{self._name} merged both")
+        decision = Decision(RowAction.MERGE, kind, Winner.MERGED, f"{self._name} merged both")
         return Verdict(decision, kept is remote, MappingProxyType(dict(answer)))
 
-    def _whole(self, kind: Kind, remote: Version, which: str, *, takes: bool) -> Verdict:
+    def _whole(self, kind: ConflictKind, remote: Version, which: str, *, takes: bool) -> Verdict:
         why = f"{self._name} took the {which} write"
         if not takes:
-            return Verdict(Decision(Action.KEEP, kind, Winner.LOCAL, why))
-        action = Action.DELETE if remote.values is None else Action.WRITE
+            return Verdict(Decision(RowAction.KEEP, kind, Winner.LOCAL, why))
+        action = RowAction.DELETE if remote.values is None else RowAction.WRITE
         return Verdict(Decision(action, kind, Winner.REMOTE, why), remote=True)
 
-    def _open(self, kind: Kind, why: str) -> Verdict:
+    def _open(self, kind: ConflictKind, why: str) -> Verdict:
         return Verdict(left_open(kind, f"{self._name}: {why}"))
 
     def _answer(self, conflict: Conflict) -> Any:

@@ -30,7 +30,7 @@ from drc.rows.walk import ALL_COLUMNS
 _PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
 
 _gno = attrgetter("gtid.gno")
-_order = attrgetter("ets", "origin")
+_precedence = attrgetter("ets", "origin")
 
 
 class _Origin:
@@ -40,24 +40,24 @@ class _Origin:
     before. Not so while a large transaction is held, which comes in parts, or after a failover.
     """
 
-    __slots__ = ("ascending", "forgotten", "order", "writes")
+    __slots__ = ("ascending", "by_age", "forgotten", "writes")
 
     def __init__(self) -> None:
         self.ascending = True
         self.writes: dict[int, list[Write]] = {}  # in the origin's order
-        self.order: deque[tuple[Write, tuple[int, ...]]] = deque()
+        self.by_age: deque[tuple[Write, tuple[int, ...]]] = deque()
         self.forgotten = GtidSet()
 
     def add(self, write: Write, slots: tuple[int, ...]) -> None:
         """Take a write in."""
-        if not self.order:
+        if not self.by_age:
             self.ascending = True
         elif self.ascending:
-            (uuid, gno, tag), last = write.gtid, self.order[-1][0].gtid
+            (uuid, gno, tag), last = write.gtid, self.by_age[-1][0].gtid
             self.ascending = gno > last.gno and uuid == last.uuid and tag == last.tag
         for slot in slots:
             self.writes.setdefault(slot, []).append(write)
-        self.order.append((write, slots))
+        self.by_age.append((write, slots))
 
     def unseen(self, slot: int, known: GtidSet) -> list[Write]:
         """Return a slot's writes that are not ``known``. On a hot row there are thousands."""
@@ -122,7 +122,7 @@ class WindowIndex:
             kept.writes[slot][-1] = write._replace(columns=changed)
         self.held += len(touched)
         while self.held > self._slots_max:
-            fullest = max(self._origins, key=lambda name: len(self._origins[name].order))
+            fullest = max(self._origins, key=lambda name: len(self._origins[name].by_age))
             self._make_room(fullest)
 
     def forget(self, gtids: GtidSet) -> None:
@@ -137,8 +137,8 @@ class WindowIndex:
             others = [s.get(name, NOTHING) for p, s in self._frontier.items() if p != name]
             if kept.forgotten and all(kept.forgotten <= known for known in others):
                 kept.forgotten = GtidSet()
-            order = kept.order
-            while order and all(order[0][0].gtid in known for known in others):
+            by_age = kept.by_age
+            while by_age and all(by_age[0][0].gtid in known for known in others):
                 self._drop(kept)
             if self._spill:
                 self._spill.advance(name, others)
@@ -155,13 +155,13 @@ class WindowIndex:
             return
         moved = []
         room = self._slots_max - self._slots_max // _PORTIONS
-        while kept.order and self.held > room:
+        while kept.by_age and self.held > room:
             moved.append(self._drop(kept))
         for origin, lost in self._spill.put(name, moved):
             self._origins[origin].forgotten.update(lost)
 
     def _drop(self, kept: _Origin) -> Moved:
-        write, touched = kept.order.popleft()
+        write, touched = kept.by_age.popleft()
         self.held -= len(touched)
         columns = {}
         for slot in touched:
@@ -231,4 +231,4 @@ def _united(runs: Iterable[Iterable[Write]]) -> tuple[Write, ...]:
         held = found.setdefault(write.gtid, write)
         if held.columns != write.columns:
             found[write.gtid] = write._replace(columns=held.columns | write.columns)
-    return tuple(sorted(found.values(), key=_order))
+    return tuple(sorted(found.values(), key=_precedence))

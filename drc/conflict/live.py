@@ -42,7 +42,7 @@ class Met(NamedTuple):
     """A replicated transaction of the site's binlog, known by its ledger row."""
 
     origin: str
-    applied: str
+    decided: str
 
 
 class _Expected(NamedTuple):

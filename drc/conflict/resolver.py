@@ -28,7 +28,7 @@ from drc.policy import TablePolicy
 from drc.rows.walk import ALL_COLUMNS
 
 
-class Kind(StrEnum):
+class ConflictKind(StrEnum):
     """What met what."""
 
     INSERT_EXISTS = "insert_exists"
@@ -49,7 +49,7 @@ class Winner(StrEnum):
     OPEN = "open"
 
 
-class Action(Enum):
+class RowAction(Enum):
     """What to do to the row here."""
 
     KEEP = "keep"
@@ -81,14 +81,14 @@ class Decision(NamedTuple):
     their own have no part in it.
     """
 
-    action: Action
-    kind: Kind | None
+    action: RowAction
+    kind: ConflictKind | None
     winner: Winner
     reason: str
     takes: int = ALL_COLUMNS
 
 
-Order = tuple[int, int, str]
+Precedence = tuple[int, int, str]
 
 
 def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
@@ -97,7 +97,7 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     :param found: what the index says of the row's primary key.
     """
     kind = _kind(change, found)
-    wanted = Action.WRITE if change.after else Action.DELETE
+    wanted = RowAction.WRITE if change.after else RowAction.DELETE
     if found.blind:
         return left_open(kind, "the index had to forget writes that may be concurrent")
     if not found.writes:
@@ -110,12 +110,16 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
     if change.owner is None:
         return left_open(kind, f"{policy.owner_column} is not the same in all versions of the row")
     owner = change.owner
-    newest = max(found.newest, key=lambda write: _order(write.ets, write.origin, policy, owner))
-    wins = _order(ets, site, policy, owner) > _order(newest.ets, newest.origin, policy, owner)
+    newest = max(
+        found.newest, key=lambda write: _precedence(write.ets, write.origin, policy, owner)
+    )
+    wins = _precedence(ets, site, policy, owner) > _precedence(
+        newest.ets, newest.origin, policy, owner
+    )
     if policy.function and len(found.writes) > 1:
         return left_open(kind, "a write met several, and the table's function is for two")
     if policy.function and (change.after or change.exists):
-        return Decision(Action.ASK, kind, Winner.OPEN, f"{policy.function} decides")
+        return Decision(RowAction.ASK, kind, Winner.OPEN, f"{policy.function} decides")
     if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
         return open_
     if policy.merges and change.after and change.exists:
@@ -123,15 +127,15 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
         if policy.policy == "column_merge":
             takes = taken(change.changed, ets, site, found.writes)
         why = "increments of both stay" if policy.deltas else "columns are merged"
-        return Decision(Action.MERGE, kind, Winner.MERGED, why, takes)
+        return Decision(RowAction.MERGE, kind, Winner.MERGED, why, takes)
     why = f"{owner} owns the row" if owner else _reason(ets, site, newest, policy)
     if wins:
         return Decision(wanted, kind, Winner.REMOTE, why)
-    return Decision(Action.KEEP, kind, Winner.LOCAL, why)
+    return Decision(RowAction.KEEP, kind, Winner.LOCAL, why)
 
 
 def _unmergeable(
-    change: Change, found: Rivals, kind: Kind, policy: TablePolicy, *, wins: bool
+    change: Change, found: Rivals, kind: ConflictKind, policy: TablePolicy, *, wins: bool
 ) -> Decision | None:
     """Leave open what would be merged in another order at the other site, 5.
 
@@ -150,24 +154,26 @@ def _unmergeable(
     return None if mergeable else left_open(kind, "a row to be merged was deleted at one site")
 
 
-def _kind(change: Change, found: Rivals) -> Kind | None:
+def _kind(change: Change, found: Rivals) -> ConflictKind | None:
     rivalled = bool(found.writes) or found.blind
     if not change.after:
         if rivalled:
-            return Kind.DELETE_ORIGIN_DIFFERS if change.exists else Kind.DELETE_MISSING
+            return (
+                ConflictKind.DELETE_ORIGIN_DIFFERS if change.exists else ConflictKind.DELETE_MISSING
+            )
         if change.before:
-            return None if change.exists else Kind.DELETE_MISSING
-        return Kind.INSERT_EXISTS if change.exists else None
+            return None if change.exists else ConflictKind.DELETE_MISSING
+        return ConflictKind.INSERT_EXISTS if change.exists else None
     if not change.before:
         if change.exists:
-            return Kind.INSERT_EXISTS
-        return Kind.UPDATE_DELETED if rivalled else None
+            return ConflictKind.INSERT_EXISTS
+        return ConflictKind.UPDATE_DELETED if rivalled else None
     if not change.exists:
-        return Kind.UPDATE_DELETED if rivalled else Kind.UPDATE_MISSING
-    return Kind.UPDATE_ORIGIN_DIFFERS if rivalled else None
+        return ConflictKind.UPDATE_DELETED if rivalled else ConflictKind.UPDATE_MISSING
+    return ConflictKind.UPDATE_ORIGIN_DIFFERS if rivalled else None
 
 
-def _order(ets: int, site: str, policy: TablePolicy, owner: str) -> Order:
+def _precedence(ets: int, site: str, policy: TablePolicy, owner: str) -> Precedence:
     rank = -policy.sites.index(site) if policy.sites else int(site == owner)
     return rank, ets, site
 
@@ -181,6 +187,6 @@ def _reason(ets: int, site: str, newest: Write, policy: TablePolicy) -> str:
     return f"{later} wrote {gap} us after {earlier}" if gap else f"at one time; {later} sorts last"
 
 
-def left_open(kind: Kind | None, reason: str) -> Decision:
+def left_open(kind: ConflictKind | None, reason: str) -> Decision:
     """Leave a row to a person, 4."""
-    return Decision(Action.KEEP, kind or Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, reason)
+    return Decision(RowAction.KEEP, kind or ConflictKind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, reason)

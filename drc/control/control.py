@@ -70,7 +70,7 @@ class Control:
 
     def snapshot(self) -> Snapshot:
         """Return the site's snapshot of this moment, and what is wanted of its streams."""
-        wanted = {stream.name: stream.turn.wanted for stream in self._site.streams.values()}
+        wanted = {stream.name: stream.permit.wanted for stream in self._site.streams.values()}
         controls = {n: {"desired": w.state, "reason": w.reason} for n, w in wanted.items()}
         return {**self._site.snapshot(), "controls": controls}
 
@@ -93,12 +93,12 @@ class Control:
             self.store.save_wanted(origin, self._site.name, wanted)
             with contextlib.ExitStack() as held:
                 if action == "restart":
-                    held.enter_context(stream.turn.held(_REST_S))
-                stream.turn.wanted = wanted
+                    held.enter_context(stream.permit.withheld(_REST_S))
+                stream.permit.wanted = wanted
             if wanted.state == "running":
                 self._site.begin(stream)
                 state = "connecting"
-            elif stream.turn.rest(_REST_S):
+            elif stream.permit.rest(_REST_S):
                 state = wanted.state
             else:
                 state = stream.progress.state
@@ -124,7 +124,7 @@ class Control:
             )
         if done := gtids - (found.skipped | found.lost):
             raise DataError(f"decided here already: {done}", hint="there is nothing to skip")
-        with self._one, stream.turn.held(_REST_S):
+        with self._one, stream.permit.withheld(_REST_S):
             self._give_up(stream, gtids, order, "skip")
         self._site.begin(stream)
         return {"stream": stream.name, "skipped": str(gtids)}
@@ -142,7 +142,7 @@ class Control:
         if dry_run:
             return {**found.document(), "done": False}
         _refuse_harm(found, order, force=force)
-        with self._one, stream.turn.held(_REST_S):
+        with self._one, stream.permit.withheld(_REST_S):
             # What was in flight is decided by now, and more may be purged.
             found = plan(self._config, origin, self._site.name, str(found.to), count=False)
             _refuse_harm(found, order, force=force)
@@ -182,7 +182,7 @@ class Control:
             workers.append(watcher)  # last, as what is in flight needs it
         with contextlib.ExitStack() as held:
             for worker in workers:
-                held.enter_context(worker.turn.held(_REST_S))
+                held.enter_context(worker.permit.withheld(_REST_S))
             for worker in workers:
                 worker.config = config
             self._config = config

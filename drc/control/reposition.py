@@ -161,7 +161,7 @@ def plan(config: Config, origin: str, target: str, text: str, *, count: bool = T
         origin,
         target,
         to,
-        applied=state.applied,
+        applied=state.decided,
         executed=facts.gtid_executed,
         purged=facts.gtid_purged,
         foreign=foreign,

@@ -73,7 +73,7 @@ class Lease(threading.Thread):
             hint=why.hint,
         )
 
-    def turn(self) -> Halt:
+    def wait(self) -> Halt:
         """Wait while another daemon has the lease; return what is set when this turn is over."""
         while self.is_alive() and not self._stop_all.is_set():
             if (halt := self._halt) and not halt.is_set():

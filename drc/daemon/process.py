@@ -45,7 +45,7 @@ def run_one(path: Path, config: Config, site: str, stop: threading.Event, *, che
         lease = Lease(config, site, stop)
         with _crashes() as crashed, contextlib.closing(lease):
             lease.start()
-            while not (crashed or (halt := lease.turn()).is_set()):
+            while not (crashed or (halt := lease.wait()).is_set()):
                 log.info("daemon started")
                 running = Site(config, site, halt, Reporter(store), lease.epoch)
                 show(Control(path, config, running, store))

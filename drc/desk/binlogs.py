@@ -17,7 +17,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from drc import mysql
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark, Seen
 from drc.config import Config
@@ -214,7 +214,7 @@ class _History:
             self._progress(self.site, done, total)
 
     def _rows(self, transaction: RawTransaction) -> list[Row]:
-        if transaction.kind is Kind.DDL:
+        if transaction.kind is TransactionKind.DDL:
             self._tables.forget()
             self._unique.clear()
             return []
@@ -222,7 +222,7 @@ class _History:
             admitted = self._prepared.admit(transaction)
         except DataError:  # prepared before what we read, or too much to hold
             return []
-        while admitted and admitted.kind is not Kind.SKIPPED:
+        while admitted and admitted.kind is not TransactionKind.SKIPPED:
             try:
                 return self._touched(admitted)
             except DataError as error:  # no primary key then, whatever it has now

@@ -21,7 +21,7 @@ from pymysql.cursors import DictCursor
 from drc import mysql
 from drc.config import Config
 from drc.conflict.function import Version, load
-from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.resolver import Change, ConflictKind, Decision, RowAction, Winner, resolve
 from drc.conflict.writes import Rivals, Write
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
@@ -194,7 +194,7 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
     for logged in entries:
         policy = policies.of(logged["table"])
         winner = Winner(logged["winner"])
-        if logged["kind"] == Kind.MULTIPLE_UNIQUE_CONFLICTS:
+        if logged["kind"] == ConflictKind.MULTIPLE_UNIQUE_CONFLICTS:
             out.passed_over["the server found the collision, not the resolver"] += 1
             continue
         if logged["policy"] != policy.policy:
@@ -208,7 +208,7 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
             continue
         change, found = _asked(logged, policy)
         decision = resolve(change, found, logged["ets"], logged["origin"], policy)
-        if decision.action is Action.ASK:
+        if decision.action is RowAction.ASK:
             if mask.table(logged["table"]):
                 out.passed_over["its function saw values that are masked"] += 1
                 continue
@@ -216,7 +216,7 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
                 out.passed_over["its function was not asked"] += 1
                 continue
             decision = _answered(logged, policy)
-        if decision.action is Action.MERGE and winner is Winner.OPEN:
+        if decision.action is RowAction.MERGE and winner is Winner.OPEN:
             out.passed_over["its columns could not be merged"] += 1
         elif (decision.kind, decision.winner, decision.reason[:255]) == (
             logged["kind"],
@@ -244,7 +244,7 @@ def _answered(logged: Entry, policy: TablePolicy) -> Decision:
     (rival,) = logged["rivals"]
     here = Version(logged["row_local"], rival["ets"], rival["origin"])
     remote = Version(logged["row_after"], logged["ets"], logged["origin"])
-    kind, before = Kind(logged["kind"]), logged["row_before"]
+    kind, before = ConflictKind(logged["kind"]), logged["row_before"]
     return load(policy.function).verdict(kind, logged["table"], before, remote, here).decision
 
 

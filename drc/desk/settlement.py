@@ -27,7 +27,7 @@ from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer
 from drc.config import Config
-from drc.conflict.resolver import Kind, Winner
+from drc.conflict.resolver import ConflictKind, Winner
 from drc.desk.entries import Entry, entry, no_entry
 from drc.errors import ConfigError, DataError, DrcError
 from drc.rows.images import column_walkers
@@ -123,7 +123,7 @@ def _refuse_settled(logged: Entry) -> None:
 
 def _mirror(here: _Desk, there: _Desk, logged: Entry) -> Entry | None:
     """Return the other site's entry for the same conflict."""
-    if logged["kind"] != Kind.MULTIPLE_UNIQUE_CONFLICTS:
+    if logged["kind"] != ConflictKind.MULTIPLE_UNIQUE_CONFLICTS:
         return there.met(logged)
     image = here.image(logged)
     if taken := here.taken(image):
@@ -141,7 +141,7 @@ class _Settlement:
     ) -> None:
         self._here, self._there = here, there
         self._entry, self._mirror, self._order = logged, mirror, order
-        self._collision = logged["kind"] == Kind.MULTIPLE_UNIQUE_CONFLICTS
+        self._collision = logged["kind"] == ConflictKind.MULTIPLE_UNIQUE_CONFLICTS
         self._slots = {logged["slot"]}
 
     def run(self) -> Outcome:
@@ -263,7 +263,7 @@ class _Desk:
         """Yield our open collisions in the table of the other site's entry, one for each row."""
         where = "state = 'open' AND kind = %s AND images IS NOT NULL"
         seen = set[bytes]()
-        for number in self._numbers(where, (str(Kind.MULTIPLE_UNIQUE_CONFLICTS),), logged):
+        for number in self._numbers(where, (str(ConflictKind.MULTIPLE_UNIQUE_CONFLICTS),), logged):
             image = self.image(self.entry(number))
             if image.after is not None and image.key not in seen:
                 seen.add(image.key)

@@ -61,11 +61,11 @@ class Feed:
             server.close()
             self.inlet, self.format = self._branch, self._branch.format
             return
-        log, stream = TransactionQueue(self._bytes_max), f"publish-{site}"
+        queue, stream = TransactionQueue(self._bytes_max), f"publish-{site}"
         if last:
-            reader = server.read(log, self._begin, self.mark, stream=stream)
+            reader = server.read(queue, self._begin, self.mark, stream=stream)
         else:
-            reader = server.read_first(log, self._begin, stream=stream)
+            reader = server.read_first(queue, self._begin, stream=stream)
         opened.callback(reader.close)
         self.inlet, self.format = reader, reader.format_description(_FIRST_EVENT_S)
 
@@ -89,7 +89,7 @@ class Feed:
         if self._branch and self.inlet is not self._branch and not self._left:
             self.inlet.close()
             self.inlet = self._branch
-        out = self.inlet.log.take(timeout)
+        out = self.inlet.queue.take(timeout)
         if self.inlet is not self._branch:
             if self._left:
                 out = self._up_to_branch(out)

@@ -16,15 +16,17 @@ _POLL_S = 0.5  # how soon a close is noticed while nothing comes
 class Fetcher(Link):
     """Read one site's stream from its topic; takes over ``topic``."""
 
-    def __init__(self, topic: Topic, log: TransactionQueue, gate: Gate, position: GtidSet) -> None:
-        super().__init__(log, f"fetch-{topic.name}")
+    def __init__(
+        self, topic: Topic, queue: TransactionQueue, gate: Gate, position: GtidSet
+    ) -> None:
+        super().__init__(queue, f"fetch-{topic.name}")
         self._topic = topic
         self._gate = gate
         topic.seek_covered(position)
         self._start()
 
     def _read(self) -> DrcError:
-        while not self.log.cancelled:
+        while not self.queue.cancelled:
             messages = self._topic.poll(_POLL_S)
             if messages:
                 self.heard_us = now_us()
@@ -34,7 +36,7 @@ class Fetcher(Link):
                     stamps = received(message.stamps, self.heard_us)
                     for transaction in transactions:
                         transaction.stamps = stamps
-                    self.log.append(transactions)
+                    self.queue.append(transactions)
                 self.repeated = self._gate.counts["replayed"]
                 if self._gate.format:
                     self._begun.set()

@@ -24,7 +24,7 @@ import zstandard
 from isal.isal_zlib import crc32
 
 from drc.binlog.events import u32
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Clock, Mark, decode_seen, encode_seen
 from drc.errors import DrcError
 from drc.gtid import Gtid, GtidSet
@@ -41,7 +41,7 @@ _META = struct.Struct("<HHIIQIQ?")
 # number, size, events
 _TRANSACTION = struct.Struct("<BBBBHIIQQ16sQQI")
 
-_KINDS = tuple(Kind)
+_KINDS = tuple(TransactionKind)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 
 # Below this zstd costs more time than the bytes it saves would.
@@ -69,7 +69,7 @@ class FrameError(Exception):
         self.kind = kind
 
 
-class Stamp(NamedTuple):
+class FrameId(NamedTuple):
     """Which frame of which publisher: orderable within an epoch and session."""
 
     epoch: int
@@ -80,7 +80,7 @@ class Stamp(NamedTuple):
 class Chunk(NamedTuple):
     """One message: chunk ``number`` of ``chunks`` of a frame."""
 
-    stamp: Stamp
+    frame_id: FrameId
     number: int
     chunks: int
     payload: memoryview
@@ -130,7 +130,7 @@ class FrameEncoder:
 
     def encode(
         self,
-        stamp: Stamp,
+        frame_id: FrameId,
         fde: bytes,
         covered: GtidSet,
         transactions: Sequence[RawTransaction],
@@ -150,9 +150,9 @@ class FrameEncoder:
         ets = mark_after(before, transactions).ets
         lengths = len(self._stream), len(fde), len(known), len(seen)
         meta = _META.pack(*lengths, ets, len(transactions), size, packed)
-        return self._cut(stamp, b"".join((meta, self._stream, fde, known, seen, body)))
+        return self._cut(frame_id, b"".join((meta, self._stream, fde, known, seen, body)))
 
-    def _cut(self, stamp: Stamp, whole: bytes) -> Iterator[bytes]:
+    def _cut(self, stamp: FrameId, whole: bytes) -> Iterator[bytes]:
         count = -(-len(whole) // self._payload)
         if count > _CHUNKS_MAX:
             raise DrcError(
@@ -167,7 +167,7 @@ class FrameEncoder:
 
 def encode_chunk(chunk: Chunk) -> bytes:
     """Return a message."""
-    epoch, session, seq = chunk.stamp
+    epoch, session, seq = chunk.frame_id
     head = _HEAD.pack(_MAGIC, _VERSION, 0, chunk.number, chunk.chunks, epoch, session, seq, 0)[
         :_CRC_AT
     ]
@@ -190,7 +190,7 @@ def decode_chunk(message: bytes) -> Chunk:
         raise FrameError("corrupt")
     if version != _VERSION:
         raise FrameError("version")
-    return Chunk(Stamp(epoch, session, seq), number, count, payload)
+    return Chunk(FrameId(epoch, session, seq), number, count, payload)
 
 
 class Assembler:
@@ -210,7 +210,7 @@ class Assembler:
         :raises FrameError: ``torn``, ``duplicate`` or ``oversized``.
         """
         held = self._held
-        if held and (held[0].stamp, held[0].chunks) != (chunk.stamp, chunk.chunks):
+        if held and (held[0].frame_id, held[0].chunks) != (chunk.frame_id, chunk.chunks):
             self._counts["torn"] += 1
             self._clear()
         if chunk.number < len(held):

@@ -22,7 +22,7 @@ from typing import NamedTuple, NoReturn
 from drc.binlog.transaction import RawTransaction
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.kafka.frames import Assembler, Frame, FrameError, Stamp, decode_chunk, decode_frame
+from drc.kafka.frames import Assembler, Frame, FrameError, FrameId, decode_chunk, decode_frame
 
 Torn = set[tuple[int, Gtid]]
 
@@ -62,7 +62,7 @@ class Gate:
         self._stream = stream
         self._position = position.copy()
         self._torn = torn
-        self._last: Stamp | None = None
+        self._last: FrameId | None = None
         self._open: _Open | None = None
         self.format = b""
         self.counts: Counter[str] = Counter()
@@ -76,7 +76,7 @@ class Gate:
         """
         try:
             chunk = decode_chunk(message)
-            if fate := self._outdated(chunk.stamp):
+            if fate := self._outdated(chunk.frame_id):
                 raise FrameError(fate)
             whole = self._assembler.take(chunk)
             if whole is None:
@@ -87,9 +87,9 @@ class Gate:
         except FrameError as error:
             self.counts[error.kind] += 1
             return []
-        return self._accept(chunk.stamp, frame)
+        return self._accept(chunk.frame_id, frame)
 
-    def _outdated(self, stamp: Stamp) -> str:
+    def _outdated(self, stamp: FrameId) -> str:
         """Return why a frame with this stamp is none of now; '' if it may be."""
         last = self._last
         if last is None or stamp.epoch > last.epoch:
@@ -98,9 +98,9 @@ class Gate:
             return "old_epoch"
         return "duplicate" if stamp.session == last.session and stamp.seq <= last.seq else ""
 
-    def _accept(self, stamp: Stamp, frame: Frame) -> list[RawTransaction]:
+    def _accept(self, stamp: FrameId, frame: Frame) -> list[RawTransaction]:
         last = self._last
-        if last is None or stamp != Stamp(last.epoch, last.session, last.seq + 1):
+        if last is None or stamp != FrameId(last.epoch, last.session, last.seq + 1):
             self._join(frame)
         if self.format and not _same_format(self.format, frame.format):
             raise TransientError("the source writes another binlog format now", stage="fetch")

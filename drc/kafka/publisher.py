@@ -28,13 +28,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drc.binlog.stamps import Stamps
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.config import Config
 from drc.errors import DrcError, PreflightError
 from drc.kafka.client import Receipt
 from drc.kafka.connect import open_sender
 from drc.kafka.feed import Feed
-from drc.kafka.frames import FrameEncoder, FrameError, Stamp, decode_chunk, mark_after
+from drc.kafka.frames import FrameEncoder, FrameError, FrameId, decode_chunk, mark_after
 from drc.kafka.topic import open_topic
 from drc.pipe.tee import Tee
 from drc.worker.progress import PublisherProgress
@@ -119,10 +119,10 @@ class _Session:
         self._logged_us = 0
         # The clock makes epochs grow even where the topic was deleted and holds none.
         epoch = max(last[0].epoch + 1 if last else 0, time.time_ns() // 1000)
-        self._stamp = Stamp(epoch, secrets.token_bytes(8), 0)
+        self._frame_id = FrameId(epoch, secrets.token_bytes(8), 0)
         self._next_offset = ends.end
         self._send([])
-        self._settle(0)
+        self._await_acknowledged(0)
         progress.running(self._feed.inlet, epoch)
 
     # ------------------------------------------------------------ frames
@@ -135,8 +135,8 @@ class _Session:
         if offset != self._next_offset:
             for message in self._topic.between(self._next_offset, offset):
                 with contextlib.suppress(FrameError):
-                    epoch = decode_chunk(message).stamp.epoch
-                    if epoch >= self._stamp.epoch:
+                    epoch = decode_chunk(message).frame_id.epoch
+                    if epoch >= self._frame_id.epoch:
                         raise PreflightError(
                             f"another daemon publishes for site {self._site}, with epoch {epoch}",
                             stage="log",
@@ -155,22 +155,24 @@ class _Session:
             try:
                 waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
             except DrcError:
-                self._settle(0)  # if another publisher is at work, it is the error to name
+                self._await_acknowledged(
+                    0
+                )  # if another publisher is at work, it is the error to name
                 raise
             self._progress.reads(self._feed.inlet)
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
                 self._publish(waiting)
                 waiting, due = [], time.monotonic() + idle_s
-        self._settle(0)
+        self._await_acknowledged(0)
 
     def _publish(self, transactions: list[RawTransaction]) -> None:
         """Send a frame, and wait until the next one may follow."""
         began = time.monotonic()
         self._send(transactions)
         if sum(t.size for t in transactions) >= _FRAME_BYTES:
-            self._settle(1)
+            self._await_acknowledged(1)
         else:
-            self._settle(0)
+            self._await_acknowledged(0)
             took = time.monotonic() - began
             self._stop.wait(_REST_BEHIND_S if self._behind() else min(took, _REST_MAX_S))
 
@@ -187,19 +189,19 @@ class _Session:
         for transaction in transactions:
             self._covered.add(transaction.gtid)
         messages = self._encoder.encode(
-            self._stamp, self._feed.format, self._covered, transactions, self._mark
+            self._frame_id, self._feed.format, self._covered, transactions, self._mark
         )
         self._mark = mark_after(self._mark, transactions)
-        native = (t for t in transactions if t.kind is not Kind.SKIPPED)
+        native = (t for t in transactions if t.kind is not TransactionKind.SKIPPED)
         oldest = next(native, None)
         read_us = oldest.stamps.read_us if oldest and oldest.stamps else 0
         # By the clock of the site's server, which is the only one that all readers can ask.
         stamps = Stamps(read_us + self._progress.offset_us, self._logged_us).header()
         receipts = [self._sender.send(message, stamps) for message in messages]
         self._sent.append(_Sent(transactions, receipts, read_us))
-        self._stamp = self._stamp._replace(seq=self._stamp.seq + 1)
+        self._frame_id = self._frame_id._replace(seq=self._frame_id.seq + 1)
 
-    def _settle(self, left: int) -> None:
+    def _await_acknowledged(self, left: int) -> None:
         """Wait until at most ``left`` frames are on their way."""
         while self._sent and (len(self._sent) > left or self._sent[0].receipts[-1].done):
             sent = self._sent.popleft()
@@ -213,4 +215,4 @@ class _Session:
 
 def _urgent(transactions: list[RawTransaction]) -> bool:
     """Return True if anybody waits for one of these."""
-    return any(t.kind is not Kind.SKIPPED for t in transactions)
+    return any(t.kind is not TransactionKind.SKIPPED for t in transactions)

@@ -22,7 +22,7 @@ _POLL_S = 0.5
 _NAMED_MAX = 300  # characters of a GTID set in a message
 
 
-class HoleError(DataError):
+class TopicGapError(DataError):
     """The topic lacks transactions that the reader has not seen; ``missing`` are their GTIDs."""
 
     def __init__(self, topic: str, missing: GtidSet) -> None:
@@ -60,15 +60,15 @@ class TopicReader:
         try:
             if known is None:
                 known = self._topic.covered() if start == "now" else self._topic.oldest()
-            self.position = known.copy()
+            self.already_read = known.copy()
             self._join()
         except BaseException:
             self.close()
             raise
 
     def _join(self) -> None:
-        self._gate = Gate(self._stream, self.position, self._torn)
-        self._topic.seek_covered(self.position)
+        self._gate = Gate(self._stream, self.already_read, self._torn)
+        self._topic.seek_covered(self.already_read)
 
     def read(self, timeout_s: float = _POLL_S) -> list[RawTransaction]:
         """Return the transactions of one frame, in order; nothing if none came in time.
@@ -76,7 +76,7 @@ class TopicReader:
         Large transactions come in parts. Should their publisher have died inside one, it comes
         again, from part 0 on.
 
-        :raises HoleError: transactions are missing; the next call raises it again.
+        :raises TopicGapError: transactions are missing; the next call raises it again.
         :raises DrcError: Kafka refuses us. Brokers that are away are waited for.
         """
         out: list[RawTransaction] = []
@@ -85,12 +85,12 @@ class TopicReader:
                 out = self._gate.take(message.value)
         except GapError as gap:
             self._join()
-            raise HoleError(self._topic.name, gap.missing) from gap
+            raise TopicGapError(self._topic.name, gap.missing) from gap
         except TransientError:  # retention has passed us by, or a large transaction is torn
             self._join()
         for transaction in out:
             if transaction.last:
-                self.position.add(transaction.gtid)
+                self.already_read.add(transaction.gtid)
         return out
 
     def close(self) -> None:

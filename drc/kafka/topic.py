@@ -20,7 +20,7 @@ from drc.kafka.frames import (
     Assembler,
     Frame,
     FrameError,
-    Stamp,
+    FrameId,
     decode_chunk,
     decode_covered,
     decode_frame,
@@ -89,7 +89,7 @@ class Topic:
 
     # ------------------------------------------------------------ the last frame
 
-    def last_frame(self, ends: Ends) -> tuple[Stamp, Frame] | None:
+    def last_frame(self, ends: Ends) -> tuple[FrameId, Frame] | None:
         """Return the newest publisher's last whole frame; None if there is none at all."""
         count = _TAIL_MESSAGES
         while True:
@@ -164,16 +164,16 @@ def open_topic(config: Config, site: str) -> Topic:
     return Topic(open_receiver(config, site), config.topic(site))
 
 
-def _newest(messages: list[bytes]) -> tuple[Stamp, Frame] | None:
+def _newest(messages: list[bytes]) -> tuple[FrameId, Frame] | None:
     """Return the last whole frame of the highest epoch."""
     assembler, best, whole = Assembler(Counter()), None, None
     for message in messages:
         try:
             chunk = decode_chunk(message)
-            if best is not None and chunk.stamp.epoch < best.epoch:
+            if best is not None and chunk.frame_id.epoch < best.epoch:
                 continue
             if (found := assembler.take(chunk)) is not None:
-                best, whole = chunk.stamp, found
+                best, whole = chunk.frame_id, found
         except FrameError:
             continue
     return (best, decode_frame(whole)) if best is not None and whole is not None else None

@@ -126,7 +126,7 @@ def _stream(
         "behind_set": None if behind is None else str(behind),
         # Below 8.3 replicated transactions carry no tag and count until they are passed over.
         "exact": bool(facts and facts.has_tags),
-        "ledger_applied": str(ledger.applied) if ledger else None,
+        "ledger_applied": str(ledger.decided) if ledger else None,
         "ledger_seq": ledger.seq if ledger else None,
         "snapshot": own,
         "snapshot_fresh": fresh,
@@ -144,7 +144,7 @@ def _behind(
     others = [s.facts for name, s in sites.items() if name != origin]
     if facts is None or ledger is None:
         return None
-    applied = ledger.applied
+    applied = ledger.decided
     if own and own.get("applied_set"):
         applied = applied | GtidSet.parse(own["applied_set"])
     return backlog(facts.gtid_executed, applied, {f.server_uuid for f in others if f})

@@ -13,7 +13,7 @@ from drc.pipe.queue import TransactionQueue
 class Inlet(Protocol):
     """What fills a queue, and what is told of it; see :class:`Link`."""
 
-    log: TransactionQueue
+    queue: TransactionQueue
     heard_us: int
     read_bytes: int
     repeated: int
@@ -32,8 +32,8 @@ class Link:
     A subclass says how to read, and calls :meth:`_start` when it can.
     """
 
-    def __init__(self, log: TransactionQueue, name: str) -> None:
-        self.log = log
+    def __init__(self, queue: TransactionQueue, name: str) -> None:
+        self.queue = queue
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.read_bytes = 0
@@ -49,7 +49,7 @@ class Link:
             error = self._read()
         except Exception as caught:
             error = caught
-        self.log.end(error)
+        self.queue.end(error)
         self._begun.set()
 
     def _read(self) -> DrcError:
@@ -81,7 +81,7 @@ class Link:
         """
         self._begun.wait(timeout)
         if not self.format:
-            self.log.take(0)  # raises what ended the thread
+            self.queue.take(0)  # raises what ended the thread
             raise self._silence()
         return self.format
 
@@ -91,5 +91,5 @@ class Link:
 
     def close(self) -> None:
         """Stop reading and wait for the thread."""
-        self.log.cancel()
+        self.queue.cancel()
         self._thread.join()

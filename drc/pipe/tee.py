@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 
 from drc.binlog.stamps import Stamps, now_us
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.pipe.queue import TransactionQueue
@@ -34,14 +34,14 @@ class Branch:
 
     def __init__(self, after: GtidSet, form: bytes, bytes_max: int) -> None:
         self.after, self.format = after, form
-        self.log = TransactionQueue(bytes_max)
+        self.queue = TransactionQueue(bytes_max)
         self.read_bytes = self.skipped = 0
         self.counts: dict[str, int] = {}
         self.heard_us = now_us()
 
     def close(self) -> None:
         """Take no more; the reading goes on without."""
-        self.log.cancel()
+        self.queue.cancel()
 
 
 class Tee:
@@ -49,7 +49,9 @@ class Tee:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._executed: GtidSet | None = None  # the watcher's own, which grows; None: no reading
+        self._already_read: GtidSet | None = (
+            None  # the watcher's own, which grows; None: no reading
+        )
         self._whole = True  # nothing is half passed on
         self._format = b""
         self._branch: Branch | None = None
@@ -57,18 +59,18 @@ class Tee:
     # ------------------------------------------------------------ the watcher's side
 
     @contextlib.contextmanager
-    def reading(self, executed: GtidSet) -> Iterator[None]:
-        """Let a branch begin; ``executed`` has all that was read, and :meth:`pass_on` adds to it.
+    def reading(self, already_read: GtidSet) -> Iterator[None]:
+        """Let a branch begin; :meth:`pass_on` adds to ``already_read``.
 
         No transaction is half read when it begins.
         """
         with self._changed:
-            self._executed, self._whole, self._format = executed, True, b""
+            self._already_read, self._whole, self._format = already_read, True, b""
         try:
             yield
         finally:
             with self._changed:
-                self._executed = None
+                self._already_read = None
                 self._cut("the site's own reading of its binlog ended")
 
     def begun(self, form: bytes, size: int) -> None:
@@ -83,25 +85,25 @@ class Tee:
     def pass_on(self, transactions: list[RawTransaction]) -> None:
         """Take transactions, tagged and in order, as read; the branch gets them, too."""
         with self._changed:
-            executed = self._executed
-            assert executed is not None
+            already_read = self._already_read
+            assert already_read is not None
             stamps = Stamps(now_us())
             for transaction in transactions:
                 transaction.stamps = stamps
                 if transaction.last:
-                    executed.add(transaction.gtid)
+                    already_read.add(transaction.gtid)
             self._whole = transactions[-1].last
             if branch := self._branch:
-                skipped = sum(t.kind is Kind.SKIPPED for t in transactions)
+                skipped = sum(t.kind is TransactionKind.SKIPPED for t in transactions)
                 branch.skipped += skipped
                 urgent = skipped < len(transactions)  # nobody waits for what came from elsewhere
-                if not branch.log.append(transactions, _PATIENCE_S, urgent=urgent):
+                if not branch.queue.append(transactions, _PATIENCE_S, urgent=urgent):
                     self._cut("the publisher was left behind by its site's reading")
             self._changed.notify_all()
 
     def _cut(self, why: str) -> None:
         if self._branch:
-            self._branch.log.end(TransientError(why, stage="read"))
+            self._branch.queue.end(TransientError(why, stage="read"))
             self._branch = None
 
     # ------------------------------------------------------------ the publisher's side
@@ -115,15 +117,15 @@ class Tee:
         with self._changed:
             if not self._changed.wait_for(lambda: self._has(taken), timeout):
                 return None
-            assert self._executed is not None
+            assert self._already_read is not None
             self._cut("another has taken its place")
-            self._branch = Branch(self._executed.copy(), self._format, bytes_max)
+            self._branch = Branch(self._already_read.copy(), self._format, bytes_max)
             return self._branch
 
     def _has(self, taken: GtidSet) -> bool:
         return (
-            self._executed is not None
+            self._already_read is not None
             and self._whole
             and bool(self._format)
-            and taken <= self._executed
+            and taken <= self._already_read
         )

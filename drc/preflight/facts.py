@@ -13,7 +13,7 @@ from drc.gtid import GtidSet
 from drc.schema.facts import LedgerFacts
 
 Level = Literal["ok", "info", "warn", "fail"]
-Kind = Literal["server", "config", "reach"]
+FindingKind = Literal["server", "config", "reach"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Finding:
     level: Level
     why: str = ""
     fix: str = ""
-    kind: Kind = "server"
+    kind: FindingKind = "server"
 
     def as_dict(self) -> dict[str, str]:
         """Return the JSON contract of docs/operations/check-json.md."""
@@ -46,7 +46,7 @@ class Finding:
         }
 
 
-def kind_of(error: DrcError) -> Kind:
+def kind_of(error: DrcError) -> FindingKind:
     """Return whose an error is that kept us from looking."""
     if isinstance(error, ConfigError):
         return "config"

@@ -25,11 +25,11 @@ def lost(config: Config, facts: Facts) -> bool:
     return any(finding.setting == "gtid_executed" for finding in check(config, facts))
 
 
-def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
+def decided_at(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
     """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
     known = (facts[target].ledger or {}).get(origin)
     if known is not None:
-        return known.applied
+        return known.decided
     return start_set(
         config.replicate.start,
         lambda: facts[origin].gtid_executed,
@@ -39,7 +39,7 @@ def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSe
 
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
     site = facts[origin]
-    applied = applied_of(config, origin, target, facts)
+    applied = decided_at(config, origin, target, facts)
     purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - applied
     if known := (facts[target].ledger or {}).get(origin):
         purged = purged - known.skipped

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from drc.config import Config
 from drc.preflight.facts import Facts, Finding, Level, SiteFacts, TableFacts, foreign_uuids
-from drc.preflight.resume import applied_of
+from drc.preflight.resume import decided_at
 from drc.source.resume import backlog
 
 Key = tuple[str, str]
@@ -98,7 +98,7 @@ def _drift_level(config: Config, one: str, other: str, facts: Facts) -> Level:
         if facts[target].ledger is None:
             continue
         foreign = foreign_uuids(origin, facts)
-        applied = applied_of(config, origin, target, facts)
+        applied = decided_at(config, origin, target, facts)
         if backlog(facts[origin].gtid_executed, applied, foreign):
             return "warn"
     return "fail"

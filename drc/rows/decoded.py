@@ -27,7 +27,7 @@ from pymysqlreplication.row_event import (
 
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DrcError
 from drc.names import CANARY, SCHEMA, TAG
 from drc.rows.images import column_walkers
@@ -166,7 +166,7 @@ class Decoder:
         }
         if not transaction.whole:
             out |= {"part": transaction.part, "last": transaction.last}
-        if transaction.kind is Kind.DDL:
+        if transaction.kind is TransactionKind.DDL:
             _, at, end = next(transaction.spans())
             query = ev.parse_query(transaction.data, at, end)
             out |= {"schema": query.schema, "sql": query.sql.decode("utf-8", "replace")}

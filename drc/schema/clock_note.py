@@ -21,7 +21,7 @@ _NO_SELECT = 1142
 class Noted(NamedTuple):
     """GTIDs that a server had executed, and its site's clock after them."""
 
-    executed: GtidSet
+    already_read: GtidSet
     mark: Mark
 
 
@@ -51,7 +51,7 @@ def clock_note(conn: pymysql.Connection[Any], site: str) -> Noted:
     return Noted(GtidSet.parse(row[0]), Mark(int(row[1]), decode_seen(row[2])))
 
 
-def write_note(conn: pymysql.Connection[Any], executed: GtidSet, mark: Mark) -> None:
+def write_note(conn: pymysql.Connection[Any], already_read: GtidSet, mark: Mark) -> None:
     """Note a clock, as a transaction that is not replicated.
 
     :raises DrcError: classed by errno.
@@ -59,6 +59,6 @@ def write_note(conn: pymysql.Connection[Any], executed: GtidSet, mark: Mark) -> 
     ask(
         conn,
         "UPDATE drc.clock SET executed = %s, ets = %s, seen = %s",
-        (str(executed), mark.ets, encode_seen(mark.seen)),
+        (str(already_read), mark.ets, encode_seen(mark.seen)),
     )
     conn.commit()

@@ -11,6 +11,6 @@ from drc.gtid import GtidSet
 class LedgerFacts:
     """Of one origin, at this site: what is decided, and what an operator gave up on."""
 
-    applied: GtidSet
+    decided: GtidSet
     seq: int = 0
     skipped: GtidSet = field(default_factory=GtidSet)

@@ -41,7 +41,7 @@ class LedgerState:
     """
 
     seq: int
-    applied: GtidSet
+    decided: GtidSet
     mark: Mark = field(default_factory=Mark)
     epoch: int = 0
 

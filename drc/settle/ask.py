@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
 from drc.conflict.function import Version, load
-from drc.conflict.resolver import Action, Decision, Kind, left_open
+from drc.conflict.resolver import ConflictKind, Decision, RowAction, left_open
 from drc.conflict.writes import Write
 from drc.errors import DUPLICATE_KEY, DataError, DrcError
 from drc.rows.collation import BINARY, CHARACTER_SETS
@@ -40,7 +40,7 @@ class Question(NamedTuple):
     """What a function is asked: a change of ``site`` met the write ``rival`` in a row here."""
 
     function: str
-    kind: Kind
+    kind: ConflictKind
     change: NetRow
     site: str
     row: LockedRow
@@ -77,9 +77,9 @@ def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
     ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, site)
     verdict = load(function).verdict(kind, change.table.name, before, theirs, ours)
     decision = verdict.decision
-    if decision.action in (Action.WRITE, Action.DELETE):
+    if decision.action in (RowAction.WRITE, RowAction.DELETE):
         row.take(change.after)
-    elif decision.action is Action.MERGE:
+    elif decision.action is RowAction.MERGE:
         raw = None if change.after is None else column_values(table, change.after)
         sides = Sides(raw, after, here, later_is_remote=(ets, site) > (rival.ets, rival.origin))
         try:

@@ -46,8 +46,8 @@ class NetRow(NamedTuple):
         return self.table.name, self.slots[0]
 
     @property
-    def turn(self) -> int:
-        """Return its turn: deletes, updates, inserts, as what is freed may be taken again."""
+    def write_step(self) -> int:
+        """Return 0 for a delete, 1 for an update, 2 for an insert: freed values are taken again."""
         if self.after is None:
             return 0
         return 1 if self.before is not None else 2

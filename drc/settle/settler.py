@@ -21,7 +21,7 @@ from typing import NamedTuple
 from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.certifier import Causal
-from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
+from drc.conflict.resolver import Change, ConflictKind, RowAction, left_open, resolve
 from drc.errors import DUPLICATE_KEY, DataError, DrcError
 from drc.policy import Policies, TablePolicy
 from drc.rows.literals import key_condition
@@ -92,18 +92,18 @@ class Settler:
             owner=owner,
         )
         decision = resolve(state, found, transaction.ets, self._origin, policy)
-        if decision.action is Action.ASK:
+        if decision.action is RowAction.ASK:
             assert decision.kind
             (rival,) = found.writes
             asked = Question(policy.function, decision.kind, change, self._origin, row, rival)
             decision, here, remote = ask(lane, self._log, asked)
             return self._log.entry(change, decision, found, policy, here, remote)
         here = self._log.shown(row) if decision.kind else None
-        if decision.action is Action.MERGE:
+        if decision.action is RowAction.MERGE:
             decision = merge(change, row, decision, policy)
-        elif decision.action is Action.WRITE:
+        elif decision.action is RowAction.WRITE:
             row.take(change.after)
-        elif decision.action is Action.DELETE:
+        elif decision.action is RowAction.DELETE:
             row.take(None)
         return self._log.entry(change, decision, found, policy, here) if decision.kind else None
 
@@ -135,7 +135,7 @@ class Settler:
     ) -> list[Entry]:
         """Write the rows of one transaction one after the other, and park those that collide."""
         entries = []
-        for change in sorted(changes, key=lambda change: change.turn):
+        for change in sorted(changes, key=lambda change: change.write_step):
             row = rows[change.place]
             row.reset()
             entry = self._decide(lane, change, row)
@@ -148,7 +148,7 @@ class Settler:
                 seen = change.transaction.seen
                 found = self._index.rivals(self._origin, seen, change.slots)
                 policy = self._policies.of(change.table.name)
-                decision = left_open(Kind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
+                decision = left_open(ConflictKind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
                 here = self._log.readable(row.values)
                 entry = self._log.entry(change, decision, found, policy, here)
             if entry:

@@ -82,7 +82,7 @@ class Assembly:
 
     @cached_property
     def _tables(self) -> Tables:
-        return Tables(Definitions(self._selection.applied, self.catalog.unique_keys))
+        return Tables(Definitions(self._selection.is_applied, self.catalog.unique_keys))
 
     @cached_property
     def _causal(self) -> Causal | None:
@@ -125,7 +125,7 @@ class Assembly:
             self._tables,
             self.already_decided,
             bytes_max=apply.batch_bytes_max,
-            passed=self.already_decided - self.state.applied,
+            passed=self.already_decided - self.state.decided,
             net_rows=apply.net_rows,
             slots=self._parallel > 1 or self.index is not None,
             lock_passing=self.index is not None,

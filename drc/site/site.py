@@ -82,7 +82,7 @@ class Site:
         }
         for origin, wanted in store.wanted(name).items():
             if origin in self.streams:
-                self.streams[origin].turn.wanted = wanted
+                self.streams[origin].permit.wanted = wanted
         self._publisher = _publisher(config, name, stop, self.watcher, self._behind)
         for worker in (*self.streams.values(), self.watcher, self._publisher):
             if worker:

@@ -65,9 +65,9 @@ class _Memory:
 
     def newest(self, state: ledger.LedgerState) -> Point:
         """Return from where on to read: the ledger's state, or what was passed after it."""
-        if self.point and state.applied <= self.point.decided:
+        if self.point and state.decided <= self.point.decided:
             return self.point
-        return Point(state.applied, state.mark)
+        return Point(state.decided, state.mark)
 
 
 class _Begun(NamedTuple):
@@ -110,7 +110,7 @@ class Stream(Worker):
         try:
             with contextlib.closing(
                 _Session(
-                    self.config, self.progress, self.turn.halt, memory, self._index, self.epoch()
+                    self.config, self.progress, self.permit.halt, memory, self._index, self.epoch()
                 )
             ) as session:
                 session.run()
@@ -202,7 +202,7 @@ class _Session:
         name, memory, queue = f"{self._origin}->{self._target}", self._memory, self._queue
         if state.seq < 0:
             return _Begun(
-                state, state.applied, source.read_first(queue, state.applied, stream=name)
+                state, state.decided, source.read_first(queue, state.decided, stream=name)
             )
         point = memory.newest(state)
         already_decided = begin = source.resume(point.decided, self._given_up)

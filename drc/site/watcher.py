@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from drc import mysql
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.binlog.xa import PreparedTransactions
 from drc.clock import Mark
 from drc.config import Config
@@ -54,7 +54,7 @@ _CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the
 class _Candidate(NamedTuple):
     """A moment of the binlog, and what was written here between the last note and it."""
 
-    executed: GtidSet
+    already_read: GtidSet
     mark: Mark
     native: GtidSet
 
@@ -69,7 +69,7 @@ class _Read:
 
     config: Config
     server: bytes
-    executed: GtidSet
+    already_read: GtidSet
     tagger: Tagger
     native: GtidSet
     known: GtidSet
@@ -82,8 +82,8 @@ class _Read:
         return (
             self.config is config
             and facts.server_uuid == self.server
-            and self.executed <= facts.gtid_executed
-            and facts.gtid_purged <= self.executed
+            and self.already_read <= facts.gtid_executed
+            and facts.gtid_purged <= self.already_read
         )
 
 
@@ -107,7 +107,7 @@ class Watcher(Worker):
             session = _Session(
                 self.config,
                 self._site,
-                self.turn.halt,
+                self.permit.halt,
                 self.progress,
                 self._index,
                 self.tee,
@@ -157,19 +157,19 @@ class _Session:
         self._last = self.whole = True  # of the newest transaction; of all that came
         self._sock = start_dump(
             conn,
-            self.read.executed,
+            self.read.already_read,
             server_id=config.dump_server_id(site, "watch"),
             stream=f"watch-{site}",
             heartbeat_s=config.source.heartbeat_s,
         )
-        opened.enter_context(tee.reading(self.read.executed))
+        opened.enter_context(tee.reading(self.read.already_read))
 
     def _begin(self, conn: mysql.Connection, facts: ServerFacts) -> _Read:
         """Empty the index; return where to read from so that it will have all that it needs."""
         config, site, index = self._config, self._site, self._index
-        executed, mark = clock_note(conn, site)
+        already_read, mark = clock_note(conn, site)
         foreign = foreign_uuids(config, site, at=site)
-        lost = native_set(facts.gtid_purged - executed, foreign)
+        lost = native_set(facts.gtid_purged - already_read, foreign)
         index.restart()
         begun = False
         for origin in config.sites:
@@ -181,8 +181,8 @@ class _Session:
         known = index.known_to_all() or GtidSet()
         native = lost - known
         index.forget(native)
-        executed = executed | facts.gtid_purged
-        return _Read(config, facts.server_uuid, executed, Tagger(foreign, mark), native, known)
+        already_read = already_read | facts.gtid_purged
+        return _Read(config, facts.server_uuid, already_read, Tagger(foreign, mark), native, known)
 
     def run(self) -> None:
         """Follow the binlog until stopped.
@@ -197,7 +197,7 @@ class _Session:
             self.whole = False
             self._framer.feed(data)
             self._tee.begun(self._framer.format_description, len(data))
-            complete = not self._missing or self._missing <= self.read.executed
+            complete = not self._missing or self._missing <= self.read.already_read
             if complete:
                 self._missing = GtidSet()
             self._index.record(self._passed, self._framer.position if complete else None)
@@ -214,12 +214,12 @@ class _Session:
         self._tee.pass_on(read.tagger.tag(transactions))
         self._last = transactions[-1].last
         for transaction in transactions:
-            if transaction.kind is Kind.SKIPPED:
+            if transaction.kind is TransactionKind.SKIPPED:
                 self._progress.replicated += 1
                 if transaction.learned:
                     read.moved = True
                     self._passed.append(Met(*transaction.learned))
-            elif transaction.kind is Kind.DDL:
+            elif transaction.kind is TransactionKind.DDL:
                 read.moved = True
                 read.native.add(transaction.gtid)
                 self._tables.forget()
@@ -255,12 +255,12 @@ class _Session:
             return
         if not read.prepared.held and len(read.candidates) < _CANDIDATES_MAX:
             clock = read.tagger.clock.mark
-            read.candidates.append(_Candidate(read.executed.copy(), clock, read.native.copy()))
+            read.candidates.append(_Candidate(read.already_read.copy(), clock, read.native.copy()))
         known = self._index.known_to_all() or GtidSet()
         best: _Candidate | None = None
         while read.candidates and read.candidates[0].native <= known:
             best = read.candidates.popleft()
         if best:
-            write_note(self._control, best.executed, best.mark)
+            write_note(self._control, best.already_read, best.mark)
             read.native = read.native - best.native
             read.moved = bool(read.candidates)

@@ -24,7 +24,7 @@ _HEARTBEATS_MISSED = 5
 
 def start_dump(
     conn: Connection,
-    executed: GtidSet,
+    already_read: GtidSet,
     *,
     server_id: int,
     stream: str,
@@ -32,7 +32,7 @@ def start_dump(
 ) -> socket.socket:
     """Send the dump command; return the socket that binlog packets now come from.
 
-    :param executed: GTIDs not to send.
+    :param already_read: GTIDs not to send.
     :param stream: names this reader; a second one with the same name replaces the first, as
         the server ends the older dump of a replica UUID.
     :raises DrcError: when the session cannot be set up.
@@ -46,7 +46,7 @@ def start_dump(
         " @replica_uuid=%s, @slave_uuid=%s",
         (period, period, str(replica), str(replica)),
     )
-    encoded = executed.encode()
+    encoded = already_read.encode()
     flags = _BINLOG_THROUGH_GTID | _BINLOG_SEND_HEARTBEAT_V2
     payload = struct.pack("<BHIIQI", _COM_BINLOG_DUMP_GTID, flags, server_id, 0, 4, len(encoded))
     sock: socket.socket = conn._sock  # type: ignore[attr-defined]

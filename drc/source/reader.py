@@ -21,13 +21,13 @@ from drc.source.tagger import Tagger
 class Delivery:
     """The transactions that a reader delivers: those that are in none of the first three sets.
 
-    :param executed: GTIDs that the server does not send.
+    :param already_read: GTIDs that the server does not send.
     :param clock_only: GTIDs that advance the site's clock but are not delivered.
     :param already_decided: GTIDs that are read past; the clock stays as it is.
     :param stop_after: end, with a TransientError, once all of these were delivered.
     """
 
-    executed: GtidSet
+    already_read: GtidSet
     clock_only: GtidSet | None = None
     already_decided: GtidSet | None = None
     stop_after: GtidSet | None = None
@@ -39,7 +39,7 @@ class Reader(Link):
     def __init__(
         self,
         conn: Connection,
-        log: TransactionQueue,
+        queue: TransactionQueue,
         tagger: Tagger,
         delivery: Delivery,
         *,
@@ -48,17 +48,17 @@ class Reader(Link):
         heartbeat_s: float,
         stream_bytes: int,
     ) -> None:
-        super().__init__(log, f"read-{stream}")
+        super().__init__(queue, f"read-{stream}")
         self._conn = conn
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
-        executed, clock_only = delivery.executed, delivery.clock_only
+        already_read, clock_only = delivery.already_read, delivery.clock_only
         self._clock_only = clock_only and clock_only.copy()  # a publisher's own set grows
         self._already_decided = delivery.already_decided
         self._stop_after = delivery.stop_after
-        self._seen = executed.copy() if self._stop_after is not None else GtidSet()
+        self._seen = already_read.copy() if self._stop_after is not None else GtidSet()
         self._sock = start_dump(
-            conn, executed, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
+            conn, already_read, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
         self._start()
 
@@ -73,7 +73,7 @@ class Reader(Link):
         stamps = Stamps(now_us())
         for transaction in tagged:
             transaction.stamps = stamps
-        self.log.append(tagged)
+        self.queue.append(tagged)
         if self._stop_after is not None:
             for transaction in transactions:
                 if transaction.last:
@@ -84,7 +84,7 @@ class Reader(Link):
             self.read_bytes += len(data)
             self._framer.feed(data)
             self._begun.set()
-            if self.log.cancelled:
+            if self.queue.cancelled:
                 break
             if self._stop_after is not None and self._stop_after <= self._seen:
                 return TransientError("what the log did not hold was read", stage="read")
@@ -105,7 +105,7 @@ class Reader(Link):
 
     def close(self) -> None:
         """Cut the connection and wait for the thread."""
-        self.log.cancel()
+        self.queue.cancel()
         with contextlib.suppress(OSError):
             self._sock.shutdown(2)
         super().close()

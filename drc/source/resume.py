@@ -22,7 +22,7 @@ def native_set(gtids: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
 
 
 def resume_set(
-    applied: GtidSet,
+    already_decided: GtidSet,
     executed: GtidSet,
     purged: GtidSet,
     foreign: AbstractSet[bytes],
@@ -33,30 +33,30 @@ def resume_set(
     What the source has purged can only be left out if it is not ours to ship: replicated
     transactions are tagged, or carry another site's GTIDs.
 
-    :param applied: what is decided: the ledger's set, or what a topic covers.
+    :param already_decided: what is decided: the ledger's set, or what a topic covers.
     :param executed: the source's ``gtid_executed``.
     :param given_up: what an operator wants skipped: it may be purged.
     :raises ReseedError: transactions we need are purged, by name.
     :raises DataError: the source does not have what it has shipped: it lost transactions.
     """
-    lost = applied - executed
+    lost = already_decided - executed
     if lost:
         raise DataError(
-            f"the source no longer has transactions that were applied here: {lost}",
+            f"the source no longer has transactions that were decided here: {lost}",
             stage="read",
             hint="it lost its newest binlog (sync_binlog = 1 prevents that): compare and repair",
         )
-    missing = native_set(purged - applied, foreign)
+    missing = native_set(purged - already_decided, foreign)
     if given_up:
         missing = missing - given_up
     if missing:
         raise ReseedError(
-            f"the source has purged transactions that were not applied here: {missing}",
+            f"the source has purged transactions that are not decided here: {missing}",
             stage="read",
             hint="restore those binlogs; or copy the data anew and set replicate.start to the"
             " GTID set of the copy",
         )
-    return applied | purged
+    return already_decided | purged
 
 
 def start_set(
@@ -79,10 +79,10 @@ def start_set(
     return given - given.of_uuids(foreign())
 
 
-def backlog(executed: GtidSet, applied: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
+def backlog(executed: GtidSet, decided: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
     """Return the origin's own transactions that are not decided at the target.
 
     :param executed: the origin's ``gtid_executed``.
-    :param applied: what the target knows as decided.
+    :param decided: the decided set at the target.
     """
-    return native_set(executed, foreign) - applied
+    return native_set(executed, foreign) - decided

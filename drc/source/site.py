@@ -60,20 +60,20 @@ class SourceSite:
         facts = self._facts
         return resume_set(decided, facts.gtid_executed, facts.gtid_purged, self._foreign, given_up)
 
-    def read_first(self, log: TransactionQueue, start: GtidSet, **options: Any) -> Reader:
+    def read_first(self, queue: TransactionQueue, start: GtidSet, **options: Any) -> Reader:
         """Begin to read for one who has decided ``start`` and knows nothing of the clock.
 
         It goes on from where the clock was noted, as far as the binlog reaches back.
         """
-        executed, mark = clock_note(self._conn, self._site)
-        if not (executed <= start and self._facts.gtid_purged <= executed):
-            return self.read(log, self.resume(start), mark, **options)
-        return self.read(log, executed, mark, clock_only=start, **options)
+        already_read, mark = clock_note(self._conn, self._site)
+        if not (already_read <= start and self._facts.gtid_purged <= already_read):
+            return self.read(queue, self.resume(start), mark, **options)
+        return self.read(queue, already_read, mark, clock_only=start, **options)
 
     def read(
         self,
-        log: TransactionQueue,
-        executed: GtidSet,
+        queue: TransactionQueue,
+        already_read: GtidSet,
         mark: Mark,
         *,
         stream: str,
@@ -81,17 +81,17 @@ class SourceSite:
         already_decided: GtidSet | None = None,
         stop_after: GtidSet | None = None,
     ) -> Reader:
-        """Begin to read what is not in ``executed``; the reader takes over the connection.
+        """Begin to read what is not in ``already_read``; the reader takes over the connection.
 
-        :param mark: where the site's clock stands after ``executed``, or after ``already_decided``.
+        :param mark: the site's clock after ``already_read``, or after ``already_decided``.
         :param clock_only: see :class:`Delivery`, also for the other two sets.
         """
         config = self._config
         return Reader(
             self._conn,
-            log,
+            queue,
             Tagger(self._foreign, mark),
-            Delivery(executed, clock_only, already_decided, stop_after),
+            Delivery(already_read, clock_only, already_decided, stop_after),
             server_id=config.dump_server_id(self._site, self._reader),
             stream=stream,
             heartbeat_s=config.source.heartbeat_s,

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from drc.binlog import events as ev
 from drc.binlog.events import TABLE_MAP, parse_table_map, u64
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Clock, Mark
 from drc.gtid import GtidSet
 from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
@@ -38,7 +38,7 @@ class LedgerRow(NamedTuple):
     """What a replicated transaction says of itself; see :meth:`Clock.replicated`."""
 
     origin: str
-    applied: str
+    decided: str
     ets: int
 
 
@@ -67,11 +67,11 @@ class Tagger:
                 self._skipping = skip
                 if not skip:
                     # A prepared one may be read again after others: its outcome moves the clock.
-                    if transaction.kind is not Kind.XA_PREPARE:
+                    if transaction.kind is not TransactionKind.XA_PREPARE:
                         clock.native(transaction.commit_us)
                 elif row := ledger_row(transaction):
-                    clock.replicated(row.origin, GtidSet.parse(row.applied), row.ets)
-                    transaction.learned = row.origin, row.applied
+                    clock.replicated(row.origin, GtidSet.parse(row.decided), row.ets)
+                    transaction.learned = row.origin, row.decided
             if skip:
                 transaction.skip()
                 self.skipped += 1

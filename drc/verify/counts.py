@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from drc.binlog import events as ev
 from drc.binlog.events import Buffer, TableMap
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.config import Config
 from drc.gtid import Gtid, GtidSet
 from drc.names import CANARY, CLOCK, LEDGER, SCHEMA, SERVERS, SKIP, TAG
@@ -96,7 +96,7 @@ class BinlogCount:
         elif kind in ev.ROWS_EVENTS:
             table_id, body = ev.rows_header(data, at)
             table = self._open[table_id]
-            self._selected |= self._selection.applied(table.schema, table.table)
+            self._selected |= self._selection.is_applied(table.schema, table.table)
             if table.name == LEDGER:
                 self._ledger_rows = True
                 self._read_ledger(table, kind, data, body, end)
@@ -140,11 +140,11 @@ class BinlogCount:
         first = self._first
         silenced = first is not None and first.schema == SCHEMA and first.name != CANARY
         required = self._selected and not silenced
-        if kind is Kind.XA_PREPARE:  # its fate is not known yet
+        if kind is TransactionKind.XA_PREPARE:  # its fate is not known yet
             self._prepared[transaction.xid] = (gtid, required)
-        elif kind in (Kind.XA_COMMIT, Kind.XA_ROLLBACK):
+        elif kind in (TransactionKind.XA_COMMIT, TransactionKind.XA_ROLLBACK):
             prepared, required = self._prepared.pop(transaction.xid, (gtid, False))
-            if required and kind is Kind.XA_COMMIT:
+            if required and kind is TransactionKind.XA_COMMIT:
                 self.required.add(prepared)
                 self.required.add(gtid)
         elif required:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from drc.binlog import events as ev
 from drc.binlog.events import TABLE_MAP, TableMap, parse_table_map
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 
 _NAMED_MAX = 500  # transactions whose tables are looked up: as many as a batch has
 
@@ -31,7 +31,7 @@ class Doing:
     @property
     def native(self) -> list[RawTransaction]:
         """Return the transactions that change something."""
-        return [t for t in self.transactions if t.kind is not Kind.SKIPPED]
+        return [t for t in self.transactions if t.kind is not TransactionKind.SKIPPED]
 
     def tables(self) -> list[str]:
         """Return the tables that it touches, as ``schema.table``; looked up when asked for."""

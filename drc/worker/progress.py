@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from drc.binlog.stamps import now_us
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DrcError, ReseedError
 from drc.gtid import GtidSet
 from drc.pipe.link import Inlet
@@ -118,7 +118,7 @@ class SessionProgress:
             "read_bytes": inlet.read_bytes if inlet else 0,
             "lag_us_p50": percentile(lags, 0.5),
             "lag_us_p99": percentile(lags, 0.99),
-            "queue_bytes": self._inlet.log.bytes if self._inlet else 0,
+            "queue_bytes": self._inlet.queue.bytes if self._inlet else 0,
         }
 
 
@@ -182,7 +182,7 @@ class StreamProgress(SessionProgress):
         """Return the bytes of this session."""
         return Intake(
             self._inlet.read_bytes if self._inlet else 0,
-            self._inlet.log.bytes if self._inlet else 0,
+            self._inlet.queue.bytes if self._inlet else 0,
         )
 
     def resumed(self, executed: GtidSet) -> None:
@@ -296,7 +296,7 @@ class PublisherProgress(SessionProgress):
         """Count a frame that the log has acknowledged."""
         self.updated_us = acknowledged_us
         self.covered = str(covered)
-        shipped = [t.commit_us for t in transactions if t.kind is not Kind.SKIPPED]
+        shipped = [t.commit_us for t in transactions if t.kind is not TransactionKind.SKIPPED]
         if shipped:
             self.transactions += len(shipped)
             self.steps += 1

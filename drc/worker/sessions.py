@@ -41,7 +41,7 @@ class Halt(threading.Event):
         return self.is_set()
 
 
-class Turn:
+class Permit:
     """Whose turn it is: a session's, or of those who want none to run. Safe between threads.
 
     ``halt`` is what a session watches.
@@ -89,7 +89,7 @@ class Turn:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def held(self, patience_s: float) -> Iterator[None]:
+    def withheld(self, patience_s: float) -> Iterator[None]:
         """Keep sessions from running in this block; what is in flight is committed before.
 
         :raises TransientError: the session did not end in time.
@@ -132,7 +132,7 @@ class Worker:
         self.name = name
         self._site = site
         self._stop = stop
-        self.turn = Turn(stop)
+        self.permit = Permit(stop)
         self.epoch: Callable[[], int] = lambda: 0  # of the lease; it raises where there is none
         self.progress = progress
         self._backoff_max_s = backoff_max_s
@@ -153,19 +153,19 @@ class Worker:
         while not self._stop.is_set():
             before = self.progress.steps
             try:
-                with self.turn.session() as ours:
+                with self.permit.session() as ours:
                     if ours:
                         self.progress.connecting()
                         self.epoch()
                         self._session()
                 if not ours:
-                    self.progress.held(*self.turn.wanted)
-                    self.turn.wait()
+                    self.progress.held(*self.permit.wanted)
+                    self.permit.wait()
             except TransientError as error:
                 if self.progress.steps > before:
                     backoff = _BACKOFF_FIRST_S
                 self.progress.broken(error)
-                self.turn.halt.wait(backoff)
+                self.permit.halt.wait(backoff)
                 backoff = min(backoff * 2, self._backoff_max_s)
             except DrcError as error:
                 error.site = error.site or self._site

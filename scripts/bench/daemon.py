@@ -91,7 +91,7 @@ class Daemon:
 
             def applied() -> bool:
                 state = ledger.read(conn, "s")
-                return state is not None and needed <= state.applied
+                return state is not None and needed <= state.decided
 
             self._wait(applied)
 

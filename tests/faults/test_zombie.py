@@ -74,7 +74,7 @@ class Freezer:
 
 def epochs(config: Config, site: str) -> list[int]:
     with contextlib.closing(open_topic(config, site)) as topic:
-        return [decode_chunk(message).stamp.epoch for message in topic.between(*topic.ends())]
+        return [decode_chunk(message).frame_id.epoch for message in topic.between(*topic.ends())]
 
 
 def test_a_replaced_publisher_stops_and_nothing_comes_twice(

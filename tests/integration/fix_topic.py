@@ -42,7 +42,7 @@ class Published:
     def read(self, reader: TopicReader, until: str | None = None) -> list[RawTransaction]:
         """Read until all that the site has executed by now has come."""
         wanted, out = GtidSet.parse(until or self.executed()), list[RawTransaction]()
-        while not wanted <= reader.position:
+        while not wanted <= reader.already_read:
             out += reader.read()
         return out
 

@@ -17,13 +17,13 @@ import pytest
 from kafka import TopicPartition
 
 from drc.cdc.envelope import Envelopes
-from drc.cdc.position import PositionTopic
+from drc.cdc.position import PublishedTopic
 from drc.cdc.publisher import _ROUND_MESSAGES, JsonPublisher
 from drc.clock import Mark
 from drc.config import Config
 from drc.errors import DataError, PreflightError
 from drc.gtid import GtidSet
-from drc.kafka.frames import FrameEncoder, Stamp
+from drc.kafka.frames import FrameEncoder, FrameId
 from drc.kafka.kafka_python import open_consumer
 from drc.kafka.reader import TopicReader
 from drc.kafka.topics import create_topic
@@ -110,7 +110,7 @@ def await_position(
     """Wait until all that the site has executed by now is in the committed position."""
     known = GtidSet.parse(published.known) | (but or GtidSet())
     wanted = (GtidSet.parse(published.executed()) - known).with_tag("")
-    positions, deadline = PositionTopic(published.config, "a"), time.monotonic() + _PATIENCE_S
+    positions, deadline = PublishedTopic(published.config, "a"), time.monotonic() + _PATIENCE_S
     while not wanted <= (positions.read() or GtidSet()):
         assert not dead(), "it has ended"
         assert time.monotonic() < deadline
@@ -320,7 +320,7 @@ def test_a_torn_large_transaction_is_rolled_back(
         for seq, transaction in enumerate(HISTORY[begin:end]):
             covered.add(transaction.gtid)
             frames += FrameEncoder(f"{name}/a", 1 << 20).encode(
-                Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction], Mark()
+                FrameId(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction], Mark()
             )
     exchange(config, *frames)
     stop = threading.Event()
@@ -328,7 +328,7 @@ def test_a_torn_large_transaction_is_rolled_back(
     thread = threading.Thread(target=worker.run)
     thread.start()
     deadline = time.monotonic() + _PATIENCE_S
-    wanted, positions = GtidSet.of(t.gtid for t in HISTORY), PositionTopic(config, "a")
+    wanted, positions = GtidSet.of(t.gtid for t in HISTORY), PublishedTopic(config, "a")
     while not wanted <= (positions.read() or GtidSet()):
         assert time.monotonic() < deadline, worker.progress.reason
     stop.set()
@@ -363,10 +363,10 @@ def test_killed_again_and_again(published: Published) -> None:
     try:
         with open(log, "ab") as err:
             for _ in range(kills):
-                before = PositionTopic(published.config, "a").read()
+                before = PublishedTopic(published.config, "a").read()
                 process = subprocess.Popen(command, stderr=err)
                 deadline = time.monotonic() + _PATIENCE_S
-                while PositionTopic(published.config, "a").read() == before:
+                while PublishedTopic(published.config, "a").read() == before:
                     assert process.poll() is None, log.read_text()
                     assert time.monotonic() < deadline
                 process.kill()

@@ -86,7 +86,7 @@ def test_a_second_applier_of_the_same_batch_is_refused(
         second.rollback()
         found = ledger.read(conn, "a")
     assert found is not None
-    assert (found.seq, str(found.applied)) == (state.seq + 1, text)
+    assert (found.seq, str(found.decided)) == (state.seq + 1, text)
 
 
 def row_events(schema: str, kind: int, key: int) -> list[bytes]:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from drc import cli, config
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.config import Config
 from drc.conflict.live import LiveIndex
 from drc.gtid import GtidSet
@@ -94,7 +94,12 @@ class Site:
                     yield decode_frame(whole)
 
     def published(self) -> list[RawTransaction]:
-        return [t for f in self.frames() for t in f.transactions if t.kind is not Kind.SKIPPED]
+        return [
+            t
+            for f in self.frames()
+            for t in f.transactions
+            if t.kind is not TransactionKind.SKIPPED
+        ]
 
     def covered(self) -> GtidSet:
         return GtidSet.parse(self.publisher.progress.covered)
@@ -239,7 +244,7 @@ def test_its_own_reading_ends_where_its_branch_begins(
     site.start(site.watcher)
     for key in range(1, 21):
         site.insert(key)
-    wait(lambda: site.native() <= (site.watcher.tee._executed or GtidSet()))
+    wait(lambda: site.native() <= (site.watcher.tee._already_read or GtidSet()))
     site.start(site.publisher)
     written = site.native() - before
     wait(lambda: written <= site.covered())

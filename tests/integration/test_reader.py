@@ -12,8 +12,8 @@ import pytest
 from drc import cli
 from drc.clock import Mark
 from drc.gtid import GtidSet
-from drc.kafka.frames import FrameEncoder, Stamp
-from drc.kafka.reader import HoleError, TopicReader
+from drc.kafka.frames import FrameEncoder, FrameId
+from drc.kafka.reader import TopicGapError, TopicReader
 from drc.kafka.topics import create_topic
 from drc.sandbox.kafka import KafkaCluster
 from tests.integration.fix_topic import Published
@@ -81,7 +81,7 @@ def test_readers_do_not_disturb_each_other(published: Published) -> None:
         assert len(seen[2]) >= 5
     # From where one stopped, another goes on.
     published.run(f"INSERT INTO {published.schema}.t VALUES (9, 'a')")
-    with TopicReader(published.config, "a", first.position) as fourth:
+    with TopicReader(published.config, "a", first.already_read) as fourth:
         assert len(published.read(fourth)) == 1
 
 
@@ -90,12 +90,12 @@ def test_a_hole_is_told_and_not_passed_over(
 ) -> None:
     with TopicReader(published.config, "a", published.known) as reader:
         published.read(reader)
-        before, executed = reader.position.copy(), published.executed()
+        before, executed = reader.already_read.copy(), published.executed()
         for key in range(4):
             published.run(f"INSERT INTO {published.schema}.t VALUES ({key}, 'a')")
         with TopicReader(published.config, "a", before) as other:
             published.read(other)
-            lost, end = other.position - before, other._topic.ends().end
+            lost, end = other.already_read - before, other._topic.ends().end
             published.run(f"INSERT INTO {published.schema}.t VALUES (9, 'a')")
             published.read(other)
         published.cut(end)
@@ -103,10 +103,10 @@ def test_a_hole_is_told_and_not_passed_over(
             assert len([t for t in published.read(late) if t.events]) == 1
     with TopicReader(published.config, "a", before) as behind:
         for _ in range(2):  # it does not go on behind it
-            with pytest.raises(HoleError) as caught:
+            with pytest.raises(TopicGapError) as caught:
                 published.read(behind)
             assert caught.value.missing == lost
-        assert behind.position == before
+        assert behind.already_read == before
     tail(published.path, capsys, "--from", "kafka", "--start", executed, code=3)
     cli.invoke(
         ["tail", "-c", str(published.path), "--site", "a", "--from", "kafka", "--start", executed]
@@ -124,7 +124,7 @@ def test_a_transaction_of_which_the_beginning_is_gone_is_not_shown(kafka: KafkaC
     covered, frames = GtidSet.of(t.gtid for t in HISTORY[:first]), list[bytes]()
     for seq, transaction in enumerate(HISTORY[first:]):
         covered.add(transaction.gtid)
-        stamp = Stamp(1, b"session.", seq)
+        stamp = FrameId(1, b"session.", seq)
         frames += FrameEncoder("headless/a", 1 << 20).encode(
             stamp, FORMAT, covered, [transaction], Mark()
         )

@@ -25,7 +25,7 @@ import pytest
 from pymysql.constants import CLIENT
 
 from drc.binlog.framing import Position
-from drc.binlog.transaction import Kind
+from drc.binlog.transaction import TransactionKind
 from drc.gtid import Gtid, GtidSet
 from drc.mysql import binlog_status
 from drc.sandbox.servers import SandboxSite
@@ -43,7 +43,7 @@ _UNLUCKY = (1205, 1213, 1614)  # lock wait, deadlock, and what XA END says after
 class Step(NamedTuple):
     """A transaction in the binlog; its rows as (row, stamp before, stamp after)."""
 
-    kind: Kind
+    kind: TransactionKind
     gtid: Gtid
     xid: bytes
     end: Position
@@ -84,10 +84,10 @@ def follow(steps: Sequence[Step], order: dict[int, int]) -> tuple[list[str], dic
     freed: dict[int, Step] = {}
     prepared: dict[bytes, Step] = {}
     for step in steps:
-        if step.kind in (Kind.XA_COMMIT, Kind.XA_ROLLBACK):
+        if step.kind in (TransactionKind.XA_COMMIT, TransactionKind.XA_ROLLBACK):
             for row, old, _ in reversed(prepared.pop(step.xid).rows):
                 freed[row] = step
-                if step.kind is Kind.XA_ROLLBACK:
+                if step.kind is TransactionKind.XA_ROLLBACK:
                     now[row] = old
             continue
         held = {row for other in prepared.values() for row, *_ in other.rows}
@@ -104,14 +104,18 @@ def follow(steps: Sequence[Step], order: dict[int, int]) -> tuple[list[str], dic
             if new in order and order[new] < newest.get(row, -1):
                 complaints.append(f"{step.gtid} had row {row} before what precedes it here")
             newest[row] = order.get(new, newest.get(row, -1))
-        if step.kind is Kind.XA_PREPARE:
+        if step.kind is TransactionKind.XA_PREPARE:
             prepared[step.xid] = step
         else:
             freed.update((row, step) for row, *_ in step.rows)
     return complaints, previous
 
 
-def step(number: int, *rows: tuple[int, int | None, int | None], kind: Kind = Kind.ROWS) -> Step:
+def step(
+    number: int,
+    *rows: tuple[int, int | None, int | None],
+    kind: TransactionKind = TransactionKind.ROWS,
+) -> Step:
     return Step(kind, Gtid(bytes(16), number, ""), b"x", Position("b.1", number), rows)
 
 
@@ -133,8 +137,11 @@ def test_the_checker_complains() -> None:
 
 
 def test_the_checker_follows_prepared_transactions() -> None:
-    begin = [step(1, (7, None, 1)), step(2, (7, 1, 2), (7, 2, 3), kind=Kind.XA_PREPARE)]
-    commit, rollback = step(3, kind=Kind.XA_COMMIT), step(3, kind=Kind.XA_ROLLBACK)
+    begin = [step(1, (7, None, 1)), step(2, (7, 1, 2), (7, 2, 3), kind=TransactionKind.XA_PREPARE)]
+    commit, rollback = (
+        step(3, kind=TransactionKind.XA_COMMIT),
+        step(3, kind=TransactionKind.XA_ROLLBACK),
+    )
     assert not follow([*begin, commit, step(4, (7, 3, 4))], {})[0]
     assert not follow([*begin, rollback, step(4, (7, 1, 4))], {})[0]
     assert follow([*begin, rollback, step(4, (7, 1, 4))], {})[1][4].gtid.gno == 3
@@ -300,7 +307,9 @@ def test_the_binlog_has_the_order_of_locks(run: tuple[list[Step], Notes]) -> Non
     rows = sum(len(step.rows) for step in steps)
     print(f"\n{rows} row changes in {len(steps)} transactions")
     assert rows > _TRANSACTIONS
-    assert {Kind.XA_PREPARE, Kind.XA_COMMIT, Kind.XA_ROLLBACK} < {step.kind for step in steps}
+    assert {TransactionKind.XA_PREPARE, TransactionKind.XA_COMMIT, TransactionKind.XA_ROLLBACK} < {
+        step.kind for step in steps
+    }
 
 
 def test_the_end_position_under_a_lock_covers_who_had_it(run: tuple[list[Step], Notes]) -> None:

@@ -168,7 +168,7 @@ def test_what_is_selected_while_it_runs_is_in_the_index(sites: Sandbox, config: 
         a.query("INSERT INTO chosen.t VALUES (1)")
         wait(lambda: watcher.progress.transactions == read + 1)
         assert index.size().slots == held
-        with watcher.turn.held(10.0):
+        with watcher.permit.withheld(10.0):
             watcher.config = config
         assert index.wait_fresh(30.0)
         assert index.size().slots == held + 1

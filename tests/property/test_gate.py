@@ -16,7 +16,7 @@ from drc.clock import Mark
 from drc.errors import TransientError
 from drc.gtid import GtidSet
 from drc.kafka import frames
-from drc.kafka.frames import Assembler, FrameEncoder, Stamp, decode_chunk, decode_frame
+from drc.kafka.frames import Assembler, FrameEncoder, FrameId, decode_chunk, decode_frame
 from drc.kafka.gate import GapError, Gate, Torn
 from drc.testing.binlog import FakeBinlog, FakeTable
 
@@ -60,13 +60,15 @@ def publish(rng: random.Random, epoch: int, start: int, stop: int) -> list[list[
     at, seq, out = (
         start,
         1,
-        [list(encoder.encode(Stamp(epoch, session, 0), FORMAT, covered, [], Mark()))],
+        [list(encoder.encode(FrameId(epoch, session, 0), FORMAT, covered, [], Mark()))],
     )
     while at < stop:
         end = min(stop, at + rng.choice([0, 1, 1, 2, 9]))
         for transaction in HISTORY[at:end]:
             covered.add(transaction.gtid)
-        frame = encoder.encode(Stamp(epoch, session, seq), FORMAT, covered, HISTORY[at:end], Mark())
+        frame = encoder.encode(
+            FrameId(epoch, session, seq), FORMAT, covered, HISTORY[at:end], Mark()
+        )
         out.append(list(frame))
         at, seq = end, seq + 1
     return out
@@ -210,7 +212,7 @@ def messages_of(
     for transaction in HISTORY[:count]:
         covered.add(transaction.gtid)
     encoder = FrameEncoder(stream, size, compress=False)
-    return list(encoder.encode(Stamp(1, b"x" * 8, seq), fde, covered, HISTORY[:count], Mark()))
+    return list(encoder.encode(FrameId(1, b"x" * 8, seq), fde, covered, HISTORY[:count], Mark()))
 
 
 def fates(*messages: bytes) -> dict[str, int]:

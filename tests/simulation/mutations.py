@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from drc.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
 from drc.conflict.index import WindowIndex
-from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.resolver import Change, ConflictKind, Decision, RowAction, Winner, resolve
 from drc.conflict.spill import Forgotten, Remembered, Spill
 from drc.conflict.writes import Moved, Rivals
 from drc.gtid import Gtid, GtidSet
@@ -94,7 +94,7 @@ class ShortMemory(WindowIndex):
     ) -> None:
         super().record(origin, gtid, ets, slots, columns)
         for kept in self._origins.values():
-            while len(kept.order) > 1:
+            while len(kept.by_age) > 1:
                 self._drop(kept)
 
 
@@ -374,7 +374,7 @@ class LocalFirst(Site):
         edit: Edit,
         here: Row | None,
         found: Rivals,
-        kind: Kind,
+        kind: ConflictKind,
     ) -> Verdict:
         earliest = Rivals((found.writes[0]._replace(ets=0),))
         return super().ask(origin, taken, edit, here, earliest, kind)
@@ -473,7 +473,7 @@ def columns_of_the_winner(
 ) -> Decision:
     """``column_merge``: the later write brings what it changed, the earlier one nothing."""
     decision = resolve(change, found, ets, site, policy)
-    if decision.action is Action.MERGE and decision.takes != change.changed:
+    if decision.action is RowAction.MERGE and decision.takes != change.changed:
         return decision._replace(takes=0)
     return decision
 

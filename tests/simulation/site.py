@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from drc.clock import NOTHING, Mark
 from drc.conflict.function import Asked, Conflict, Verdict, Version
 from drc.conflict.merge import beats, withdraws
-from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
+from drc.conflict.resolver import Change, ConflictKind, Decision, RowAction, Winner
 from drc.conflict.writes import Rivals
 from drc.gtid import Gtid, GtidSet
 from drc.testing.segment import MemorySegment
@@ -268,9 +268,9 @@ class Site:
             owner = self.owner(edit, here)
             change = Change(*images, here is not None, edit.changed, owner)
             decision = self.world.parts.resolve(change, found, taken.ets, origin, self.world.policy)
-            if decision.action is Action.MERGE and not self.can_merge(edit):
+            if decision.action is RowAction.MERGE and not self.can_merge(edit):
                 decision = WITHDRAWN
-            if decision.action is Action.ASK:
+            if decision.action is RowAction.ASK:
                 assert decision.kind
                 verdict = self.ask(origin, taken, edit, here, found, decision.kind)
                 decision = verdict.decision
@@ -300,7 +300,7 @@ class Site:
         edit: Edit,
         here: Row | None,
         found: Rivals,
-        kind: Kind,
+        kind: ConflictKind,
     ) -> Verdict:
         """Let the function of the world decide."""
         rival = found.writes[0]
@@ -325,12 +325,12 @@ class Site:
 
     def decided_row(self, edit: Edit, here: Row | None, decision: Decision) -> Row | None:
         """Return what a row becomes."""
-        if decision.action is Action.KEEP:
+        if decision.action is RowAction.KEEP:
             return here
-        if decision.action is Action.MERGE:
+        if decision.action is RowAction.MERGE:
             assert here
             return self.merged(edit, here, decision)
-        assert (edit.after is None) == (decision.action is Action.DELETE)
+        assert (edit.after is None) == (decision.action is RowAction.DELETE)
         return edit.after
 
     def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
@@ -385,8 +385,10 @@ class Site:
             raise CrashedError
 
 
-WITHDRAWN = Decision(Action.KEEP, Kind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, "moved back")
-PARKED = Decision(Action.KEEP, Kind.MULTIPLE_UNIQUE_CONFLICTS, Winner.OPEN, "a unique key")
+WITHDRAWN = Decision(RowAction.KEEP, ConflictKind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, "moved back")
+PARKED = Decision(
+    RowAction.KEEP, ConflictKind.MULTIPLE_UNIQUE_CONFLICTS, Winner.OPEN, "a unique key"
+)
 
 
 def shown(row: Row | None) -> dict[str, Any] | None:

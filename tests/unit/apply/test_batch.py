@@ -10,7 +10,7 @@ import pytest
 from drc.apply.batch import Batch, Batcher, BatchLimit
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DataError
 from drc.gtid import GtidSet
 from drc.rows.changes import as_events, written_rows
@@ -164,8 +164,8 @@ def test_excluded_tables_are_recorded_but_not_applied() -> None:
     assert (as_events(batch.changes), batch.native) == ([], 1)
 
 
-@pytest.mark.parametrize("kind", [Kind.DDL, Kind.XA_COMMIT])
-def test_what_goes_alone_ends_the_batch(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [TransactionKind.DDL, TransactionKind.XA_COMMIT])
+def test_what_goes_alone_ends_the_batch(kind: TransactionKind) -> None:
     log = FakeBinlog()
     for i in range(3):
         log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])

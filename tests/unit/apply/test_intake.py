@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 
 from drc.apply.intake import Intake
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.gtid import Gtid, GtidSet
 from drc.pipe.queue import TransactionQueue
 
-KINDS = {"n": Kind.ROWS, "s": Kind.SKIPPED, "d": Kind.DDL}
+KINDS = {"n": TransactionKind.ROWS, "s": TransactionKind.SKIPPED, "d": TransactionKind.DDL}
 
 
 def intake(kinds: str) -> Intake:

@@ -11,7 +11,7 @@ import zstandard
 
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import DataError, InvariantError, PreflightError, TransientError
 from drc.testing.binlog import FakeBinlog, FakeTable
 
@@ -64,7 +64,11 @@ def test_groups_events_by_gtid() -> None:
     log = three_transactions()
     first, ddl, second = framed(log.data)
     assert [t.gtid.gno for t in (first, ddl, second)] == [1, 2, 3]
-    assert [t.kind for t in (first, ddl, second)] == [Kind.ROWS, Kind.DDL, Kind.ROWS]
+    assert [t.kind for t in (first, ddl, second)] == [
+        TransactionKind.ROWS,
+        TransactionKind.DDL,
+        TransactionKind.ROWS,
+    ]
     assert [first.data[at + 4] for at in first.events] == [ev.TABLE_MAP, ev.WRITE_ROWS]
     assert second.commit_us == 5
     assert len(second.events) == 4
@@ -153,7 +157,7 @@ def test_savepoints_carry_nothing() -> None:
     log.gtid()
     log.begin().query(b"SAVEPOINT `a`").rows(TABLE, ev.WRITE_ROWS, [TABLE.image(1, b"a")]).xid()
     (transaction,) = framed(log.data)
-    assert transaction.kind is Kind.ROWS
+    assert transaction.kind is TransactionKind.ROWS
     assert len(transaction.events) == 2
 
 
@@ -165,7 +169,7 @@ def test_xa_comes_in_two_transactions() -> None:
     log.gtid()
     log.query(b"XA COMMIT X'31',X'',1")
     prepared, commit = framed(log.data)
-    assert (prepared.kind, commit.kind) == (Kind.XA_PREPARE, Kind.XA_COMMIT)
+    assert (prepared.kind, commit.kind) == (TransactionKind.XA_PREPARE, TransactionKind.XA_COMMIT)
     assert prepared.xid == commit.xid == b"X'31',X'',1"
     assert len(prepared.events) == 2
 
@@ -176,7 +180,7 @@ def test_create_select_keeps_its_rows() -> None:
     log.begin().query(b"CREATE TABLE `t` (...) START TRANSACTION", b"shop")
     log.rows(TABLE, ev.WRITE_ROWS, [TABLE.image(1, b"a")]).xid()
     (transaction,) = framed(log.data)
-    assert transaction.kind is Kind.DDL
+    assert transaction.kind is TransactionKind.DDL
     assert [transaction.data[at + 4] for at in transaction.events] == [
         ev.QUERY,
         ev.TABLE_MAP,

@@ -11,14 +11,14 @@ import pytest
 from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.conflict.function import Asked, Conflict, Version, load, load_all
-from drc.conflict.resolver import Action, Kind, Winner
+from drc.conflict.resolver import ConflictKind, RowAction, Winner
 from drc.errors import ConfigError, DataError
 from drc.policy import Policies, TablePolicy
 from drc.rows.literals import literal
 from drc.settle.ask import Sides, encode, merged
 from drc.testing.tables import table_map
 
-KIND = Kind.UPDATE_ORIGIN_DIFFERS
+KIND = ConflictKind.UPDATE_ORIGIN_DIFFERS
 BASE, A, B = {"n": 0}, Version({"n": 1}, 10, "a"), Version({"n": 2}, 20, "b")
 GONE = Version(None, 30, "b")
 
@@ -38,8 +38,8 @@ def test_both_sites_ask_the_same() -> None:
 @pytest.mark.parametrize(("answer", "remote"), [("earlier", 0), ("later", 1)])
 def test_one_write_stays(answer: str, remote: int) -> None:
     found = verdicts(answer)
-    assert found[remote].decision.action is Action.WRITE
-    assert found[1 - remote].decision.action is Action.KEEP
+    assert found[remote].decision.action is RowAction.WRITE
+    assert found[1 - remote].decision.action is RowAction.KEEP
     assert {v.decision.winner for v in found} == {Winner.REMOTE, Winner.LOCAL}
     assert {v.decision.reason for v in found} == {f"m:f took the {answer} write"}
 
@@ -53,7 +53,10 @@ def test_values_are_set_in_the_later_version_or_in_the_one_that_is_there() -> No
 
 
 def test_a_delete_may_stay() -> None:
-    assert [v.decision.action for v in verdicts("later", A, GONE)] == [Action.KEEP, Action.DELETE]
+    assert [v.decision.action for v in verdicts("later", A, GONE)] == [
+        RowAction.KEEP,
+        RowAction.DELETE,
+    ]
 
 
 @pytest.mark.parametrize(

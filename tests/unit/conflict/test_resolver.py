@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.resolver import Change, ConflictKind, Decision, RowAction, Winner, resolve
 from drc.conflict.writes import Rivals, Write
 from drc.errors import ConfigError
 from drc.gtid import Gtid
@@ -48,19 +48,19 @@ def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Ri
     assert bool(decision.reason) == (decision.kind is not None)
     if found.writes or found.blind:
         assert decision.kind is not None
-    if decision.action is Action.WRITE:
+    if decision.action is RowAction.WRITE:
         assert change.after
-    if decision.action is Action.DELETE:
+    if decision.action is RowAction.DELETE:
         assert not change.after
-    if decision.action is Action.MERGE:
+    if decision.action is RowAction.MERGE:
         assert change.after
         assert change.exists
-    if decision.action is Action.ASK:
+    if decision.action is RowAction.ASK:
         assert policy.function
         assert len(found.writes) == 1
         return
-    assert (decision.action is Action.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
-    assert (decision.winner is Winner.OPEN) <= (decision.action is Action.KEEP)
+    assert (decision.action is RowAction.KEEP) == (decision.winner in (Winner.LOCAL, Winner.OPEN))
+    assert (decision.winner is Winner.OPEN) <= (decision.action is RowAction.KEEP)
 
 
 @pytest.mark.parametrize("policy", [LWW, PREFERRED])
@@ -92,28 +92,31 @@ def test_the_preferred_site_wins_whenever_it_wrote() -> None:
 @pytest.mark.parametrize(
     ("change", "alone", "rivalled"),
     [
-        (INSERT, None, Kind.UPDATE_DELETED),
-        (INSERT_EXISTING, Kind.INSERT_EXISTS, Kind.INSERT_EXISTS),
-        (UPDATE, None, Kind.UPDATE_ORIGIN_DIFFERS),
-        (UPDATE_MISSING, Kind.UPDATE_MISSING, Kind.UPDATE_DELETED),
-        (DELETE, None, Kind.DELETE_ORIGIN_DIFFERS),
-        (DELETE_MISSING, Kind.DELETE_MISSING, Kind.DELETE_MISSING),
+        (INSERT, None, ConflictKind.UPDATE_DELETED),
+        (INSERT_EXISTING, ConflictKind.INSERT_EXISTS, ConflictKind.INSERT_EXISTS),
+        (UPDATE, None, ConflictKind.UPDATE_ORIGIN_DIFFERS),
+        (UPDATE_MISSING, ConflictKind.UPDATE_MISSING, ConflictKind.UPDATE_DELETED),
+        (DELETE, None, ConflictKind.DELETE_ORIGIN_DIFFERS),
+        (DELETE_MISSING, ConflictKind.DELETE_MISSING, ConflictKind.DELETE_MISSING),
     ],
 )
-def test_kinds(change: Change, alone: Kind | None, rivalled: Kind) -> None:
+def test_kinds(change: Change, alone: ConflictKind | None, rivalled: ConflictKind) -> None:
     assert resolve(change, NOBODY, 10, "a", LWW).kind is alone
     assert resolve(change, by("b", 5), 10, "a", LWW).kind is rivalled
 
 
 def test_a_winning_update_brings_a_deleted_row_back() -> None:
-    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", LWW).action is Action.WRITE
-    assert resolve(UPDATE_MISSING, by("b", 50), 10, "a", LWW).action is Action.KEEP
+    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", LWW).action is RowAction.WRITE
+    assert resolve(UPDATE_MISSING, by("b", 50), 10, "a", LWW).action is RowAction.KEEP
 
 
 def test_what_nothing_explains_is_written_and_said() -> None:
     decision = resolve(UPDATE_MISSING, NOBODY, 10, "a", LWW)
     assert decision == Decision(
-        Action.WRITE, Kind.UPDATE_MISSING, Winner.REMOTE, "no concurrent write explains this"
+        RowAction.WRITE,
+        ConflictKind.UPDATE_MISSING,
+        Winner.REMOTE,
+        "no concurrent write explains this",
     )
 
 
@@ -125,8 +128,8 @@ def test_what_cannot_be_judged_is_left_open() -> None:
 
 def test_increments_of_both_stay_and_other_columns_follow_the_winner() -> None:
     assert resolve(UPDATE, by("b", 5), 10, "a", COUNTED)[:3] == (
-        Action.MERGE,
-        Kind.UPDATE_ORIGIN_DIFFERS,
+        RowAction.MERGE,
+        ConflictKind.UPDATE_ORIGIN_DIFFERS,
         Winner.MERGED,
     )
     assert resolve(UPDATE, by("b", 5), 10, "a", COUNTED).takes
@@ -177,8 +180,8 @@ def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() 
 
 
 def test_a_function_is_asked_about_two_writes() -> None:
-    assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is Action.ASK
-    assert resolve(DELETE, by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is RowAction.ASK
+    assert resolve(DELETE, by("b", 5), 10, "a", ASKED).action is RowAction.ASK
     assert (
         resolve(DELETE_MISSING, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE
     )  # both deleted it

@@ -10,7 +10,7 @@ import pytest
 
 from drc import config as configuration
 from drc.apply.throttle import Throttle
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.binlog.xa import PreparedTransactions
 from drc.config import Config
 from drc.control.control import Control, Order
@@ -171,22 +171,25 @@ def test_a_throttle_gives_out_its_rate_and_no_more() -> None:
     assert Throttle(0).wait(Stop()) > 1_000_000
 
 
-def transaction(number: int, kind: Kind, xid: bytes = b"") -> RawTransaction:
+def transaction(number: int, kind: TransactionKind, xid: bytes = b"") -> RawTransaction:
     gtid = Gtid(parse_uuid(A), number, "")
     return RawTransaction(gtid, 1, b"rows", [0], 4, 0, kind=kind, xid=xid)
 
 
 def test_a_dropped_transaction_is_decided_and_holds_nothing() -> None:
     prepared = PreparedTransactions()
-    plain = transaction(1, Kind.ROWS)
+    plain = transaction(1, TransactionKind.ROWS)
     prepared.drop(plain)
-    assert (plain.kind, plain.events) == (Kind.SKIPPED, [])
+    assert (plain.kind, plain.events) == (TransactionKind.SKIPPED, [])
 
 
 def test_dropping_either_half_of_an_xa_transaction_drops_its_rows_and_decides_both() -> None:
     for dropped in (0, 1):
         prepared = PreparedTransactions()
-        halves = transaction(1, Kind.XA_PREPARE, b"x"), transaction(2, Kind.XA_COMMIT, b"x")
+        halves = (
+            transaction(1, TransactionKind.XA_PREPARE, b"x"),
+            transaction(2, TransactionKind.XA_COMMIT, b"x"),
+        )
         outcome = None
         for n, half in enumerate(halves):
             if n == dropped:
@@ -199,7 +202,7 @@ def test_dropping_either_half_of_an_xa_transaction_drops_its_rows_and_decides_bo
 
 
 def test_the_outcome_of_an_unknown_xa_transaction_can_be_dropped() -> None:
-    prepared, commit = PreparedTransactions(), transaction(2, Kind.XA_COMMIT, b"x")
+    prepared, commit = PreparedTransactions(), transaction(2, TransactionKind.XA_COMMIT, b"x")
     prepared.drop(commit)
     assert prepared.admit(commit) is commit
-    assert commit.kind is Kind.SKIPPED
+    assert commit.kind is TransactionKind.SKIPPED

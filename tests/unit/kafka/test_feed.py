@@ -22,9 +22,9 @@ CONFIG = config.parse({"name": "t", "sites": {"a": SITE, "b": {**SITE, "host": "
 
 
 class Server:
-    """A site that nothing was published of; ``log`` is what a dump brings."""
+    """A site that nothing was published of; ``queue`` is what a dump brings."""
 
-    log = TransactionQueue(1)
+    queue = TransactionQueue(1)
 
     def __init__(self, *_: object) -> None:
         self.closed = False
@@ -32,8 +32,8 @@ class Server:
     def start(self) -> GtidSet:
         return GtidSet()
 
-    def read_first(self, log: TransactionQueue, *_: object, **__: object) -> Server:
-        self.log = log
+    def read_first(self, queue: TransactionQueue, *_: object, **__: object) -> Server:
+        self.queue = queue
         return self
 
     def format_description(self, _: float) -> bytes:
@@ -67,12 +67,12 @@ def test_it_goes_over_where_the_branch_begins(feed: Feed, tee: Tee) -> None:
     own: Any = feed.inlet
     with tee.reading(GtidSet()):
         tee.begun(FORMAT, 1)
-        own.log.append([transaction(1)])
+        own.queue.append([transaction(1)])
         assert taken(feed) == [(1, True)]
         feed.join(upto(1))
         tee.pass_on([transaction(1), transaction(2), transaction(3)])
         feed.join(upto(1))
-        own.log.append([transaction(n) for n in range(2, 6)])
+        own.queue.append([transaction(n) for n in range(2, 6)])
         tee.pass_on([transaction(4), transaction(5)])
         assert taken(feed) == [(2, True), (3, True), (4, True), (5, True)]
     assert own.closed
@@ -84,10 +84,10 @@ def test_it_does_not_go_over_inside_a_transaction(feed: Feed, tee: Tee) -> None:
     with tee.reading(GtidSet()):
         tee.begun(FORMAT, 1)
         tee.pass_on([transaction(1)])
-        own.log.append([transaction(1, last=False)])
+        own.queue.append([transaction(1, last=False)])
         assert taken(feed) == [(1, False)]
         feed.join(upto(1))  # a publisher counts it as soon as it has begun
-        own.log.append([transaction(1)])
+        own.queue.append([transaction(1)])
         assert taken(feed) == [(1, True)]
         feed.join(upto(1))
         tee.pass_on([transaction(2)])

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
 from drc.pipe import tee as module
@@ -27,7 +27,7 @@ def upto(gno: int) -> GtidSet:
 
 def taken(branch: Branch) -> list[int]:
     out: list[int] = []
-    while found := branch.log.take(0):
+    while found := branch.queue.take(0):
         out += [t.gtid.gno for t in found]
     return out
 
@@ -48,9 +48,9 @@ def test_a_branch_has_all_that_is_read_after_it_began() -> None:
         tee.begun(FORMAT, 20)
     assert (branch.after, branch.format, branch.read_bytes) == (upto(4), FORMAT, 20)
     assert executed == upto(5)
-    assert branch.log.take(0)[0].stamps
+    assert branch.queue.take(0)[0].stamps
     with pytest.raises(TransientError, match="ended"):
-        branch.log.take(0)
+        branch.queue.take(0)
 
 
 def test_a_branch_begins_between_transactions_and_once_something_was_read() -> None:
@@ -83,9 +83,9 @@ def test_who_does_not_keep_up_is_left_behind_and_told_after_what_came(
         assert branch
         for gno in range(1, 6):
             tee.pass_on([transaction(gno)])
-        assert [branch.log.take(0)[0].gtid.gno for _ in range(2)] == [1, 2]
+        assert [branch.queue.take(0)[0].gtid.gno for _ in range(2)] == [1, 2]
         with pytest.raises(TransientError, match="left behind"):
-            branch.log.take(0)
+            branch.queue.take(0)
         again = joined(tee)
         tee.pass_on([transaction(6)])
         assert (again.after, taken(again)) == (upto(5), [6])
@@ -98,13 +98,13 @@ def test_what_is_replicated_is_counted_and_a_closed_branch_holds_nobody_up() -> 
         branch = tee.join(GtidSet(), 100, 5)
         assert branch
         skipped = transaction(1)
-        skipped.kind = Kind.SKIPPED
+        skipped.kind = TransactionKind.SKIPPED
         tee.pass_on([skipped, transaction(2)])
         assert branch.skipped == 1
         branch.close()
         for gno in range(3, 6):
             tee.pass_on([transaction(gno)])  # would wait for room, or be kept for ever
-        assert branch.log.bytes == 0
+        assert branch.queue.bytes == 0
 
 
 def test_a_new_branch_takes_the_place_of_the_old_one() -> None:
@@ -116,7 +116,7 @@ def test_a_new_branch_takes_the_place_of_the_old_one() -> None:
         tee.pass_on([transaction(1)])
         assert taken(new) == [1]
         with pytest.raises(TransientError, match="another"):
-            old.log.take(0)
+            old.queue.take(0)
 
 
 def test_a_branch_waits_until_all_that_was_taken_is_read() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.cli.tail import render
 from drc.gtid import Gtid
 from drc.rows.decoded import Decoder, readable
@@ -55,7 +55,7 @@ def test_an_update_shows_what_changed() -> None:
 
 
 def test_an_empty_transaction_is_shown_unless_tables_are_chosen() -> None:
-    empty = RawTransaction(Gtid(b"\xaa" * 16, 1, "drc"), 5, b"", [], 9, 0, Kind.ROWS)
+    empty = RawTransaction(Gtid(b"\xaa" * 16, 1, "drc"), 5, b"", [], 9, 0, TransactionKind.ROWS)
     document = Decoder().document(empty)
     assert document
     assert document["replicated"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Mark
 from drc.gtid import Gtid
 from drc.source.tagger import Tagger
@@ -28,45 +28,45 @@ def one(*tables: FakeTable) -> RawTransaction:
     return out[0]
 
 
-def kind_after(transaction: RawTransaction) -> Kind:
+def kind_after(transaction: RawTransaction) -> TransactionKind:
     return Tagger([THERE], Mark()).tag([transaction])[0].kind
 
 
 def test_native_changes_are_shipped() -> None:
-    assert kind_after(one(USERS)) is Kind.ROWS
+    assert kind_after(one(USERS)) is TransactionKind.ROWS
 
 
 def test_the_ledger_row_first_is_the_mark() -> None:
     transaction = one(LEDGER, USERS)
-    assert kind_after(transaction) is Kind.SKIPPED
+    assert kind_after(transaction) is TransactionKind.SKIPPED
     assert transaction.events == []
 
 
 def test_a_ledger_row_later_is_no_mark() -> None:
     """A user who reads our schema in his transaction is still native."""
-    assert kind_after(one(USERS, LEDGER)) is Kind.ROWS
+    assert kind_after(one(USERS, LEDGER)) is TransactionKind.ROWS
 
 
 def test_a_schema_that_begins_alike_is_no_mark() -> None:
-    assert kind_after(one(FakeTable(9, "drc2", "ledger"))) is Kind.ROWS
+    assert kind_after(one(FakeTable(9, "drc2", "ledger"))) is TransactionKind.ROWS
 
 
 def test_the_tag_is_the_mark() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(HERE, 1, "drc")
-    assert kind_after(transaction) is Kind.SKIPPED
+    assert kind_after(transaction) is TransactionKind.SKIPPED
 
 
 def test_another_tag_is_no_mark() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(HERE, 1, "drc_b")
-    assert kind_after(transaction) is Kind.ROWS
+    assert kind_after(transaction) is TransactionKind.ROWS
 
 
 def test_a_gtid_of_another_site_is_the_mark() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(THERE, 1)
-    assert kind_after(transaction) is Kind.SKIPPED
+    assert kind_after(transaction) is TransactionKind.SKIPPED
 
 
 def test_parts_follow_their_first() -> None:
@@ -74,11 +74,19 @@ def test_parts_follow_their_first() -> None:
     second.part = 1
     tagger = Tagger([THERE], Mark())
     tagged = tagger.tag([first]) + tagger.tag([second, third])
-    assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.SKIPPED, Kind.ROWS]
+    assert [t.kind for t in tagged] == [
+        TransactionKind.SKIPPED,
+        TransactionKind.SKIPPED,
+        TransactionKind.ROWS,
+    ]
 
 
 def test_a_large_native_transaction_after_a_skipped_one_is_shipped() -> None:
     skipped, first, second = one(LEDGER), one(USERS), one(USERS)
     first.last, second.part = False, 1
     tagged = Tagger([THERE], Mark()).tag([skipped, first, second])
-    assert [t.kind for t in tagged] == [Kind.SKIPPED, Kind.ROWS, Kind.ROWS]
+    assert [t.kind for t in tagged] == [
+        TransactionKind.SKIPPED,
+        TransactionKind.ROWS,
+        TransactionKind.ROWS,
+    ]

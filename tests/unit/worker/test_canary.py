@@ -6,7 +6,7 @@ import struct
 
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Mark
 from drc.config import ReplicateConfig
 from drc.gtid import Gtid
@@ -55,28 +55,28 @@ def sent(site: bytes, at_us: int) -> RawTransaction:
     return transaction((CANARY, ev.WRITE_ROWS, [CANARY.row(site, at_us)]))
 
 
-def kind_after(one: RawTransaction) -> Kind:
+def kind_after(one: RawTransaction) -> TransactionKind:
     return Tagger([THERE], Mark()).tag([one])[0].kind
 
 
 def test_it_is_shipped_where_it_was_sent_and_held_back_where_it_landed() -> None:
-    assert kind_after(sent(b"a", 1)) is Kind.ROWS
+    assert kind_after(sent(b"a", 1)) is TransactionKind.ROWS
     tagged = sent(b"a", 1)
     tagged.gtid = Gtid(HERE, 1, "drc")
-    assert kind_after(tagged) is Kind.SKIPPED
+    assert kind_after(tagged) is TransactionKind.SKIPPED
     replicated = transaction(  # below 8.3 there are no tags
         (LEDGER, ev.WRITE_ROWS, [LEDGER.image(1, b"x")]),
         (CANARY, ev.WRITE_ROWS, [CANARY.row(b"a", 1)]),
     )
-    assert kind_after(replicated) is Kind.SKIPPED
+    assert kind_after(replicated) is TransactionKind.SKIPPED
 
 
 def test_it_is_applied_and_no_user_replicates_it() -> None:
     for schemas in ((), ("shop",)):
         selection = Selection(ReplicateConfig(schemas=schemas))
-        assert selection.applied("drc", "canary")
+        assert selection.is_applied("drc", "canary")
         assert not selection.table("drc", "canary")  # nor publishes, compares or resolves it
-        assert not selection.applied("drc", "ledger")
+        assert not selection.is_applied("drc", "ledger")
 
 
 def test_what_landed_is_told_by_our_clock() -> None:

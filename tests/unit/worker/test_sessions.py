@@ -83,15 +83,15 @@ def _site(stop: threading.Event, store: Store) -> Site:
 
 def test_a_site_is_behind_while_much_of_a_peers_binlog_waits() -> None:
     class Inlet:
-        log = TransactionQueue(1 << 30)
+        queue = TransactionQueue(1 << 30)
         read_bytes = 0
 
     site = _site(threading.Event(), Store())
     assert not site._behind()  # no session yet
     site.streams["a"].progress._inlet = Inlet()  # type: ignore[assignment]
-    Inlet.log.bytes = 100_000
+    Inlet.queue.bytes = 100_000
     assert not site._behind()
-    Inlet.log.bytes = 10_000_000
+    Inlet.queue.bytes = 10_000_000
     assert site._behind()
 
 
@@ -134,7 +134,7 @@ def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
                 ended.set()
 
     for kind in begins:
-        monkeypatch.setattr(kind, "_session", lambda worker: worker.turn.halt.wait())
+        monkeypatch.setattr(kind, "_session", lambda worker: worker.permit.halt.wait())
     monkeypatch.setattr(Watcher, "run", watcher_run)
     monkeypatch.setattr(Stream, "run", stream_run)
     store = Looks()
@@ -158,7 +158,7 @@ class Patient(Worker):
     def _session(self) -> None:
         self.progress.state = "running"
         self.began.release()
-        self.turn.halt.wait()
+        self.permit.halt.wait()
 
 
 @pytest.fixture
@@ -167,46 +167,46 @@ def patient() -> Iterator[Patient]:
     worker.thread.start()
     yield worker
     worker.stop.set()
-    worker.turn.halt.set()  # wakes the session at once
+    worker.permit.halt.set()  # wakes the session at once
     worker.thread.join(10)
     assert not worker.thread.is_alive()
 
 
 def test_a_pause_ends_the_session_and_a_resume_begins_another(patient: Patient) -> None:
     assert patient.began.acquire(timeout=10)
-    patient.turn.wanted = Wanted("paused", "backup")
-    assert patient.turn.rest(10)
+    patient.permit.wanted = Wanted("paused", "backup")
+    assert patient.permit.rest(10)
     assert not patient.began.acquire(timeout=0.05)
-    patient.turn.wanted = Wanted()
+    patient.permit.wanted = Wanted()
     assert patient.began.acquire(timeout=10)
     assert patient.progress.sessions == 2
 
 
 def test_nothing_runs_while_a_worker_is_held_or_is_paused_meanwhile(patient: Patient) -> None:
     assert patient.began.acquire(timeout=10)
-    with patient.turn.held(10), patient.turn.held(10):
+    with patient.permit.withheld(10), patient.permit.withheld(10):
         assert not patient.began.acquire(timeout=0.05)
-        patient.turn.wanted = Wanted("stopped")
+        patient.permit.wanted = Wanted("stopped")
     assert not patient.began.acquire(timeout=0.05)
-    patient.turn.wanted = Wanted()
+    patient.permit.wanted = Wanted()
     assert patient.began.acquire(timeout=10)
 
 
 def test_who_holds_does_not_wait_for_ever_and_lets_go() -> None:
     worker = Patient()
-    worker.turn.halt.wait = lambda _=None: worker.stop.wait()  # type: ignore[method-assign, assignment]
+    worker.permit.halt.wait = lambda _=None: worker.stop.wait()  # type: ignore[method-assign, assignment]
     worker.thread.start()
     assert worker.began.acquire(timeout=10)
-    with pytest.raises(TransientError, match="did not end"), worker.turn.held(0.01):
+    with pytest.raises(TransientError, match="did not end"), worker.permit.withheld(0.01):
         pytest.fail("somebody runs")
-    assert not worker.turn.halt.is_set()
+    assert not worker.permit.halt.is_set()
     worker.stop.set()
     worker.thread.join(10)
 
 
 def test_a_pause_is_told_by_the_worker(patient: Patient) -> None:
     assert patient.began.acquire(timeout=10)
-    patient.turn.wanted = Wanted("paused", "backup")
+    patient.permit.wanted = Wanted("paused", "backup")
     deadline = time.monotonic() + 10
     while patient.progress.state != "paused" and time.monotonic() < deadline:
         time.sleep(0.005)
