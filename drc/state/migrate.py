@@ -20,7 +20,7 @@ from drc import mysql
 from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError, TransientError
 from drc.schema.servers import ask_servers, remember, remembered
-from drc.schema.version import folder
+from drc.shipped import shipped
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
 _ATTEMPT_PAUSE_S = 0.1
@@ -130,7 +130,7 @@ def _version(line: str, connection: sa.Connection) -> str:
 def _config(line: str) -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(folder() / line).replace("%", "%%"))
+    config.set_main_option("script_location", str(shipped(f"migrations/{line}")).replace("%", "%%"))
     return config
 
 

@@ -10,7 +10,8 @@ from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
 from drc.errors import ConfigError
-from drc.schema.version import folder, site_head
+from drc.schema.version import site_head
+from drc.shipped import shipped
 from drc.state.store import Store
 
 
@@ -104,5 +105,5 @@ def test_a_driver_that_is_not_there_is_a_configuration_error() -> None:
 
 
 def test_the_version_that_a_site_needs_is_the_head_of_the_migrations() -> None:
-    script = ScriptDirectory(str(folder() / "site"))
+    script = ScriptDirectory(str(shipped("migrations/site")))
     assert site_head() == script.get_current_head()
