@@ -99,8 +99,8 @@ def _refused(error: Exception, where: str, account: Account, site: str) -> DrcEr
             site=site,
             stage="connect",
             errno=out.errno,
-            hint=f"check the user and the password in {place}, or create the account:"
-            " docs/operations/install.md",
+            hint=f"check the user and the password in {place}, or create the account as"
+            " `drc docs install` shows",
         )
     if isinstance(out, TransientError):
         reason = getattr(original, "strerror", None) or out.message

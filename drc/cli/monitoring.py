@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from drc.shipped import shipped
@@ -18,7 +20,7 @@ def alerts() -> None:
 
     drc monitoring alerts > /etc/prometheus/drc.yml
     """
-    _print("conf/alerts.yml")
+    _print(shipped("conf/alerts.yml"))
 
 
 @command.command()
@@ -27,8 +29,8 @@ def dashboard() -> None:
 
     drc monitoring dashboard > drc.json
     """
-    _print("conf/grafana/dashboards/drc.json")
+    _print(shipped("conf/grafana/dashboards/drc.json"))
 
 
-def _print(path: str) -> None:
-    click.echo(shipped(path).read_text(encoding="utf-8"), nl=False)
+def _print(path: Path) -> None:
+    click.echo(path.read_text(encoding="utf-8"), nl=False)

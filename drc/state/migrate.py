@@ -137,5 +137,5 @@ def _config(line: str) -> AlembicConfig:
 def _explain(error: sa.exc.DBAPIError, name: str) -> DrcError:
     out = mysql.translate(error.orig or error, site=name, stage="migrate")
     if out.errno in NO_RIGHT:
-        out.hint = "grant the operator account what docs/operations/install.md lists"
+        out.hint = "grant the operator account the rights that `drc docs install` lists"
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,64 @@ def test_a_terminal_gets_a_rendered_page(
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO 'drc_applier'@'%';" in shown
     assert "```" not in shown
+
+
+# ------------------------------------------------------------ texts that users read
+
+_OF_THE_REPOSITORY = re.compile(
+    r"\b(docs|conf|scripts|tests|migrations)/\w"
+    r"|\w\.md\b|\bMakefile\b|`make |\bdocker-compose\b|\brequirements\.lock\b"
+)
+
+
+def _texts(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Yield strings that users may see: no docstrings except a command's, no path to open."""
+    unseen: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            decorators = [ast.unparse(d) for d in getattr(node, "decorator_list", ())]
+            is_command = any(re.search(r"\b(command|group)\(", d) for d in decorators)
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and not is_command:
+                unseen.add(id(first.value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "shipped":
+            unseen |= {id(n) for n in ast.walk(node)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in unseen
+        ):
+            yield node
+
+
+def test_messages_name_only_what_an_installed_user_has() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{text.lineno}: {text.value}"
+        for path in (ROOT / "drc").rglob("*.py")
+        for text in _texts(ast.parse(path.read_text()))
+        if _OF_THE_REPOSITORY.search(text.value)
+    ]
+    assert not wrong
+
+
+def test_the_page_and_printed_files_name_only_what_an_installed_user_has() -> None:
+    paths = list((ROOT / "drc/web/page").iterdir())
+    paths += [ROOT / path for path in PRINTED.values() if path.startswith("conf/")]
+    for path in paths:
+        assert not _OF_THE_REPOSITORY.search(path.read_text()), path
+    for path in (ROOT / "docs/operations").glob("*.md"):
+        if path.name != "docker.md":  # docker-compose.yml is of the repository
+            assert "conf/" not in path.read_text(), path
+
+
+def test_commands_in_messages_exist() -> None:
+    """A hint such as `drc docs install` names a page that there is."""
+    texts = [
+        text.value
+        for path in (ROOT / "drc").rglob("*.py")
+        for text in _texts(ast.parse(path.read_text()))
+    ]
+    texts += [(ROOT / path).read_text() for path in PRINTED.values() if path.startswith("conf/")]
+    named = {page for text in texts for page in re.findall(r"drc docs ([a-z-]+)", text)}
+    assert {"install", "conflicts", "invariants"} <= named <= set(docs.pages())
