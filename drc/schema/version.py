@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from drc import mysql
 from drc.errors import DrcError
+from drc.names import VERSION
 from drc.shipped import shipped
 
 
@@ -17,7 +18,7 @@ def site_version(connection: mysql.Connection) -> str:
     :raises DrcError: classed by errno.
     """
     try:
-        rows = mysql.ask(connection, "SELECT version_num FROM drc.schema_version")
+        rows = mysql.ask(connection, f"SELECT version_num FROM {VERSION}")
     except DrcError as error:
         if error.errno in (1049, 1146, 1142, 1044):  # no schema, no table, or neither visible
             return ""

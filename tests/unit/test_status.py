@@ -31,7 +31,7 @@ CONFIG = configuration.parse(
 
 def _site(uuid: bytes, executed: str, tags: bool = True, **ledger: str) -> SiteStatus:
     facts = mysql.ServerFacts(
-        (9, 7, 4), "9.7.4", uuid, 1, GtidSet.parse(executed), GtidSet(), 1, False, tags
+        (9, 7, 4), "9.7.4", uuid, 1, GtidSet.parse(executed), GtidSet(), False, tags
     )
     known = {o: LedgerFacts(GtidSet.parse(text), 4) for o, text in ledger.items()}
     return SiteStatus(facts, known)
@@ -107,14 +107,14 @@ class _Store:
     def __init__(self) -> None:
         self.saved: list[Any] = []
 
-    def save_status(self, site: str, status: dict[str, Any], positions: dict[str, Any]) -> None:
-        self.saved.append((site, positions))
+    def save_status(self, site: str, status: dict[str, Any]) -> None:
+        self.saved.append((site, status))
 
 
 def test_changes_of_state_are_logged_once() -> None:
     store = _Store()
     reporter = Reporter(store)
-    stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": "", "applied_set": "x"}
+    stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": ""}
     error = {"message": "gone", "hint": "start it"}
     steps = [
         {"state": "running", "error": None},
@@ -130,7 +130,7 @@ def test_changes_of_state_are_logged_once() -> None:
     assert [e["log_level"] for e in logs] == ["info", "warning", "info", "error"]
     assert logs[1]["hint"] == "start it"
     assert logs[3]["stream"] == "a->b"
-    assert store.saved == [("b", {"a": ("x", "x")})] * len(steps)
+    assert store.saved == [("b", {"streams": [stream | step]}) for step in steps]
 
 
 def test_a_spill_that_fails_is_logged_once() -> None:
