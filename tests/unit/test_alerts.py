@@ -21,11 +21,13 @@ def _said(
     forgotten: int = 0,
     spill_error: str = "",
     canary: dict[str, Any] | None = None,
+    error: bool = False,
 ) -> dict[str, Any]:
     held = {"what": what, "sentence": "why", "command": "do", "since_us": int(since_s * S)}
     stream = {
         "origin": "a",
         "target": "b",
+        "error": {"message": "row is gone"} if error else None,
         "behind": {"seconds": behind},
         "blocked": held if what else None,
         "canary": canary,
@@ -65,9 +67,28 @@ def test_what_comes_and_goes_is_one_alert() -> None:
     told = [e for at in range(50) for e in _events(alerts, at, _said(behind=70 if at % 2 else 40))]
     assert told == [("raised", "a->b/behind")]
     told = [
-        e for at in range(50, 90) for e in _events(alerts, at, _said(what="stopped" * (at % 2)))
+        e
+        for at in range(50, 90)
+        for e in _events(alerts, at, _said(what="stopped" * (at % 2), error=True))
     ]
     assert told == [("raised", "a->b/stopped"), ("resolved", "a->b/behind")]
+
+
+def test_a_stream_that_an_operator_holds_pages_nobody() -> None:
+    for what in ("stopped", "paused"):
+        alerts = Alerts(CONFIG)
+        held = _said(what=what, since_s=100)
+        assert _events(alerts, 101, held) == []
+        assert _events(alerts, 100 + CONFIG.paused_s - 1, held) == []
+        assert _events(alerts, 100 + CONFIG.paused_s, held) == [("raised", "a->b/paused")]
+        assert alerts.current[0].severity == "warn"
+
+
+def test_a_stream_that_an_error_stops_pages_at_once() -> None:
+    for what in ("stopped", "need_reseed"):
+        alerts = Alerts(CONFIG)
+        assert _events(alerts, 1, _said(what=what, error=True)) == [("raised", "a->b/stopped")]
+        assert alerts.current[0].severity == "page"
 
 
 def test_an_index_that_forgets_warns_before_a_stream_stops() -> None:
