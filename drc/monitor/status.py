@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drc import mysql
@@ -19,6 +19,7 @@ from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
 from drc.schema.ledger import LedgerFacts, read_ledger
+from drc.schema.servers import Servers, remembered_if_readable
 from drc.source.resume import backlog
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class SiteStatus:
     facts: mysql.ServerFacts | None = None
     ledger: dict[str, LedgerFacts] | None = None
     error: DrcError | None = None
+    servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
 
 
 def collect(config: Config, store: Store) -> dict[str, Any]:
@@ -57,7 +59,11 @@ def ask(config: Config, name: str) -> SiteStatus:
             with contextlib.closing(
                 mysql.connect(config, name, role, read_timeout=_READ_TIMEOUT_S)
             ) as conn:
-                return SiteStatus(mysql.server_facts(conn), read_ledger(conn))
+                return SiteStatus(
+                    mysql.server_facts(conn),
+                    read_ledger(conn),
+                    servers=remembered_if_readable(conn),
+                )
         except ConfigError as error:
             failed = failed or error
         except DrcError as error:
@@ -140,13 +146,16 @@ def _behind(
 ) -> GtidSet | None:
     """Return what is not yet decided; None when a server did not tell."""
     facts = sites[origin].facts
-    others = [s.facts for name, s in sites.items() if name != origin]
     if facts is None or ledger is None:
         return None
     applied = ledger.applied
     if own and own.get("applied_set"):
         applied = applied | GtidSet.parse(own["applied_set"])
-    return backlog(facts.gtid_executed, applied, {f.server_uuid for f in others if f})
+    now = ((name, s.facts.server_uuid) for name, s in sites.items() if s.facts)
+    servers = Servers.union((Servers.of(*now), *(s.servers for s in sites.values())))
+    # Never the origin's own server, wherever it was noted: nothing would ever be behind.
+    foreign = servers.foreign_to(origin) - {facts.server_uuid}
+    return backlog(facts.gtid_executed, applied, foreign)
 
 
 def _reason(own: dict[str, Any] | None, fresh: bool, ledger: LedgerFacts | None) -> str:

@@ -1,5 +1,7 @@
 """Which servers each site has had, as a site remembers it in its own schema ``drc``. Edge.
 
+:class:`Servers` is the value, and pure; the functions read and write ``drc.site_uuid``.
+
 Replicated DDL carries the GTID of its origin, so who reads a binlog must know the server UUIDs of
 all other sites, also of those that are away.
 
@@ -12,9 +14,9 @@ all other sites, also of those that are away.
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from drc import mysql
 from drc.config import Config
@@ -24,10 +26,48 @@ from drc.gtid import format_uuid, parse_uuid
 _NO_TABLE = (1049, 1146)
 
 
-def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers that each site has or had, as UUIDs of 16 bytes. Pure.
+
+    After a promotion a site has several: ``Servers.of(("sh", old), ("sh", new), ("bj", one))``.
+    """
+
+    by_site: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *pairs: tuple[str, bytes]) -> Servers:
+        """Return the servers of these pairs of site and UUID."""
+        sites = {site for site, _ in pairs}
+        return cls({site: frozenset(u for name, u in pairs if name == site) for site in sites})
+
+    @classmethod
+    def union(cls, several: Iterable[Servers]) -> Servers:
+        """Return the servers that any of ``several`` has."""
+        return cls.of(
+            *((site, u) for one in several for site, uuids in one.by_site.items() for u in uuids)
+        )
+
+    def __or__(self, other: Servers) -> Servers:
+        return self.union((self, other))
+
+    def at(self, site: str) -> frozenset[bytes]:
+        """Return the servers of one site; none when the site was never seen."""
+        return self.by_site.get(site, frozenset())
+
+    def foreign_to(self, site: str) -> frozenset[bytes]:
+        """Return the servers of all other sites.
+
+        A UUID that was noted for ``site`` and for another site is in the result.
+        """
+        others = (uuids for name, uuids in self.by_site.items() if name != site)
+        return frozenset[bytes]().union(*others)
+
+
+def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
     """Return the server UUIDs that all sites but the origin have or had.
 
-    Sites that can be reached are asked, and remembered at site ``at``.
+    Sites that can be reached are asked, the origin too, and remembered at site ``at``.
 
     :raises TransientError: one of them is away and was never seen at ``at``; or ``at`` is away.
     :raises PreflightError: schema ``drc`` of ``at`` is not there, or older than this release.
@@ -36,17 +76,17 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
     with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
-        seen = ask_servers(config, others)
+        seen = ask_servers(config, config.sites)
         with contextlib.suppress(TransientError):  # read-only for now: asked again next time
             remember(conn, seen, known)
     for name in others:
         found = seen[name]
         if isinstance(found, bytes):
-            known[name].add(found)
-        elif not known[name]:
+            known |= Servers.of((name, found))
+        elif not known.at(name):
             found.hint += f"; {at} must have seen it once, for its server UUID"
             raise found
-    return set[bytes]().union(*(known[name] for name in others))
+    return frozenset[bytes]().union(*(known.at(name) for name in others))
 
 
 def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | DrcError]:
@@ -67,12 +107,11 @@ def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | Drc
         return dict(zip(sites, pool.map(ask, sites), strict=True))
 
 
-def remembered(conn: mysql.Connection) -> defaultdict[str, set[bytes]]:
-    """Return the server UUIDs of each site that was ever seen.
+def remembered(conn: mysql.Connection) -> Servers:
+    """Return the servers of each site that was ever seen.
 
     :raises DrcError: classed by errno; PreflightError when there is no such table.
     """
-    out: defaultdict[str, set[bytes]] = defaultdict(set)
     try:
         rows = mysql.ask(conn, "SELECT site, server_uuid FROM drc.site_uuid")
     except DrcError as error:
@@ -83,22 +122,33 @@ def remembered(conn: mysql.Connection) -> defaultdict[str, set[bytes]]:
             stage="read",
             hint="run `drc migrate`",
         ) from error
-    for site, uuid in rows:
-        out[site].add(parse_uuid(uuid))
-    return out
+    return Servers.of(*((str(site), parse_uuid(uuid)) for site, uuid in rows))
+
+
+def remembered_if_readable(conn: mysql.Connection) -> Servers:
+    """Return the same; no servers without the table or the right to read the table.
+
+    :raises TransientError: the connection broke.
+    """
+    try:
+        return remembered(conn)
+    except TransientError:
+        raise
+    except DrcError:
+        return Servers()
 
 
 def remember(
     conn: mysql.Connection,
     seen: Mapping[str, bytes | DrcError],
-    known: Mapping[str, Collection[bytes]],
+    known: Servers,
 ) -> None:
     """Write down what is not ``known`` yet of what was ``seen``.
 
     :raises DrcError: classed by errno.
     """
     for site, uuid in seen.items():
-        if isinstance(uuid, bytes) and uuid not in known.get(site, ()):
+        if isinstance(uuid, bytes) and uuid not in known.at(site):
             # Another stream of this daemon may have written the same meanwhile.
             mysql.ask(
                 conn,

@@ -240,7 +240,7 @@ class _Session:
         start = self._config.replicate.start
         if start == "now":
             return topic.covered()
-        foreign = set[bytes]()
+        foreign = frozenset[bytes]()
         if start != "earliest":
             foreign = foreign_uuids(self._config, self._origin, at=self._target)
         return start_set(start, GtidSet(), foreign)
