@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from drc import cli
+from drc import __version__, cli
 from drc.cli import docs
 from drc.shipped import shipped
 
@@ -37,6 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with an unpacked wheel of this project."""
     folder = tmp_path_factory.mktemp("wheel")
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(folder))
+    assert Path(wheel).name.startswith(f"drc-{__version__}-")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
