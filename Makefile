@@ -31,7 +31,7 @@ types: $(READY)
 	@$(BIN)/mypy
 
 unit: $(READY)
-	@$(BIN)/python -m pytest -q tests/unit tests/property tests/simulation
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property tests/simulation
 
 sim: $(READY)           ## a million schedules of concurrent writes, crashes, stepping clocks; N=…
 	@$(BIN)/python scripts/sim.py -n $(or $(N),1000000)

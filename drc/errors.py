@@ -84,6 +84,11 @@ class InvariantError(DrcError):
 
 # Of the server, for an account without the right: to a schema, to a table, to an operation.
 NO_RIGHT = frozenset({1044, 1142, 1227})
+DUPLICATE_KEY = 1062
+ROW_ERRNOS = frozenset({1032, DUPLICATE_KEY})  # a row does not exist, or exists already
+LOCK_WAIT_TIMEOUT = 1205
+# A lock that was not to be had: waited too long, deadlock, or NOWAIT.
+LOCK_ERRNOS = frozenset({LOCK_WAIT_TIMEOUT, 1213, 3572})
 
 # One table maps the server's errno to a class and a remedy. Errnos not listed are DataError
 # while applying and TransientError while connecting; sources: MySQL 9.7 error reference.

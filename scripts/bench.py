@@ -55,7 +55,7 @@ CASES = ("default", "undetected", "busy", "shared", "uniform", *NULLABLE, "lag")
 @click.option("--log", type=click.Choice(["direct", "kafka"]), default="direct", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables.")
 def main(
-    quick: bool, transactions: int, rate: int, only: tuple[str, ...], log: str, as_json: bool
+    *, quick: bool, transactions: int, rate: int, only: tuple[str, ...], log: str, as_json: bool
 ) -> None:
     """Measure drc beside MySQL's own replica on the same backlog and at the same rate."""
     console = Console(stderr=as_json)

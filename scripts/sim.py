@@ -47,7 +47,7 @@ def jobs(first: int, count: int, mutation: str) -> Iterator[tuple[int, int, str]
 @click.option("--mutation", type=click.Choice(list(MUTATIONS)), default=None, help="Break a rule.")
 @click.option("--jobs", "workers", default=os.cpu_count(), show_default="all cores")
 def main(
-    count: int, first: int, seed: int | None, trace: bool, mutation: str | None, workers: int
+    *, count: int, first: int, seed: int | None, trace: bool, mutation: str | None, workers: int
 ) -> None:
     console = Console(soft_wrap=True, highlight=False)
     if seed is not None:

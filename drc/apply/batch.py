@@ -1,7 +1,7 @@
 """From a queue of whole transactions to the next batch to apply. Pure.
 
 1. Transactions are taken in the origin's order, whole, none left out.
-2. ``applied`` of a batch is everything decided once it is committed, skipped ones included.
+2. ``decided`` of a batch is everything decided once it is committed, skipped ones included.
 3. One transaction when idle, as many as the bounds allow under a backlog: transactions, bytes,
    and the milliseconds that row locks may be held at the target, more while nobody waits for them.
 """
@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drc.binlog import events as ev
-from drc.binlog.events import Buffer, u32
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Mark
 from drc.gtid import GtidSet
+from drc.rows.changes import Changes, written_rows
 from drc.rows.netting import NetRows
 from drc.rows.tables import Tables
 
@@ -30,27 +29,33 @@ _LATE_PART = 4
 
 @dataclass(slots=True)
 class Batch:
-    """What one target transaction holds.
+    """The content of one transaction at the target.
 
-    ``events`` are ready for ``BINLOG``; ``decided`` the GTIDs of ``transactions``.
+    ``changes`` are rendered by the executor that applies them. ``gtids`` are those of the native
+    ``transactions``, and ``decided`` is the decided set after the batch; both as text.
     """
 
     transactions: list[RawTransaction]
-    events: Sequence[Buffer]
+    changes: Changes
     gtids: str
-    applied: str
+    decided: str
     rows_in: int = 0
     rows_out: int = 0
     slots: frozenset[int] | None = None  # the keys it touches; None: maybe any
     plain: bool = False  # applied as written, not netted
     seq: int = 0
-    execute_us: int = 0
+    run_us: int = 0
     dispatched_us: int = 0  # when it was sent to the target
     awaited: bool = False  # while it held its locks, a local user waited for one
     native: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.native = sum(t.kind is not Kind.SKIPPED for t in self.transactions)
+
+    @property
+    def alone(self) -> bool:
+        """Return True for one native transaction, applied as it was written."""
+        return self.native == 1 and self.plain
 
     @property
     def commit_us(self) -> int:
@@ -102,14 +107,14 @@ class BatchLimit:
         self._crowded = 0  # batches to come that keep to the target
         self.transactions = max(1, transactions_max // _FIRST_PART)
 
-    def executed(self, batch: Batch, late_us: int) -> None:
+    def learn(self, batch: Batch, late_us: int) -> None:
         """Learn from a batch that was applied; ``late_us`` is as of :meth:`Batch.late_us`."""
         self._crowded = _CROWDED_BATCHES if batch.awaited else max(0, self._crowded - 1)
         target_us = self._target_us
         if not self._crowded:
             target_us = max(target_us, min(self._calm_us, late_us // _LATE_PART))
-        if batch.execute_us > target_us:
-            fair = len(batch.transactions) * target_us // batch.execute_us
+        if batch.run_us > target_us:
+            fair = len(batch.transactions) * target_us // batch.run_us
             self.transactions = max(1, min(self.transactions, fair))
         elif len(batch.transactions) * 2 >= self.transactions:
             self.transactions = min(self._max, self.transactions + self.transactions // 2 + 1)
@@ -139,7 +144,7 @@ class Batcher:
         slots: bool = False,
         lock_passing: bool = False,
     ) -> None:
-        self._tables = tables
+        self.tables = tables
         self._net = NetRows(tables, lock_passing=lock_passing)
         self._bytes_max = bytes_max
         self._net_rows = net_rows
@@ -158,9 +163,9 @@ class Batcher:
         self.decided = decided | self.passed
         self._mark = None
 
-    def recorded(self, applied: GtidSet) -> None:
-        """Forget what the ledger has by now, as ``applied``."""
-        self.passed = self.passed - applied
+    def recorded(self, in_ledger: GtidSet) -> None:
+        """Forget the passed transactions that the ledger has by now."""
+        self.passed = self.passed - in_ledger
 
     def take(self, queue: deque[RawTransaction], limit: int, *, net: bool = True) -> Batch | None:
         """Build the next batch from the head of ``queue``; None if it holds nothing to apply.
@@ -197,19 +202,20 @@ class Batcher:
             return None  # recording what came from here would feed itself
         rows_in = self._net.rows_in
         slots = self._net.slots() if self._slots else None
-        events, rows_out = self._net.events()
+        changes = self._net.take()
+        rows_out = sum(change.rows for change in changes)
         gtids = self._decide(taken)
-        return Batch(taken, events, gtids, str(self.decided), rows_in, rows_out, slots)
+        return Batch(taken, changes, gtids, str(self.decided), rows_in, rows_out, slots)
 
     def _single(self, taken: list[RawTransaction]) -> Batch:
         """Build an un-netted batch of one transaction and skipped ones before it."""
-        events = plain_events(taken[-1], self._tables)
-        rows = len(events) // 5  # rows events, as their rows are not walked
+        changes = written_rows(taken[-1], self.tables)
+        rows = len(changes)  # events, as their rows are not walked
         gtids = self._decide(taken)
-        return Batch(taken, events, gtids, str(self.decided), rows, rows, plain=True)
+        return Batch(taken, changes, gtids, str(self.decided), rows, rows, plain=True)
 
     def decide(self, transactions: Sequence[RawTransaction]) -> tuple[str, str]:
-        """Decide transactions outside a batch; return the ledger's (gtids, applied)."""
+        """Decide transactions outside a batch; return the ledger's (gtids, decided set)."""
         return self._decide(transactions), str(self.decided)
 
     def _decide(self, transactions: Sequence[RawTransaction]) -> str:
@@ -224,33 +230,3 @@ class Batcher:
                 decided.add(prepared)
                 batch.add(prepared)
         return str(batch)
-
-
-def plain_events(
-    transaction: RawTransaction, tables: Tables, maps: dict[int, bytes] | None = None
-) -> list[Buffer]:
-    """Return a transaction's own rows for selected tables, without checksums.
-
-    Each rows event becomes a statement of its own, with its table map before it: so parts of
-    a transaction stand alone. Foreign keys are not checked again: the origin has, and
-    cascades come as rows of their own.
-
-    :param maps: table maps by id, kept from part to part of a large transaction.
-    """
-    out: list[Buffer] = []
-    announced = {} if maps is None else maps
-    data = memoryview(transaction.data)
-    for kind, at, end in transaction.spans():
-        table_id, event = u32(data, at + 19)[0], data[at:end]
-        if kind == ev.TABLE_MAP:
-            table = tables.resolve(bytes(event[ev.HEADER_BYTES :]))
-            announced[table_id] = table.map.event if table.selected else b""
-        elif kind in ev.ROWS_EVENTS and announced[table_id]:
-            flags = event[25] | ev.STMT_END | ev.NO_FOREIGN_KEY_CHECKS
-            out += (announced[table_id], _resized(event), event[19:25], bytes((flags,)), event[26:])
-    return out
-
-
-def _resized(event: memoryview) -> bytes:
-    """Return the header of an event for its length without checksum."""
-    return ev.header(event[4], len(event) - ev.HEADER_BYTES)

@@ -22,52 +22,49 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from drc.apply.batch import Batch
+from drc.apply.recovery import ConcurrentError
 from drc.binlog.stamps import now_us
-from drc.binlog.transaction import RawTransaction
+from drc.binlog.transaction import Kind, RawTransaction
 from drc.conflict.certifier import Certifier
 from drc.errors import DrcError, TransientError
 from drc.schema import ledger
 from drc.schema.ledger import LedgerState
-from drc.target.lane import Lane
+from drc.target.executor import Executor
 from drc.worker.doing import Doing
 
 _APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
 
 
-class ConcurrentError(DrcError):
-    """A batch has a transaction with a rival; the ``free`` ones before it have none."""
-
-    def __init__(self, free: int) -> None:
-        super().__init__("concurrent writes to one row", stage="certify")
-        self.free = free
-
-
 @dataclass(slots=True)
-class Failure:
+class RolledBack:
     """Batches that were rolled back, in order, the failing one first."""
 
     error: DrcError
     batches: list[Batch]
 
 
-class Conveyor:
+ExecutorT = TypeVar("ExecutorT", bound=Executor)
+
+
+class Conveyor(Generic[ExecutorT]):
     """Run lanes over an ordered sequence of batches.
 
-    :param lanes: their number is how many batches may be in flight.
+    :param lanes: executors; their number is how many batches may be in flight.
     :param state: the ledger's newest; the first batch gets the next ``seq``.
     :param parallel: how many batches may execute at once, where their keys are disjoint.
     :param long_us: of a batch that executes for longer it is asked whether local users wait.
     :param on_commit: called in commit order, in a lane's thread; it may not wait.
     :param on_failure: called once per failure; the feeder should then call :meth:`failure`.
 
-    ``applied`` is the ledger's set after the newest commit, as text.
+    ``decided`` is the ledger's set after the newest commit, as text.
     """
 
     def __init__(
         self,
-        lanes: list[Lane],
+        lanes: list[ExecutorT],
         origin: str,
         state: LedgerState,
         certifier: Certifier,
@@ -90,7 +87,7 @@ class Conveyor:
         self._apart_until = 0  # batches up to this number run one after another
         self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
         self._assigned = self._committed = state.seq
-        self.applied = str(state.applied)
+        self.decided = str(state.applied)
         self._doing: dict[int, Doing] = {}
         self._flying = 0
         self._error: DrcError | None = None
@@ -149,14 +146,14 @@ class Conveyor:
             self._room.wait_for(lambda: self._error or not (self._queue or self._flying))
             return self._error is None
 
-    def failure(self) -> Failure | None:
+    def failure(self) -> RolledBack | None:
         """Return what failed, once every lane is at rest, and be ready again."""
         with self._room:
             if self._error is None:
                 return None
             self._room.wait_for(lambda: not self._flying)
             batches = sorted([*self._rolled_back, *self._queue], key=lambda b: b.seq)
-            failure = Failure(self._error, batches)
+            failure = RolledBack(self._error, batches)
             self._queue.clear()
             self._rolled_back = []
             self._error = None
@@ -172,7 +169,11 @@ class Conveyor:
 
     @contextmanager
     def busy(
-        self, phase: str, lane: Lane, transactions: Sequence[RawTransaction], statement: str = ""
+        self,
+        phase: str,
+        lane: ExecutorT,
+        transactions: Sequence[RawTransaction],
+        statement: str = "",
     ) -> Iterator[Doing]:
         """Say what exclusive work is under way."""
         seq = self._committed + 1
@@ -182,16 +183,35 @@ class Conveyor:
         finally:
             del self._doing[seq]
 
-    def exclusive(self) -> tuple[Lane, int]:
+    def exclusive(self) -> tuple[ExecutorT, int]:
         """Return a lane and the next ``seq`` for work outside the belt; drained before."""
         assert not self._flying
         return self._lanes[0], self._committed + 1
 
-    def committed(self, seq: int, applied: str) -> None:
+    def committed(self, seq: int, decided: str) -> None:
         """Tell that exclusive work committed ``seq``."""
         with self._lock:
-            self.applied = applied
+            self.decided = decided
             self._assigned = self._committed = seq
+
+    def ledger_sql(
+        self,
+        lane: ExecutorT,
+        seq: int,
+        gtids: str,
+        decided: str,
+        transactions: Sequence[RawTransaction],
+    ) -> str:
+        """Return the statement that writes the ledger row of transactions.
+
+        :param gtids: of the native transactions, as text.
+        :param decided: the decided set after them, as text.
+        """
+        native = sum(t.kind is not Kind.SKIPPED for t in transactions)
+        newest, mark = max(t.commit_us for t in transactions), transactions[-1].mark
+        return ledger.update_sql(
+            self._origin, seq, gtids, decided, mark, native, newest, lane.epoch
+        )
 
     def close(self) -> None:
         """Stop the lanes at once; what is not committed is rolled back by the server."""
@@ -206,7 +226,7 @@ class Conveyor:
 
     # ------------------------------------------------------------ the lanes' side
 
-    def _serve(self, lane: Lane) -> None:
+    def _serve(self, lane: ExecutorT) -> None:
         while (batch := self._next()) is not None:
             try:
                 self._run(lane, batch)
@@ -231,24 +251,25 @@ class Conveyor:
             self._room.notify()
             return batch
 
-    def _run(self, lane: Lane, batch: Batch) -> None:
+    def _run(self, lane: ExecutorT, batch: Batch) -> None:
         """Execute, certify, commit; or give the batch back as an earlier one has failed."""
         seq = batch.seq
-        if not self._turn(lambda: self._may_execute(batch)):
+        rendered = lane.render(batch.changes)  # while earlier batches still run
+        if not self._turn(lambda: self._may_run(batch)):
             self._give_back(batch)
             return
         batch.dispatched_us, started = now_us(), time.perf_counter_ns()
         doing = Doing("execute", batch.dispatched_us, lane.connection, batch.transactions)
         self._doing[seq] = doing
-        ledger_sql, ask = self._ledger_sql(lane, batch), self._certifier.asks_end
-        end = lane.begin(ledger_sql, batch.events, ask_end=ask)
-        batch.execute_us = (time.perf_counter_ns() - started) // 1000
+        ledger_sql = self.ledger_sql(lane, seq, batch.gtids, batch.decided, batch.transactions)
+        end = lane.begin(ledger_sql, rendered, ask_end=self._certifier.asks_end)
+        batch.run_us = (time.perf_counter_ns() - started) // 1000
         doing.phase = "certify"
         with self._turns:
             self._executing.pop(seq, None)
             self._turns.notify_all()
             self._room.notify()
-        batch.awaited = batch.execute_us > self._long_us and lane.awaited()
+        batch.awaited = batch.run_us > self._long_us and lane.awaited()
         free = self._certifier.certify(batch, end)
         doing.phase = "turn"
         if not self._turn(lambda: self._committed == seq - 1):
@@ -260,11 +281,11 @@ class Conveyor:
         doing.phase = "commit"
         lane.commit()
         with self._turns:
-            self._committed, self.applied = seq, batch.applied
+            self._committed, self.decided = seq, batch.decided
             self._on_commit(batch)
             self._turns.notify_all()
 
-    def _may_execute(self, batch: Batch) -> bool:
+    def _may_run(self, batch: Batch) -> bool:
         """Return True when every earlier batch has executed or touches other keys."""
         earlier = [slots for seq, slots in self._executing.items() if seq < batch.seq]
         if not earlier:
@@ -283,23 +304,11 @@ class Conveyor:
             self._turns.wait_for(lambda: mine() or self._error or self._closed)
             return mine()
 
-    def _ledger_sql(self, lane: Lane, batch: Batch) -> str:
-        return ledger.update_sql(
-            self._origin,
-            batch.seq,
-            batch.gtids,
-            batch.applied,
-            batch.mark,
-            batch.native,
-            batch.commit_us,
-            lane.epoch,
-        )
-
     def _give_back(self, batch: Batch) -> None:
         with self._lock:
             self._rolled_back.append(batch)
 
-    def _fail(self, lane: Lane, batch: Batch, error: DrcError) -> None:
+    def _fail(self, lane: ExecutorT, batch: Batch, error: DrcError) -> None:
         """Roll back, let the earlier batches commit, and report this one as the failing one."""
         try:
             lane.rollback()

@@ -484,7 +484,7 @@ def rows_header(data: bytes, at: int) -> tuple[int, int]:
     return table_id, at + 27 + u16(data, at + 27)[0]
 
 
-def rows_event(table: TableMap, kind: int, images: list[bytes], ends_statement: bool) -> bytes:
+def rows_event(table: TableMap, kind: int, images: Sequence[bytes], ends_statement: bool) -> bytes:
     """Build a v2 rows event with full images and without foreign key checks.
 
     :param images: for updates before and after alternate.

@@ -14,16 +14,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from drc.apply.batch import Batch
 from drc.binlog.framing import Position
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.live import LiveIndex
-from drc.errors import TransientError
+from drc.errors import LOCK_WAIT_TIMEOUT, TransientError
 from drc.rows.tables import Tables
 from drc.rows.walk import touched_slots
 
 _BARRIER_S = 2.0
-LOCK_WAIT_TIMEOUT = 1205  # whose remedy this is, too
+
+
+class LockedBatch(Protocol):
+    """A batch under its row locks; ``decided`` is the set that its ledger row holds, as text."""
+
+    transactions: list[RawTransaction]
+    slots: frozenset[int] | None
+    decided: str
 
 
 class Certifier(Protocol):
@@ -31,11 +37,11 @@ class Certifier(Protocol):
 
     asks_end: bool
 
-    def certify(self, batch: Batch, end: Position | None) -> int:
-        """Return how many of the batch's transactions, from the first on, have no rival here.
+    def certify(self, batch: LockedBatch, end: Position | None) -> int:
+        """Return how many transactions of a batch, from the first on, have no rival here.
 
-        Runs in a lane's thread after execution; fewer than all roll the batch and all later
-        ones back. It must return within a bounded time, as local users wait for its locks.
+        Runs in a lane's thread under the batch's row locks; fewer than all roll the batch and all
+        later ones back. It must return within a bounded time, as local users wait for the locks.
 
         :param end: where the target's binlog ended once all locks were held; None if not asked.
         :raises TransientError: it cannot be told in time.
@@ -51,7 +57,7 @@ class SingleWriter:
 
     asks_end = False
 
-    def certify(self, batch: Batch, end: Position | None) -> int:
+    def certify(self, batch: LockedBatch, end: Position | None) -> int:
         """Return all of them."""
         return len(batch.transactions)
 
@@ -66,18 +72,18 @@ class Causal:
         self.origin = origin
         self._tables = tables
 
-    def certify(self, batch: Batch, end: Position | None) -> int:
+    def certify(self, batch: LockedBatch, end: Position | None) -> int:
         """See :class:`Certifier`. A key that cannot be told is not certified, but trusted."""
         assert end is not None
         self.barrier(end)
-        transactions = batch.transactions
-        slots = batch.slots
+        transactions, slots = batch.transactions, batch.slots
         if slots is None or not self.index.clean(self.origin, transactions[0].seen, slots):
+            tables = self._tables.another()  # the feeder walks on meanwhile
             for number, transaction in enumerate(transactions):
-                if self.rivalled(transaction):
+                if self.has_rivals(transaction, tables):
                     return number
         if slots is not None:
-            self.index.certified(self.origin, batch.applied, slots)
+            self.index.certified(self.origin, batch.decided, slots)
         return len(transactions)
 
     def barrier(self, end: Position) -> None:
@@ -94,9 +100,9 @@ class Causal:
                 hint="concurrent writes are seen in it; `drc status` tells of its watcher",
             )
 
-    def rivalled(self, transaction: RawTransaction) -> bool:
+    def has_rivals(self, transaction: RawTransaction, tables: Tables) -> bool:
         """Return whether a transaction has a concurrent writer here, or may have."""
-        slots = touched_slots(transaction, self._tables)
+        slots = touched_slots(transaction, tables)
         if not slots:
             return False
         found = self.index.rivals(self.origin, transaction.seen, slots)

@@ -22,7 +22,7 @@ import structlog
 
 from drc import mysql
 from drc.config import Config
-from drc.errors import DrcError, TransientError
+from drc.errors import LOCK_ERRNOS, DrcError, TransientError
 from drc.names import session_name
 from drc.schema import ledger
 from drc.worker.sessions import Halt
@@ -33,7 +33,6 @@ _STANDBY_S = 1  # of GET_LOCK, which also returns as soon as the lock is free
 _POLL_S = 0.1  # of the main thread, which signals must be able to interrupt
 _ANSWER_S = 4.0  # beyond it the server would have ended the session anyway
 _ATTEMPTS = 5  # to write the epoch, of a second each, while sessions of the one before end
-_LOCKED = frozenset({1205, 1213})
 
 log = structlog.get_logger("drc.lease")
 
@@ -147,7 +146,7 @@ class Lease(threading.Thread):
                 ledger.claim(conn, epoch)
                 break
             except DrcError as error:
-                if error.errno not in _LOCKED or attempt + 1 == _ATTEMPTS:
+                if error.errno not in LOCK_ERRNOS or attempt + 1 == _ATTEMPTS:
                     raise
         self._end_sessions(conn)  # one may have begun meanwhile, for a schema change
         return epoch

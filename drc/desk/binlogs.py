@@ -29,7 +29,7 @@ from drc.preflight.gather import gather
 from drc.preflight.relation import numbers_meet
 from drc.rows.shown import key_text
 from drc.rows.slots import Key, compile_slots
-from drc.rows.tables import NetTable, Tables
+from drc.rows.tables import Definitions, Table, Tables
 from drc.rows.walk import row_images
 from drc.selection import Selection
 from drc.source.recorded import recorded
@@ -182,7 +182,7 @@ class _History:
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         self._catalog = Catalog(conn)
         self._selection = Selection(config.replicate)
-        self._tables = Tables(self._selected, self._catalog.unique_keys)
+        self._tables = Tables(Definitions(self._selected, self._catalog.unique_keys))
         self._unique: dict[bytes, list[Key]] = {}
         self._prepared = PreparedTransactions()
         self._keyless = {
@@ -233,7 +233,7 @@ class _History:
 
     def _touched(self, transaction: RawTransaction) -> list[Row]:
         """Return each row once, whatever happened to it."""
-        found: dict[tuple[str, int], tuple[NetTable, bytes, dict[int, None]]] = {}
+        found: dict[tuple[str, int], tuple[Table, bytes, dict[int, None]]] = {}
         for table, _, images in row_images(transaction, self._tables):
             for image in images:
                 slots = table.slots_of(image)
@@ -248,7 +248,7 @@ class _History:
             for (name, primary), (table, image, slots) in found.items()
         ]
 
-    def _unique_keys(self, table: NetTable) -> list[Key]:
+    def _unique_keys(self, table: Table) -> list[Key]:
         if table.body not in self._unique:
             self._unique[table.body] = self._catalog.unique_keys(table.map)
         return self._unique[table.body]
@@ -267,7 +267,7 @@ class _History:
 class _Described:
     """A row's keys for people, made only where something met."""
 
-    table: NetTable
+    table: Table
     image: bytes
     unique_keys: list[Key]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.preflight.facts import Facts, Finding, foreign_uuids, judge
-from drc.source.resume import native_set
+from drc.source.resume import native_set, start_set
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -30,13 +30,11 @@ def applied_of(config: Config, origin: str, target: str, facts: Facts) -> GtidSe
     known = (facts[target].ledger or {}).get(origin)
     if known is not None:
         return known.applied
-    start = config.replicate.start
-    if start == "now":
-        return facts[origin].gtid_executed
-    if start == "earliest":
-        return GtidSet()
-    given = GtidSet.parse(start)  # one set for all streams: leave out what began elsewhere
-    return given - given.of_uuids(foreign_uuids(origin, facts))
+    return start_set(
+        config.replicate.start,
+        lambda: facts[origin].gtid_executed,
+        lambda: foreign_uuids(origin, facts),
+    )
 
 
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:

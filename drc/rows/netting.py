@@ -21,11 +21,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from drc.binlog import events as ev
-from drc.binlog.events import TableMap, u32
+from drc.binlog.events import u32
 from drc.binlog.transaction import RawTransaction
+from drc.rows.changes import TableChanges
 from drc.rows.images import Walkers
-from drc.rows.tables import NetTable, Tables
+from drc.rows.tables import Table, Tables
+
+
+class _Net:
+    """The rows of one table.
+
+    ``rows`` maps raw key to [first before image or None, last after image or None]; ``passing``
+    holds an image of each row that came and went.
+    """
+
+    __slots__ = ("passing", "rows", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows: dict[bytes, list[bytes | None]] = {}
+        self.passing: dict[bytes, bytes] = {}
+
+    def images(self) -> Iterator[bytes]:
+        """Yield images with all keys of the rows: one for each row, if it has one key only."""
+        yield from self.passing.values()
+        for before, after in self.rows.values():
+            if before is not None and (after is None or self.table.unique is not None):
+                yield before
+            if after is not None:
+                yield after
+
+    def changes(self, *, lock_passing: bool) -> TableChanges:
+        """Return what is to be written."""
+        rows, unique = self.rows.values(), self.table.unique
+        deletes = [before for before, after in rows if after is None and before is not None]
+        inserts = [after for before, after in rows if before is None and after is not None]
+        both = [(b, a) for b, a in rows if b is not None and a is not None]
+        if unique is not None:
+            both = _split_unique(unique, both, deletes, inserts)
+        passing: list[bytes] = []
+        if lock_passing and self.passing:
+            gone = (key for key, row in self.rows.items() if row == [None, None])
+            passing = [self.passing[key] for key in gone]
+        updates = list(chain.from_iterable(both))
+        return TableChanges(self.table.map, deletes, updates, inserts, passing)
 
 
 class NetRows:
@@ -38,7 +77,7 @@ class NetRows:
     def __init__(self, tables: Tables, *, lock_passing: bool = False) -> None:
         self._tables = tables
         self._lock_passing = lock_passing
-        self._used: dict[str, NetTable] = {}
+        self._used: dict[str, _Net] = {}
         self.rows_in = 0
 
     def add(self, transaction: RawTransaction) -> bool:
@@ -51,7 +90,7 @@ class NetRows:
         """
         data, checksum, used = transaction.data, transaction.checksum, self._used
         by_id = self._tables.by_id
-        table: NetTable | None = None
+        table: Table | None = None
         # RawTransaction.spans, inlined: a generator costs 2 % of all Python on this path.
         for at in transaction.events:
             kind = data[at + 4]
@@ -66,30 +105,30 @@ class NetRows:
                 table = by_id[table_id]  # several maps came before their rows
             if not table.selected:
                 continue
-            name = table.name
-            if used.get(name) is not table and used.setdefault(name, table) is not table:
+            net = used.get(table.name)
+            if net is None:
+                net = used[table.name] = _Net(table)
+            elif net.table is not table:
                 return False
             if kind == 31:
                 first = at + 27 + table.update_head_bytes
                 if data[at + 27 : first] not in table.update_heads:
                     return False
-                self.rows_in += _net_updates(table, data, first, end)
+                self.rows_in += _net_updates(net, data, first, end)
                 continue
             first = at + 27 + table.head_bytes
             if data[at + 27 : first] not in table.heads:
                 return False
             if kind == 30:
-                self.rows_in += _net_inserts(table, data, first, end)
+                self.rows_in += _net_inserts(net, data, first, end)
             elif kind == 32:
-                self.rows_in += _net_deletes(table, data, first, end)
+                self.rows_in += _net_deletes(net, data, first, end)
             else:
                 return False
         return True
 
     def clear(self) -> None:
         """Forget every row."""
-        for table in self._used.values():
-            table.rows, table.passing = {}, {}
         self._used = {}
         self.rows_in = 0
 
@@ -99,42 +138,34 @@ class NetRows:
         Keys of rows that came and went inside it count: a concurrent writer must meet them.
         """
         out: set[int] = set()
-        for table in self._used.values():
-            for image in chain(table.passing.values(), table.keyed()):
-                found = table.slots_of(image)
+        for net in self._used.values():
+            slots_of = net.table.slots_of
+            for image in net.images():
+                found = slots_of(image)
                 if found is None:
                     return None
                 out.update(found)
         return frozenset(out)
 
-    def rows(self) -> Iterator[tuple[NetTable, bytes | None, bytes | None, bytes]]:
+    def rows(self) -> Iterator[tuple[Table, bytes | None, bytes | None, bytes]]:
         """Yield (table, first before image, last after image, any image) of each key.
 
         A row that came and went has neither of the first two.
         """
-        for table in self._used.values():
-            for key, (before, after) in table.rows.items():
-                yield table, before, after, before or after or table.passing[key]
+        for net in self._used.values():
+            for key, (before, after) in net.rows.items():
+                yield net.table, before, after, before or after or net.passing[key]
 
-    def events(self) -> tuple[list[bytes], int]:
-        """Return the net events in order of application, and how many rows they hold.
-
-        The batch is empty afterwards.
-        """
-        out: list[bytes] = []
-        count = 0
-        for table in self._used.values():
-            deletes, updates, inserts = _net(table)
-            count += len(deletes) + len(updates) // 2 + len(inserts)
-            _emit(table.map, deletes, updates, inserts, out)
-            if self._lock_passing and (gone := table.gone()):
-                _emit_passing(table.map, gone, out)
+    def take(self) -> list[TableChanges]:
+        """Return the net rows, table by table; the batch is empty afterwards."""
+        out = [net.changes(lock_passing=self._lock_passing) for net in self._used.values()]
         self.clear()
-        return out, count
+        return out
 
 
-def _net_inserts(table: NetTable, data: bytes, at: int, end: int) -> int:
-    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+def _net_inserts(net: _Net, data: bytes, at: int, end: int) -> int:
+    rows, table, count = net.rows, net.table, 0
+    walkers, nulls = table.keys, table.null_bytes
     while at < end:
         stop, key = walkers[data[at : at + nulls]](data, at)
         row = rows.get(key)
@@ -147,8 +178,9 @@ def _net_inserts(table: NetTable, data: bytes, at: int, end: int) -> int:
     return count
 
 
-def _net_deletes(table: NetTable, data: bytes, at: int, end: int) -> int:
-    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+def _net_deletes(net: _Net, data: bytes, at: int, end: int) -> int:
+    rows, table, count = net.rows, net.table, 0
+    walkers, nulls = table.keys, table.null_bytes
     while at < end:
         stop, key = walkers[data[at : at + nulls]](data, at)
         row = rows.get(key)
@@ -156,15 +188,16 @@ def _net_deletes(table: NetTable, data: bytes, at: int, end: int) -> int:
             rows[key] = [data[at:stop], None]
         else:
             if row[0] is None:
-                table.passing[key] = data[at:stop]
+                net.passing[key] = data[at:stop]
             row[1] = None
         at = stop
         count += 1
     return count
 
 
-def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
-    rows, walkers, nulls, count = table.rows, table.keys, table.null_bytes, 0
+def _net_updates(net: _Net, data: bytes, at: int, end: int) -> int:
+    rows, table, count = net.rows, net.table, 0
+    walkers, nulls = table.keys, table.null_bytes
     while at < end:
         middle, key = walkers[data[at : at + nulls]](data, at)
         stop, new_key = walkers[data[middle : middle + nulls]](data, middle)
@@ -179,7 +212,7 @@ def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
                 rows[key] = [data[at:middle], None]
             else:
                 if row[0] is None:
-                    table.passing[key] = data[at:middle]
+                    net.passing[key] = data[at:middle]
                 row[1] = None
             row = rows.get(new_key)
             if row is None:
@@ -189,17 +222,6 @@ def _net_updates(table: NetTable, data: bytes, at: int, end: int) -> int:
         at = stop
         count += 1
     return count
-
-
-def _net(table: NetTable) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Return (delete images, before and after images of updates in turn, insert images)."""
-    rows = table.rows.values()
-    deletes = [before for before, after in rows if after is None and before is not None]
-    inserts = [after for before, after in rows if before is None and after is not None]
-    both = [(b, a) for b, a in rows if b is not None and a is not None]
-    if table.unique is not None:
-        both = _split_unique(table.unique, both, deletes, inserts)
-    return deletes, list(chain.from_iterable(both)), inserts
 
 
 def _split_unique(
@@ -218,31 +240,3 @@ def _split_unique(
             deletes.append(before)
             inserts.append(after)
     return kept
-
-
-def _emit(
-    table: TableMap,
-    deletes: list[bytes],
-    updates: list[bytes],
-    inserts: list[bytes],
-    out: list[bytes],
-) -> None:
-    kinds = [
-        (kind, images)
-        for kind, images in (
-            (ev.DELETE_ROWS, deletes),
-            (ev.UPDATE_ROWS, updates),
-            (ev.WRITE_ROWS, inserts),
-        )
-        if images
-    ]
-    if kinds:
-        out.append(table.event)
-        last = kinds[-1][0]
-        out.extend(ev.rows_event(table, kind, images, kind == last) for kind, images in kinds)
-
-
-def _emit_passing(table: TableMap, images: list[bytes], out: list[bytes]) -> None:
-    out.append(table.event)
-    out.append(ev.rows_event(table, ev.WRITE_ROWS, images, False))
-    out.append(ev.rows_event(table, ev.DELETE_ROWS, images, True))

@@ -1,8 +1,16 @@
-"""What a table map says of a table, parsed once for each definition. Pure."""
+"""Definitions of tables, from the table maps of one stream and from the target's keys. Pure.
+
+1. A definition never changes, so threads share it. A table map with other bytes is another one.
+2. The binlog does not tell the secondary unique keys: the target is asked once for each
+   definition, by one thread at a time.
+3. A table id means something only to the thread that walks a stream in order: a source reuses ids
+   after a restart, so each walk has its own :class:`Tables`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap, parse_table_map, u32
@@ -11,19 +19,19 @@ from drc.rows.images import Walkers, column_walkers, key_walkers
 from drc.rows.slots import Key, Slots, slot_walkers
 
 Selected = Callable[[str, str], bool]
-# What the target knows and the binlog does not say: the secondary unique keys of a table.
+# The secondary unique keys of a table at the target.
 UniqueKeys = Callable[[TableMap], Sequence[Key]]
 
-_PARSED_MAX = 4096  # table definitions kept; a source with more tables parses some again
+_PARSED_MAX = 4096  # definitions kept; a source with more tables has some parsed again
 
 
-class NetTable:
-    """One table definition, and its rows in the batch being built.
+class Table:
+    """One definition of a table.
 
-    ``rows`` maps raw key to [first before image or None, last after image or None]; ``passing``
-    holds an image of each row that came and went inside the batch; ``heads`` are what the body of a
-    rows event has after its flags when all images are full: no extra row data, column count,
-    bitmaps.
+    ``selected`` tells whether rows of the table are applied; only then are there ``slots``, and
+    ``unique``, the columns of secondary unique keys, where the table has any. ``heads`` and
+    ``update_heads`` are the bytes between the flags and the first row of a rows event with full
+    images: no extra row data, column count, bitmaps.
     """
 
     __slots__ = (
@@ -35,8 +43,6 @@ class NetTable:
         "map",
         "name",
         "null_bytes",
-        "passing",
-        "rows",
         "selected",
         "slots",
         "unique",
@@ -44,7 +50,12 @@ class NetTable:
         "update_heads",
     )
 
-    def __init__(self, table: TableMap, selected: bool) -> None:
+    def __init__(self, table: TableMap, unique_keys: Sequence[Key] | None) -> None:
+        """Build the walkers of a table.
+
+        :param unique_keys: secondary unique keys, an empty one for a key over an expression,
+            which may use any column; None for a table that is not selected.
+        """
         self.map = table
         self.name = table.name
         self.id = u32(table.body, 0)[0]
@@ -54,61 +65,84 @@ class NetTable:
         self.update_heads = tuple(head + b + b for b in table.full_bitmaps)
         self.head_bytes = len(self.heads[0])
         self.update_head_bytes = len(self.update_heads[0])
-        self.selected = selected
         self.keys = key_walkers(table)
         self.null_bytes = self.keys.null_bytes
+        self.selected = unique_keys is not None
         self.unique: Walkers | None = None
         self.slots: Walkers | None = None
-        self.rows: dict[bytes, list[bytes | None]] = {}
-        self.passing: dict[bytes, bytes] = {}
+        if unique_keys is not None:
+            columns = {ordinal for key in unique_keys for ordinal, _ in key}
+            if not all(unique_keys):
+                columns = set(range(len(table.columns)))
+            self.unique = column_walkers(table, sorted(columns)) if columns else None
+            self.slots = slot_walkers(table, unique_keys)
 
     def slots_of(self, image: bytes) -> Slots | None:
-        """Return the slots of an image, its primary key's first; None when they cannot be told."""
+        """Return the slots of an image, the primary key's first; None if a key is not readable."""
         assert self.slots is not None
         found: Slots | None = self.slots[image[: self.null_bytes]](image, 0)[1]
         return found
 
-    def gone(self) -> list[bytes]:
-        """Return an image of each row that came and went."""
-        return [self.passing[key] for key, row in self.rows.items() if row == [None, None]]
 
-    def keyed(self) -> Iterator[bytes]:
-        """Yield images with all keys of the rows: one for each row, if it has one key only."""
-        for before, after in self.rows.values():
-            if before is not None and (after is None or self.unique is not None):
-                yield before
-            if after is not None:
-                yield after
-
-    def know(self, unique_keys: Sequence[Key]) -> None:
-        """Learn the secondary unique keys; an empty one is over an expression: any column."""
-        columns = {ordinal for key in unique_keys for ordinal, _ in key}
-        if not all(unique_keys):
-            columns = set(range(len(self.map.columns)))
-        self.unique = column_walkers(self.map, sorted(columns)) if columns else None
-        self.slots = slot_walkers(self.map, unique_keys)
-
-
-class Tables:
-    """Table definitions of one stream by table id, parsed once.
-
-    A source gives a definition a new table id when it changes, but ids start again when it
-    restarts: so the bytes are compared each time.
-    """
+class Definitions:
+    """The definitions of one stream by the bytes of their table maps. Safe between threads."""
 
     def __init__(self, selected: Selected, unique_keys: UniqueKeys) -> None:
         self._selected = selected
         self._unique_keys = unique_keys
-        self.by_id: dict[int, NetTable] = {}
+        self._lock = threading.Lock()
+        self._known: dict[bytes, Table] = {}
 
     def forget(self) -> None:
-        """Drop every definition; what the target said of unique keys may have changed."""
+        """Drop every definition; a schema change may have changed the keys at the target."""
+        with self._lock:
+            self._known.clear()
+
+    def get(self, body: bytes) -> Table:
+        """Return the table that the body of a table map event announces.
+
+        :raises DataError: for a selected table without a primary key.
+        """
+        with self._lock:
+            if (known := self._known.get(body)) is None:
+                if len(self._known) >= _PARSED_MAX:
+                    self._known.clear()
+                known = self._known[body] = self._define(parse_table_map(body))
+            return known
+
+    def _define(self, table: TableMap) -> Table:
+        if not self._selected(table.schema, table.table):
+            return Table(table, None)
+        if not table.primary_key:
+            raise DataError(
+                "the table has no primary key",
+                stage="apply",
+                table=table.name,
+                hint="add one (an invisible one will do), or exclude the table",
+            )
+        return Table(table, self._unique_keys(table))
+
+
+class Tables:
+    """The tables that one walk over a stream has met, by table id. For one thread."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self.by_id: dict[int, Table] = {}
+
+    def forget(self) -> None:
+        """Drop every table, and every definition for all threads."""
+        self._definitions.forget()
         self.by_id.clear()
 
-    def resolve(self, body: bytes) -> NetTable:
-        """Return the table that this table map body announces.
+    def another(self) -> Tables:
+        """Return the tables of another walk over the same stream."""
+        return Tables(self._definitions)
 
-        :raises DataError: for a table of ours without a primary key.
+    def resolve(self, body: bytes) -> Table:
+        """Return the table that the body of a table map event announces.
+
+        :raises DataError: for a selected table without a primary key.
         """
         table_id = u32(body, 0)[0]  # of 48 bits; what the others hold is in the bytes compared
         known = self.by_id.get(table_id)
@@ -116,16 +150,5 @@ class Tables:
             return known
         if len(self.by_id) >= _PARSED_MAX:
             self.by_id.clear()
-        table = parse_table_map(body)
-        net = NetTable(table, self._selected(table.schema, table.table))
-        if net.selected:
-            if not table.primary_key:
-                raise DataError(
-                    "the table has no primary key",
-                    stage="apply",
-                    table=table.name,
-                    hint="add one (an invisible one will do), or exclude the table",
-                )
-            net.know(self._unique_keys(table))
-        self.by_id[table_id] = net
-        return net
+        table = self.by_id[table_id] = self._definitions.get(bytes(body))
+        return table

@@ -11,7 +11,7 @@ from drc.binlog import events as ev
 from drc.binlog.events import u32
 from drc.binlog.transaction import RawTransaction
 from drc.rows.images import column_values
-from drc.rows.tables import NetTable, Tables
+from drc.rows.tables import Table, Tables
 
 ALL_COLUMNS = -1  # of a change, as bits
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
@@ -19,7 +19,7 @@ _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
 
 def _rows_events(
     transaction: RawTransaction, tables: Tables
-) -> Iterator[tuple[NetTable, int, int, int]]:
+) -> Iterator[tuple[Table, int, int, int]]:
     """Yield (table, type, offset of the first row, end) of each rows event.
 
     The offset is 0 where images are partial, or the event has a form that is not walked.
@@ -39,7 +39,7 @@ def _rows_events(
 
 def row_images(
     transaction: RawTransaction, tables: Tables, wanted: Callable[[str], bool] | None = None
-) -> Iterator[tuple[NetTable, int, list[bytes]]]:
+) -> Iterator[tuple[Table, int, list[bytes]]]:
     """Yield (table, rows event type, images of one row); partial images are left out."""
     data = transaction.data
     for table, kind, first, end in _rows_events(transaction, tables):
@@ -93,6 +93,6 @@ def changed_columns(
     return out
 
 
-def _differing(table: NetTable, before: bytes, after: bytes) -> int:
+def _differing(table: Table, before: bytes, after: bytes) -> int:
     old, new = column_values(table.map, before), column_values(table.map, after)
     return sum(1 << i for i, (one, two) in enumerate(zip(old, new, strict=True)) if one != two)

@@ -22,14 +22,14 @@ from drc.binlog.events import Column, TableMap
 from drc.conflict.function import Version, load
 from drc.conflict.index import Write
 from drc.conflict.resolver import Action, Decision, Kind, left_open
-from drc.errors import DataError, DrcError
+from drc.errors import DUPLICATE_KEY, DataError, DrcError
 from drc.rows.collation import BINARY, CHARACTER_SETS
 from drc.rows.images import column_values, prefix_bytes
 from drc.rows.literals import key_condition
 from drc.rows.ordered import is_number, pack
 from drc.settle.locked import LockedRow, NetRow
 from drc.settle.logged import ConflictLog, Shown
-from drc.target.lane import DUPLICATE_KEY, Lane
+from drc.target.lane import Lane
 
 _TEXTS = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
 _MOMENTS = frozenset({ev.TYPE_DATE, ev.TYPE_DATETIME2, ev.TYPE_TIMESTAMP2})

@@ -20,7 +20,7 @@ from drc.errors import DataError
 from drc.rows.images import column_values
 from drc.rows.netting import NetRows
 from drc.rows.ordered import pack
-from drc.rows.tables import NetTable, Tables
+from drc.rows.tables import Table, Tables
 from drc.rows.walk import ALL_COLUMNS, changed_columns
 
 Place = tuple[str, int]  # a table, and the slot of a primary key there
@@ -33,7 +33,7 @@ class NetRow(NamedTuple):
     """
 
     transaction: RawTransaction
-    table: NetTable
+    table: Table
     before: bytes | None
     after: bytes | None
     image: bytes
@@ -94,7 +94,7 @@ def net_rows(
         net.clear()
 
 
-def _slots(table: NetTable, *images: bytes | None) -> tuple[int, ...]:
+def _slots(table: Table, *images: bytes | None) -> tuple[int, ...]:
     out: dict[int, None] = {}
     for image in images:
         if image is not None:
@@ -130,7 +130,7 @@ class LockedRow:
     images hold them.
     """
 
-    table: NetTable
+    table: Table
     key: bytes
     values: dict[str, Any] | None
     has: bool

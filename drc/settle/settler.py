@@ -22,7 +22,7 @@ from drc.binlog import events as ev
 from drc.binlog.transaction import RawTransaction
 from drc.conflict.certifier import Causal
 from drc.conflict.resolver import Action, Change, Kind, left_open, resolve
-from drc.errors import DataError, DrcError
+from drc.errors import DUPLICATE_KEY, DataError, DrcError
 from drc.policy import Policies, TablePolicy
 from drc.rows.literals import key_condition
 from drc.rows.mask import Mask
@@ -31,7 +31,7 @@ from drc.settle.ask import Question, ask
 from drc.settle.locked import LockedRow, NetRow, Place, net_rows
 from drc.settle.logged import ConflictLog, Entry
 from drc.settle.merging import merge
-from drc.target.lane import DUPLICATE_KEY, Lane
+from drc.target.lane import Lane
 
 
 class Settled(NamedTuple):
@@ -72,10 +72,10 @@ class Settler:
         self._log.write(lane, entries)
         return Settled(len(changes), Counter(entry.kind for entry in entries))
 
-    def rivalled(self, lane: Lane, transaction: RawTransaction) -> bool:
+    def has_rivals(self, lane: Lane, transaction: RawTransaction) -> bool:
         """Return whether rows that ``lane`` has just written have a concurrent writer."""
         self._causal.barrier(lane.end_position())
-        return self._causal.rivalled(transaction)
+        return self._causal.has_rivals(transaction, self._tables)
 
     def _decide(self, lane: Lane, change: NetRow, row: LockedRow) -> Entry | None:
         """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""

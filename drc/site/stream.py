@@ -1,31 +1,25 @@
-"""One stream: everything native at its origin, applied at its target. A loop.
+"""One stream: every transaction native at its origin, applied at its target. A loop.
 
-A session is: ask the target's ledger what is decided, read from there, apply until something
-breaks. Every trouble ends in a new session, so there is one way to start: after a crash, a lost
-link, a restart of either server, a promotion.
+A session asks the target's ledger for the decided set, reads from there, and applies until
+something breaks. Every trouble ends in a new session, so there is one way to start: after a crash,
+a lost link, a restart of either server, a promotion.
 
 1. Only the target's ledger says where to start. The checkpoint store is never asked.
-2. With the direct log a session reads the origin's binlog itself. With Kafka it reads the
-   origin's topic; where that lacks something, one session reads the binlog until it has it.
+2. With the direct transport a session reads the origin's binlog itself. With Kafka it reads the
+   origin's topic; a gap of the topic is read from the binlog, by one session.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drc import mysql
-from drc.apply.batch import Batch, Batcher, BatchLimit, Point
-from drc.apply.conveyor import Conveyor
-from drc.apply.feeder import Feeder
-from drc.apply.solo import Solo
-from drc.apply.throttle import Throttle
+from drc.apply.batch import Point
 from drc.config import Config
-from drc.conflict.certifier import Causal, Certifier, SingleWriter
 from drc.conflict.live import LiveIndex
 from drc.errors import TransientError
 from drc.gtid import Gtid, GtidSet
@@ -33,12 +27,9 @@ from drc.kafka.gate import GapError, Gate, Torn
 from drc.names import session_name
 from drc.pipe.link import Link
 from drc.pipe.queue import TransactionQueue
-from drc.rows.mask import Mask
-from drc.rows.tables import Tables
 from drc.schema import canary, ledger, skips
 from drc.schema.servers import foreign_uuids
-from drc.selection import Selection
-from drc.settle.settler import Settler
+from drc.site.assembly import Assembly
 from drc.source.resume import start_set
 from drc.source.site import SourceSite
 from drc.target.catalog import Catalog
@@ -56,18 +47,19 @@ _FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source
 
 @dataclass
 class _Memory:
-    """What one session leaves for the next; losing it costs a session and nothing else.
+    """State that one session leaves for the next; losing it costs a session and nothing else.
 
-    ``gap`` is what the log lacks, ``torn`` is the gate's. ``point`` is what was decided when
-    nothing was left to apply: what is skipped leaves no trace in the ledger by itself.
-    ``rivalled`` are large transactions to settle row by row. ``again`` is where an operator wants
-    the next session to read from, once; ``given_up`` what he skipped and the origin has purged.
+    ``gap`` is missing from the topic, ``torn`` is the gate's. ``point`` is where the last session
+    was when nothing was left to apply: skipped transactions leave no trace in the ledger by
+    themselves. ``with_rivals`` are large transactions to settle row by row. ``again`` is where an
+    operator wants the next session to read from, once; ``given_up`` the GTIDs that he excluded
+    and the origin has purged.
     """
 
     gap: GtidSet | None = None
     point: Point | None = None
     torn: Torn = field(default_factory=set)
-    rivalled: set[Gtid] = field(default_factory=set)
+    with_rivals: set[Gtid] = field(default_factory=set)
     again: GtidSet | None = None
     given_up: GtidSet = field(default_factory=GtidSet)
 
@@ -76,6 +68,14 @@ class _Memory:
         if self.point and state.applied <= self.point.decided:
             return self.point
         return Point(state.applied, state.mark)
+
+
+class _Begun(NamedTuple):
+    """The start of a session: the ledger's state, all that is decided by now, and the reader."""
+
+    state: ledger.LedgerState
+    already_decided: GtidSet
+    link: Link
 
 
 class Stream(Worker):
@@ -98,12 +98,12 @@ class Stream(Worker):
         self._index = index
         self._memory = _Memory()
 
-    def read_again(self, position: GtidSet) -> None:
-        """Have the next session read all that is not in ``position``; no session may run now.
+    def read_again(self, already_read: GtidSet) -> None:
+        """Let the next session read everything outside ``already_read``; no session may run now.
 
-        What is decided stays so: it is read and dropped.
+        Decided transactions stay decided: they are read and dropped.
         """
-        self._memory.again = position
+        self._memory.again = already_read
 
     def _session(self) -> None:
         memory = self._memory
@@ -154,26 +154,25 @@ class _Session:
         self._open.callback(control._force_close)  # type: ignore[attr-defined]
         mysql.tag_session(control)
         self._tags = mysql.has_tags(control)
-        self._selection = Selection(config.replicate)
-        self._log = TransactionQueue(config.apply.queue_bytes_max)
+        self._queue = TransactionQueue(config.apply.queue_bytes_max)
         state = ledger.begin(control, self._origin, self._epoch)
         if config.monitor.canary_s:
             canary.add_row(control, self._origin)
-        self._skips = skips.read(control)[self._origin]
+        self._given_up = skips.read(control)[self._origin]
         if self._index:
             self._await(self._index)
         gap, self._memory.gap = self._memory.gap, None
         if config.log == "kafka" and gap is None:
-            state, executed, link = self._fetch(control, state)
+            begun = self._fetch(control, state)
         else:
-            state, executed, link = self._read(control, state, gap)
-        self._open.callback(link.close)
-        self._progress.resumed(executed)
-        self._format = link.format_description(_FIRST_EVENT_S)
+            begun = self._read(control, state, gap)
+        self._open.callback(begun.link.close)
+        self._progress.resumed(begun.already_decided)
+        self._format = begun.link.format_description(_FIRST_EVENT_S)
         if self._index:
-            self._index.advance(self._origin, self._memory.newest(state).mark.seen)
-        self._feeder = self._build_feeder(Catalog(control), state, executed)
-        self._progress.running(link, self._feeder)
+            self._index.advance(self._origin, self._memory.newest(begun.state).mark.seen)
+        self._feeder = self._assembly(control, begun).feeder(self._open)
+        self._progress.running(begun.link, self._feeder)
 
     def _await(self, index: LiveIndex) -> None:
         """Wait until the watcher has read what peers have not seen; a stop does not wait for it.
@@ -194,30 +193,29 @@ class _Session:
         control: mysql.Connection,
         state: ledger.LedgerState | None,
         until: GtidSet | None,
-    ) -> tuple[ledger.LedgerState, GtidSet, Link]:
-        """Read the origin's binlog; return the ledger's state, what is decided, and the reader."""
+    ) -> _Begun:
+        """Begin to read the origin's binlog; with ``until``, only a gap of its topic."""
         source = SourceSite(self._config, self._origin, self._target)
         self._open.callback(source.close)
         if state is None:
             state = ledger.create(control, self._origin, source.start(), self._epoch)
-        name, memory = f"{self._origin}->{self._target}", self._memory
+        name, memory, queue = f"{self._origin}->{self._target}", self._memory, self._queue
         if state.seq < 0:
-            return state, state.applied, source.read_first(self._log, state.applied, stream=name)
+            return _Begun(
+                state, state.applied, source.read_first(queue, state.applied, stream=name)
+            )
         point = memory.newest(state)
-        executed = begin = source.resume(point.decided, self._skips)
-        memory.given_up = (executed - point.decided) & self._skips
+        already_decided = begin = source.resume(point.decided, self._given_up)
+        memory.given_up = (already_decided - point.decided) & self._given_up
         again, memory.again = memory.again, None
         if again is not None:
-            begin = source.resume(again, point.decided | self._skips)
-        reader = source.read(
-            self._log, begin, point.mark, stream=name, again=executed - begin, until=until
-        )
-        return state, executed, reader
+            begin = source.resume(again, point.decided | self._given_up)
+        again = already_decided - begin
+        reader = source.read(queue, begin, point.mark, stream=name, again=again, until=until)
+        return _Begun(state, already_decided, reader)
 
-    def _fetch(
-        self, control: mysql.Connection, state: ledger.LedgerState | None
-    ) -> tuple[ledger.LedgerState, GtidSet, Link]:
-        """Read the origin's topic; return the ledger's state, what is decided, and the fetcher."""
+    def _fetch(self, control: mysql.Connection, state: ledger.LedgerState | None) -> _Begun:
+        """Begin to read the origin's topic."""
         from drc.kafka.fetcher import Fetcher  # not loaded where Kafka is not used
         from drc.kafka.topic import open_topic
 
@@ -226,95 +224,37 @@ class _Session:
             if state is None:
                 state = ledger.create(control, self._origin, self._start_of(topic), self._epoch)
             memory = self._memory
-            executed = memory.newest(state).decided | memory.given_up
+            already_decided = memory.newest(state).decided | memory.given_up
             again, memory.again = memory.again, None
-            gate = Gate(self._config.stream(self._origin), executed, memory.torn)
-            begin = executed if again is None else again
-            return state, executed, Fetcher(topic, self._log, gate, begin)
+            gate = Gate(self._config.stream(self._origin), already_decided, memory.torn)
+            begin = already_decided if again is None else again
+            return _Begun(state, already_decided, Fetcher(topic, self._queue, gate, begin))
         except BaseException:
             topic.close()
             raise
 
     def _start_of(self, topic: Topic) -> GtidSet:
-        """Return what a new stream takes for applied; ``now`` is where the topic ends."""
-        start = self._config.replicate.start
-        if start == "now":
-            return topic.covered()
-        foreign = frozenset[bytes]()
-        if start != "earliest":
-            foreign = foreign_uuids(self._config, self._origin, at=self._target)
-        return start_set(start, GtidSet(), foreign)
-
-    def _build_feeder(
-        self, catalog: Catalog, state: ledger.LedgerState, executed: GtidSet
-    ) -> Feeder:
-        apply, progress = self._config.apply, self._progress
-        # Two cores already have this process and the target to run; more than three at once
-        # only lengthens what is rolled back on a collision.
-        parallel = apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
-        limit = BatchLimit(apply.batch_transactions_max, apply.batch_target_ms, apply.batch_calm_ms)
-
-        tables = Tables(self._selection.applied, catalog.unique_keys)
-        index = self._index
-        certifier: Certifier = SingleWriter()
-        settler = None
-        if index:
-            certifier = causal = Causal(index, self._origin, tables)
-            policies = self._config.conflicts.policies()
-            mask = Mask(self._config.conflicts.mask, self._config.name)
-            settler = Settler(causal, tables, policies, mask)
-
-        def on_commit(batch: Batch) -> None:
-            limit.executed(batch, batch.late_us(progress.offset_us))
-            progress.committed(batch)
-            if index:
-                index.advance(self._origin, batch.mark.seen)
-
-        lanes = [self._lane() for _ in range(max(apply.lanes, parallel + 1))]
-        conveyor = Conveyor(
-            lanes,
-            self._origin,
-            state,
-            certifier,
-            parallel,
-            apply.batch_target_ms * 1000,
-            on_commit,
-            self._log.wake,
+        """Return the GTIDs that a new stream treats as decided; ``now`` is the topic's end."""
+        return start_set(
+            self._config.replicate.start,
+            topic.covered,
+            lambda: foreign_uuids(self._config, self._origin, at=self._target),
         )
-        self._open.callback(conveyor.close)
-        self._batcher = Batcher(
-            tables,
-            executed,
-            bytes_max=apply.batch_bytes_max,
-            passed=executed - state.applied,
-            net_rows=apply.net_rows,
-            slots=parallel > 1 or index is not None,
-            lock_passing=index is not None,
-        )
-        solo = Solo(
-            conveyor,
-            tables,
-            self._batcher,
-            origin=self._origin,
-            ddl_mode=self._config.replicate.ddl,
-            open_lane=self._lane,
-            selects=self._selection.schema,
-            settler=settler,
-            rivalled=self._memory.rivalled,
-            progress=progress,
-        )
-        return Feeder(
-            self._log,
-            conveyor,
-            tables,
-            self._batcher,
-            limit,
-            solo,
-            skips=self._skips,
-            throttle=Throttle(apply.transactions_per_s_max),
-            progress=progress,
-            on_quiet=self._quiet,
+
+    def _assembly(self, control: mysql.Connection, begun: _Begun) -> Assembly:
+        return Assembly(
+            config=self._config,
+            progress=self._progress,
             stop=self._stop,
+            queue=self._queue,
+            catalog=Catalog(control),
+            open_lane=self._lane,
+            index=self._index,
+            state=begun.state,
+            already_decided=begun.already_decided,
+            given_up=self._given_up,
+            with_rivals=self._memory.with_rivals,
+            on_quiet=self._quiet,
         )
 
     def _quiet(self, point: Point) -> None:

@@ -35,7 +35,7 @@ from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet
 from drc.mysql import ServerFacts
 from drc.pipe.tee import Tee
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.rows.walk import changed_columns, touched_slots
 from drc.schema import ledger
 from drc.schema.clock_note import clock_note, write_note
@@ -159,7 +159,8 @@ class _Session:
         opened.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
         mysql.tag_session(self._control)
-        self._tables = Tables(Selection(config.replicate).table, Catalog(self._control).unique_keys)
+        selected, catalog = Selection(config.replicate).table, Catalog(self._control)
+        self._tables = Tables(Definitions(selected, catalog.unique_keys))
         self._policies = config.conflicts.policies()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from drc.errors import DataError, ReseedError
@@ -58,18 +59,24 @@ def resume_set(
     return applied | purged
 
 
-def start_set(start: str, executed: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
-    """Return what a new stream takes for applied.
+def start_set(
+    start: str,
+    newest: Callable[[], GtidSet],
+    foreign: Callable[[], AbstractSet[bytes]],
+) -> GtidSet:
+    """Return the GTIDs that a new stream treats as decided (``replicate.start``).
 
     :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
         other sites is left out.
+    :param newest: asked with ``now``: the end of the binlog or topic that is read.
+    :param foreign: asked with a GTID set: server UUIDs of all other sites.
     """
     if start == "now":
-        return executed
+        return newest()
     if start == "earliest":
         return GtidSet()
     given = GtidSet.parse(start)
-    return given - given.of_uuids(foreign)
+    return given - given.of_uuids(foreign())
 
 
 def backlog(executed: GtidSet, applied: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:

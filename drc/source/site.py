@@ -51,8 +51,9 @@ class SourceSite:
             )
 
     def start(self) -> GtidSet:
-        """Return what one who has never read this site takes for decided."""
-        return start_set(self._config.replicate.start, self._facts.gtid_executed, self._foreign)
+        """Return the GTIDs that a new stream treats as decided (``replicate.start``)."""
+        facts, foreign = self._facts, self._foreign
+        return start_set(self._config.replicate.start, lambda: facts.gtid_executed, lambda: foreign)
 
     def resume(self, decided: GtidSet, given_up: GtidSet | None = None) -> GtidSet:
         """Return the GTIDs not to ask for; see :func:`resume_set` for what it raises."""

@@ -4,7 +4,7 @@
    row, or the transaction is rolled back.
 2. ``BINLOG`` runs in STRICT mode: an existing key (1062) or a missing row (1032) is an error,
    never an overwrite.
-3. ``gtid_next`` is set after the format description event, which resets it (facts.md 5).
+3. ``gtid_next`` is set after the format description event, which resets it.
 4. COMMIT is sent only after every reply before it was read and was good.
 
 It does not know order, retries or other lanes: that is the conveyor.
@@ -28,11 +28,11 @@ from drc.binlog.framing import Position
 from drc.errors import NO_RIGHT, DataError, DrcError, TransientError
 from drc.mysql import translate
 from drc.rows import literals
+from drc.rows.changes import Changes, as_events
 from drc.schema import ledger
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
-DUPLICATE_KEY = 1062  # whose remedy is another one where rows are settled
 # Source: MySQL 9.7 manual 29.12.13.2. A lock that was implicit until somebody waited for it is
 # in the name of him who waits. Our next batch may wait for this one, and hurts nobody.
 _AWAITED = (
@@ -75,16 +75,20 @@ class Lane:
         ):
             self._query(sql)
 
+    def render(self, changes: Changes) -> list[Buffer]:
+        """Return changes as the events of one ``BINLOG`` statement."""
+        return as_events(changes)
+
     def begin(
-        self, ledger_sql: str, events: Sequence[Buffer], *, ask_end: bool = False
+        self, ledger_sql: str, rendered: Sequence[Buffer], *, ask_end: bool = False
     ) -> Position | None:
-        """Open a transaction, write the ledger row, apply ``events``; all in one round trip.
+        """Open a transaction, write the ledger row, apply ``rendered``; all in one round trip.
 
         :param ask_end: also return where the server's binlog ends after that, with all locks held.
         :raises DrcError: classed by errno; the caller must roll back.
         """
         head = f"BEGIN;{ledger_sql}".encode()
-        self._send(head + b";" if events else head, events)
+        self._send(head + b";" if rendered else head, rendered)
         if ask_end:
             self._send_behind(self._status)
         changed, refused, end = None, None, None
@@ -92,7 +96,7 @@ class Lane:
             self._reply()
             self._reply()
             changed = self._conn._affected_rows  # type: ignore[attr-defined]
-            if events:
+            if rendered:
                 self._reply()
         except DrcError as error:
             refused = error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from drc.binlog import events as ev
-from drc.binlog.events import TABLE_MAP, parse_table_map
+from drc.binlog.events import TABLE_MAP, TableMap, parse_table_map
 from drc.binlog.transaction import Kind, RawTransaction
 
 _NAMED_MAX = 500  # transactions whose tables are looked up: as many as a batch has
@@ -26,7 +26,7 @@ class Doing:
     connection: int
     transactions: Sequence[RawTransaction]
     statement: str = ""
-    maps: dict[int, bytes] = field(default_factory=dict)
+    maps: dict[int, TableMap | None] = field(default_factory=dict)
 
     @property
     def native(self) -> list[RawTransaction]:
@@ -35,7 +35,7 @@ class Doing:
 
     def tables(self) -> list[str]:
         """Return the tables that it touches, as ``schema.table``; looked up when asked for."""
-        out = {parse_table_map(body[ev.HEADER_BYTES :]).name: None for body in self._maps()}
+        out = {table.name: None for table in self.maps.copy().values() if table}
         for transaction in self.native[:_NAMED_MAX]:
             for kind, at, end in transaction.spans():
                 if kind == TABLE_MAP:
@@ -43,6 +43,3 @@ class Doing:
                     table = parse_table_map(body)
                     out[table.name] = None
         return list(out)
-
-    def _maps(self) -> list[bytes]:
-        return [event for event in self.maps.copy().values() if event]

@@ -26,7 +26,7 @@ class AppliedBatch(Protocol):
     """A committed batch, as far as it is counted; :class:`drc.apply.batch.Batch` is one."""
 
     transactions: list[RawTransaction]
-    applied: str
+    decided: str
     rows_in: int
     rows_out: int
     awaited: bool
@@ -195,7 +195,7 @@ class StreamProgress(SessionProgress):
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
         self.awaited += batch.awaited
-        self._visible(batch.transactions, batch.oldest, batch.applied, batch.dispatched_us)
+        self._visible(batch.transactions, batch.oldest, batch.decided, batch.dispatched_us)
 
     def settled(
         self,

@@ -94,7 +94,7 @@ def measure(
     :param shared: let them lock rows that the backlog writes, and tell how long they wait.
     :raises RuntimeError: one of the two broke.
     """
-    with_users = partial(_with_users, servers, local_rate, shared)
+    with_users = partial(_with_users, servers, local_rate, shared=shared)
     say(f"{case}: writing the backlog")
     before = servers.executed(servers.s)
     load()
@@ -107,7 +107,7 @@ def measure(
     say(f"{case}: the native replica applies {transactions:,} transactions")
     figures |= _native(servers, with_users)(transactions)
     say(f"{case}: drc applies {transactions:,} transactions")
-    figures |= _drc(servers, with_users, wanted, detect)(transactions)
+    figures |= _drc(servers, with_users, wanted, detect=detect)(transactions)
     return Backlog(case, transactions, **figures)
 
 
@@ -117,13 +117,13 @@ _WithUsers = Callable[[SandboxSite], AbstractContextManager[Users | None]]
 
 @contextmanager
 def _with_users(
-    servers: Servers, local_rate: int, shared: bool, site: SandboxSite
+    servers: Servers, local_rate: int, site: SandboxSite, *, shared: bool
 ) -> Iterator[Users | None]:
     """Let a target run undisturbed but for its users, as the case has them."""
     with (
         servers.alone(site),
         servers.written(site, local_rate),
-        users_of(site, shared) as users,
+        users_of(site, wanted=shared) as users,
     ):
         yield users
 
@@ -160,7 +160,7 @@ def _native(servers: Servers, with_users: _WithUsers) -> _Figures:
     }
 
 
-def _drc(servers: Servers, with_users: _WithUsers, wanted: GtidSet, detect: bool) -> _Figures:
+def _drc(servers: Servers, with_users: _WithUsers, wanted: GtidSet, *, detect: bool) -> _Figures:
     assert servers.s.pid
     assert servers.t.pid
     with with_users(servers.t) as users:

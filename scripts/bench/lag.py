@@ -109,14 +109,18 @@ def _measure(
 
 
 def _summed(rate: int, lags: list[int], transactions: int, usage: Usage) -> Lag:
+    python_s = sum(usage.cpu_s.get(name, 0.0) for name in _DAEMONS)
     return Lag(
-        rate,
-        len(lags),
-        *(milliseconds(lags, share) for share in (0.5, 0.9, 0.99, 1)),
-        transactions / usage.wall_s,
-        usage.cpu_s["target"] / transactions * 1e6,
-        sum(usage.cpu_s.get(name, 0.0) for name in _DAEMONS) / transactions * 1e6,
-        usage.others_share,
+        wanted_per_s=rate,
+        samples=len(lags),
+        p50_ms=milliseconds(lags, 0.5),
+        p90_ms=milliseconds(lags, 0.9),
+        p99_ms=milliseconds(lags, 0.99),
+        max_ms=milliseconds(lags, 1),
+        transactions_per_s=transactions / usage.wall_s,
+        target_us=usage.cpu_s["target"] / transactions * 1e6,
+        python_us=python_s / transactions * 1e6,
+        others_share=usage.others_share,
     )
 
 

@@ -85,7 +85,7 @@ class Users:
 
 
 @contextlib.contextmanager
-def users_of(site: SandboxSite, wanted: bool) -> Iterator[Users | None]:
+def users_of(site: SandboxSite, *, wanted: bool) -> Iterator[Users | None]:
     """Let users lock rows at ``site`` meanwhile, if ``wanted``."""
     if not wanted:
         yield None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -220,7 +221,7 @@ def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
     """Start a daemon over a pair, from now on, for this test's schema only."""
     started: list[Daemon] = []
 
-    def start(box: Sandbox, **options: object) -> Daemon:
+    def start(box: Sandbox, **options: Any) -> Daemon:
         path = box.write_config(tmp_path / "pair.toml", schemas=[schema], start="now", **options)
         assert drc_command(["migrate", "-c", str(path)]) == 0
         forget_streams(box)

@@ -35,7 +35,8 @@ def test_a_held_stream_is_told_and_that_it_is_over(
         _, told = receiver.got.get(timeout=60)
         assert (told["event"], told["id"], told["site"]) == ("raised", "a->b/blocked", "b")
         assert f"{schema}.orders" in told["sentence"]
-        assert f"KILL {user.thread_id()}" in told["command"]
+        holder = int(user.thread_id())  # type: ignore[no-untyped-call]
+        assert f"KILL {holder}" in told["command"]
         user.rollback()
     _, told = receiver.got.get(timeout=60)
     assert (told["event"], told["id"]) == ("resolved", "a->b/blocked")

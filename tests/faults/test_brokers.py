@@ -24,7 +24,8 @@ def leader_of(config: Config, cluster: KafkaCluster) -> Broker:
     """Return the broker that leads the topic of site a."""
     with contextlib.closing(open_admin(config, "a")) as admin:
         topic = admin.describe_topics([config.topic("a")])[0]
-    return cluster.nodes[topic["partitions"][0]["leader_id"] - 1]
+    leader: int = topic["partitions"][0]["leader_id"]
+    return cluster.nodes[leader - 1]
 
 
 @LONG

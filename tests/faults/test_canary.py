@@ -39,6 +39,13 @@ def beats(box: Sandbox, site: str) -> dict[str, int]:
     return dict(box.sites[site].query(OF_EACH))
 
 
+def await_landed(running: Daemon, here: str, there: str) -> dict[str, Any]:
+    """Wait for some canaries of one stream; return what it says of them."""
+    wait(running, lambda: beats(running.box, there).get(here, 0) > BEATS)
+    wait(running, lambda: said(running)[here, there]["landed_us"])
+    return said(running)[here, there]
+
+
 @pytest.mark.parametrize(
     ("which", "log"),
     [
@@ -65,9 +72,7 @@ def test_canaries_land_once_and_never_come_back(
     running.path.write_text(f"{text}\n[monitor]\ncanary_s = 1\n")
     running.start()
     for here, there in ("ab", "ba"):
-        wait(running, lambda h=here, t=there: beats(box, t).get(h, 0) > BEATS)  # type: ignore[misc]
-        wait(running, lambda pair=(here, there): said(running)[pair]["landed_us"])  # type: ignore[misc]
-        one = said(running)[here, there]
+        one = await_landed(running, here, there)
         assert 0 <= one["landed_us"] - one["sent_us"] < WAIT_S * 1e6
         assert (one["every_s"], one["bounced"]) == (1.0, 0)
     assert running.stop() == 0

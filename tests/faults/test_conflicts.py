@@ -174,8 +174,8 @@ def test_hot_rows_written_at_both_sites_converge(
     running.drain(schema)
     assert_identical(pair, schema)
     assert_logs_agree(pair)
-    for site in Store(running.config.state_url).statuses().values():
-        assert site["watcher"]["late_conflicts"] == 0
+    for said in Store(running.config.state_url).statuses().values():
+        assert said["watcher"]["late_conflicts"] == 0
 
 
 def _await_watched(running: Daemon, keys: int) -> None:

@@ -108,7 +108,8 @@ def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
         text = said["blocked"]["sentence"]
         assert f"{schema}.orders" in text
         assert "app@" in text
-        assert f"KILL {user.thread_id()}" in said["blocked"]["command"]
+        holder = int(user.thread_id())  # type: ignore[no-untyped-call]
+        assert f"KILL {holder}" in said["blocked"]["command"]
         said = await_said(running, lambda now: now["behind"]["seconds"] > HELD_S)
         assert said["behind"]["transactions"] == 1
         assert said["blocked"]["what"] == "lock"

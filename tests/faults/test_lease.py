@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def newest(box: Sandbox) -> tuple[int, int]:
     return epoch, seq
 
 
+def await_batch(box: Sandbox, by: Daemon) -> None:
+    """Wait until one more batch is committed at b."""
+    seq = newest(box)[1]
+    wait(lambda: newest(box)[1] > seq, by)
+
+
+def await_stop(one: Daemon) -> None:
+    """Wait until a daemon's log says that it stopped."""
+    wait(lambda: "daemon stopped" in one.log.read_text(), one)
+
+
 def stands_by(one: Daemon, times: int = 1) -> None:
     wait(lambda: one.log.exists() and one.log.read_text().count(STANDS_BY) >= times, one)
 
@@ -82,8 +94,7 @@ def taken_over(box: Sandbox, by: Daemon, loss: Callable[[], None]) -> float:
     epoch, begun = newest(box)[0], time.monotonic()
     loss()
     wait(lambda: newest(box)[0] > epoch, by)
-    seq = newest(box)[1]  # the last of the one before, at the earliest
-    wait(lambda: newest(box)[1] > seq, by)
+    await_batch(box, by)  # after the last of the one before, at the earliest
     return time.monotonic() - begun
 
 
@@ -106,14 +117,13 @@ def test_a_standby_takes_over_and_the_one_that_wakes_is_fenced(
                 one.start()
                 stands_by(one)
                 pid = other.processes()[0].pid
-                seconds = taken_over(pair, one, lambda pid=pid: os.kill(pid, signal.SIGSTOP))
+                seconds = taken_over(pair, one, partial(os.kill, pid, signal.SIGSTOP))
                 print(f"SIGSTOP: first batch after {seconds:.1f} s")
                 epoch = newest(pair)[0]
                 os.kill(pid, signal.SIGCONT)
                 stands_by(other, 2)
-                wait(lambda other=other: "daemon stopped" in other.log.read_text(), other)
-                seq = newest(pair)[1]
-                wait(lambda seq=seq: newest(pair)[1] > seq, one)
+                await_stop(other)
+                await_batch(pair, one)
                 assert newest(pair)[0] == epoch
                 other.log.write_text(STANDS_BY)
         finally:
@@ -140,7 +150,8 @@ def test_a_takeover_fences_and_tells_readers_nothing_new(pair: Sandbox, tmp_path
             gtids = f"{UUID}:{seq + 1}"
             until = f"{UUID}:1-{seq + 1}"
             sql = ledger.update_sql("a", seq, gtids, until, Mark(seq + 1), 1, 0, epoch)
-            return cursor.execute(sql)
+            rows: int = cursor.execute(sql)
+            return rows
 
         assert [batch(seq, old) for seq in range(11)] == [1] * 11  # the newest is not the first row
         new = ledger.next_epoch(conn)

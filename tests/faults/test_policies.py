@@ -54,10 +54,9 @@ def policies(schema: str) -> dict[str, object]:
     }
 
 
-def test_what_both_wrote_is_merged_by_the_policy(
-    pair: Sandbox, duel: StartDuel, schema: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = duel(
+def duel_under_policies(pair: Sandbox, duel: StartDuel, schema: str) -> Duel:
+    """Start a duel over a table for each policy, each with its first rows."""
+    return duel(
         pair,
         MAXIMUM,
         "INSERT INTO m VALUES"
@@ -78,6 +77,12 @@ def test_what_both_wrote_is_merged_by_the_policy(
         "INSERT INTO o VALUES (1, 7, 'old'), (2, 8, 'old'), (3, 9, 'old'), (4, 7, 'old')",
         conflicts={"tables": policies(schema)},
     )
+
+
+def test_what_both_wrote_is_merged_by_the_policy(
+    pair: Sandbox, duel: StartDuel, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = duel_under_policies(pair, duel, schema)
     one.write(
         "a",
         "UPDATE m SET n = 7, d = 4.5, day = '2025-03-01', at = '2025-01-02 03:04:05.678',"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pymysql
 
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
@@ -47,7 +49,7 @@ def transactions(site: SandboxSite, since: GtidSet) -> Iterator[tuple[RawTransac
     conn._force_close()  # type: ignore[attr-defined]
 
 
-def _packets(conn, since: GtidSet) -> Iterator[bytes]:  # type: ignore[no-untyped-def]
+def _packets(conn: pymysql.Connection[Any], since: GtidSet) -> Generator[bytes]:
     """Yield one packet at a time: the framer's position is that of the newest event it saw."""
     buffer = b""
     sock = start_dump(conn, since, server_id=4000, stream="tests", heartbeat_s=1)

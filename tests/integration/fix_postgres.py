@@ -88,8 +88,9 @@ class Postgres(ServerProcess):
         if user:
             for path in (self.folder, file):
                 os.chown(path, user, user)
-        command = [self._programs / "initdb", f"--pgdata={data}", "--username=drc", "--no-locale"]
-        command += ["--encoding=UTF8", "--auth=scram-sha-256", f"--pwfile={file}", "--no-sync"]
+        command = [str(self._programs / "initdb"), f"--pgdata={data}", "--username=drc"]
+        command += ["--no-locale", "--encoding=UTF8", "--auth=scram-sha-256"]
+        command += [f"--pwfile={file}", "--no-sync"]
         subprocess.run(
             command, check=True, capture_output=True, cwd=self.folder, user=user, group=user
         )
@@ -120,7 +121,7 @@ class Postgres(ServerProcess):
                 connect_timeout=5,
             )
         ) as conn:
-            cursor = conn.execute(sql)  # type: ignore[call-overload]
+            cursor = conn.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
 

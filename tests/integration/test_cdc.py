@@ -314,10 +314,10 @@ def test_a_torn_large_transaction_is_rolled_back(
     config = config_of(kafka, name)
     create_topic(config, "a")
     large = next(i for i, t in enumerate(HISTORY) if not t.whole)
-    frames = []
-    for epoch, start, stop in ((1, 0, large + 1), (2, large, len(HISTORY))):
-        covered = GtidSet.of(t.gtid for t in HISTORY[:start])
-        for seq, transaction in enumerate(HISTORY[start:stop]):
+    frames: list[bytes] = []
+    for epoch, begin, end in ((1, 0, large + 1), (2, large, len(HISTORY))):
+        covered = GtidSet.of(t.gtid for t in HISTORY[:begin])
+        for seq, transaction in enumerate(HISTORY[begin:end]):
             covered.add(transaction.gtid)
             frames += FrameEncoder(f"{name}/a", 1 << 20).encode(
                 Stamp(epoch, bytes([epoch] * 8), seq), FORMAT, covered, [transaction], Mark()
@@ -346,7 +346,7 @@ def test_killed_again_and_again(published: Published) -> None:
     schema, kills = published.schema, 6 if FULL else 3
     command = [sys.executable, "-m", "drc.cli", "cdc", "-c", str(published.path), "--site", "a"]
     command += ["--start", "earliest", "--tables", f"{schema}.*"]
-    ended, written = threading.Event(), Counter[int]()
+    ended, written = threading.Event(), Counter[str]()
 
     def load() -> None:
         with published.site.connect("root") as conn, conn.cursor() as cursor:

@@ -60,7 +60,7 @@ def _ask(cursor: Any, expression: str, charset: str, values: Sequence[bytes]) ->
     return out
 
 
-def weights(cursor: Any, id_: int, values: Sequence[bytes], pad: bool = True) -> Weights:
+def weights(cursor: Any, id_: int, values: Sequence[bytes], *, pad: bool = True) -> Weights:
     row = COLLATIONS[id_]
     padded = f" AS CHAR({_PAD_TO})" if row.pads and pad else ""
     return _ask(cursor, f"WEIGHT_STRING(v COLLATE `{row.name}`{padded})", row.charset, values)

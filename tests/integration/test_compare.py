@@ -156,7 +156,7 @@ def test_keys_merge_in_every_type_of_key(pair: Box, schema: str) -> None:
     """Remove rows on either side: the walk must stay in step over all of the composite key."""
     conns = both(pair, schema, ZOO)
     fill(conns)
-    counts = []
+    counts: list[int] = []
     for conn in conns:
         with conn.cursor() as cursor:
             cursor.execute(f"DELETE FROM zoo WHERE RAND({len(counts)}) < 0.2")

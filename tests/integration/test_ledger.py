@@ -90,7 +90,7 @@ def test_a_second_applier_of_the_same_batch_is_refused(
 
 
 def row_events(schema: str, kind: int, key: int) -> list[bytes]:
-    table = table_map(schema, "t", [Column("id", ev.TYPE_LONG, 0, False)], [0])
+    table = table_map(schema, "t", [Column("id", ev.TYPE_LONG, 0, nullable=False)], [0])
     return [table.event, ev.rows_event(table, kind, [b"\0" + key.to_bytes(4, "little")], True)]
 
 

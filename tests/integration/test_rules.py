@@ -217,8 +217,8 @@ class Writer:
                 end = Position(found[0], int(found[1]))
             else:
                 stale, (gtids,) = self._do(looks)
-                ((file, at, *_),) = ask(self._other, binlog_status_sql(self._other))
-                end = Position(str(file), int(at))
+                (row,) = ask(self._other, binlog_status_sql(self._other))
+                end = Position(str(row[0]), int(row[1]))
             self._notes.order[stamp] = next(self._notes.numbers)
             self._do("COMMIT")
         self._notes.sights.append(Sight(stamp, Position(stale[0], int(stale[1])), end, gtids))

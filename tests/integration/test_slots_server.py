@@ -135,6 +135,7 @@ def _read(site: Any, before: GtidSet) -> dict[str, tuple[ev.TableMap, list[bytes
     out: dict[str, tuple[ev.TableMap, list[bytes]]] = {}
     for transaction, _ in transactions(site, before):
         for table, _, image in changes(transaction):
+            assert image is not None
             out.setdefault(table.table, (table, []))[1].append(image)
     return out
 

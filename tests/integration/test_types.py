@@ -114,28 +114,28 @@ def test_every_type_from_either_side(
 
 # ---------------------------------------------------------------- kinds of transactions
 
-Write = Callable[[pymysql.Connection, str], None]  # type: ignore[type-arg]
+Write = Callable[[pymysql.Connection, str], None]
 
 
-def sql(conn: pymysql.Connection, *statements: str) -> None:  # type: ignore[type-arg]
+def sql(conn: pymysql.Connection, *statements: str) -> None:
     with conn.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
-def savepoints(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def savepoints(conn: pymysql.Connection, s: str) -> None:
     sql(conn, "BEGIN", "SAVEPOINT a", f"INSERT INTO `{s}`.t (id) VALUES (100)", "SAVEPOINT b",
         f"INSERT INTO `{s}`.t (id) VALUES (101)", "ROLLBACK TO b",
         f"INSERT INTO `{s}`.t (id) VALUES (102)", "COMMIT")  # fmt: skip
 
 
-def unique_swaps(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def unique_swaps(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"INSERT INTO `{s}`.t (id, u) VALUES (1, 1), (2, 2)", "BEGIN",
         f"UPDATE `{s}`.t SET u = NULL WHERE id = 1", f"UPDATE `{s}`.t SET u = 1 WHERE id = 2",
         f"UPDATE `{s}`.t SET u = 2 WHERE id = 1", "COMMIT")  # fmt: skip
 
 
-def xa(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def xa(conn: pymysql.Connection, s: str) -> None:
     for name, row, end in (("x1", 200, "COMMIT"), ("x2", 201, "ROLLBACK")):
         sql(conn, f"XA START '{name}'", f"INSERT INTO `{s}`.t (id) VALUES ({row})",
             f"XA END '{name}'", f"XA PREPARE '{name}'", f"XA {end} '{name}'")  # fmt: skip
@@ -143,7 +143,7 @@ def xa(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
         "XA COMMIT 'x3' ONE PHASE")  # fmt: skip
 
 
-def ddl(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def ddl(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"CREATE TABLE `{s}`.c (id INT PRIMARY KEY) AS SELECT 1 AS id",
         f"ALTER TABLE `{s}`.c ADD w INT DEFAULT 7", f"INSERT INTO `{s}`.c (id) VALUES (5)",
         f"CREATE INDEX i ON `{s}`.c (w)", f"CREATE VIEW `{s}`.v AS SELECT 1 AS one",
@@ -153,7 +153,7 @@ def ddl(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
         "ALTER TABLE d DROP u", "UPDATE d SET v = 'x'", "DROP TABLE d")  # fmt: skip
 
 
-def triggers(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def triggers(conn: pymysql.Connection, s: str) -> None:
     """What a trigger wrote comes as rows; it must not fire again."""
     sql(conn, f"CREATE TABLE `{s}`.audit (id INT AUTO_INCREMENT PRIMARY KEY, t INT)",
         f"CREATE TRIGGER `{s}`.tr AFTER INSERT ON `{s}`.t FOR EACH ROW"
@@ -161,7 +161,7 @@ def triggers(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg
         f"INSERT INTO `{s}`.t (id) VALUES (300), (301)", f"DROP TRIGGER `{s}`.tr")  # fmt: skip
 
 
-def compressed(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def compressed(conn: pymysql.Connection, s: str) -> None:
     sql(conn, "SET SESSION binlog_transaction_compression = ON", "BEGIN",
         *(f"INSERT INTO `{s}`.t (id, v) VALUES ({i}, REPEAT('z', 90))" for i in range(400, 450)),
         "COMMIT", f"UPDATE `{s}`.t SET v = CONCAT(v, 'k') WHERE id BETWEEN 400 AND 420",
@@ -169,7 +169,7 @@ def compressed(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-a
         )  # fmt: skip
 
 
-def partial_json(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def partial_json(conn: pymysql.Connection, s: str) -> None:
     j = f"`{s}`.t"
     sql(conn, f"INSERT INTO {j} (id, j) VALUES (500, JSON_OBJECT('a', REPEAT('x', 200), 'b', 1))",
         "SET SESSION binlog_row_value_options = PARTIAL_JSON",
@@ -178,14 +178,14 @@ def partial_json(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type
         "SET SESSION binlog_row_value_options = ''")  # fmt: skip
 
 
-def minimal_images(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def minimal_images(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"INSERT INTO `{s}`.t (id, v) VALUES (600, 'a'), (601, 'b')",
         "SET SESSION binlog_row_image = MINIMAL", f"UPDATE `{s}`.t SET v = 'm' WHERE id = 600",
         f"DELETE FROM `{s}`.t WHERE id = 601", f"INSERT INTO `{s}`.t (id) VALUES (602)",
         "SET SESSION binlog_row_image = FULL")  # fmt: skip
 
 
-def foreign_keys(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def foreign_keys(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"CREATE TABLE `{s}`.p (id INT PRIMARY KEY)",
         f"CREATE TABLE `{s}`.ch (id INT PRIMARY KEY, p INT,"
         f" FOREIGN KEY (p) REFERENCES `{s}`.p (id) ON DELETE CASCADE)",
@@ -195,26 +195,26 @@ def foreign_keys(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type
         )  # fmt: skip
 
 
-def partitions(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def partitions(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"CREATE TABLE `{s}`.pt (id INT PRIMARY KEY, v INT)"
         " PARTITION BY HASH(id) PARTITIONS 4",
         f"INSERT INTO `{s}`.pt VALUES (1,1), (2,2), (3,3)", f"UPDATE `{s}`.pt SET id = id + 10",
         f"UPDATE `{s}`.pt SET v = 9", f"DELETE FROM `{s}`.pt WHERE id = 11")  # fmt: skip
 
 
-def hidden_key(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def hidden_key(conn: pymysql.Connection, s: str) -> None:
     sql(conn, "SET SESSION sql_generate_invisible_primary_key = ON",
         f"CREATE TABLE `{s}`.gipk (v INT)", f"INSERT INTO `{s}`.gipk VALUES (1), (2), (2)",
         f"UPDATE `{s}`.gipk SET v = v + 1", f"DELETE FROM `{s}`.gipk WHERE v = 2")  # fmt: skip
 
 
-def odd_names(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def odd_names(conn: pymysql.Connection, s: str) -> None:
     sql(conn, f"CREATE TABLE `{s}`.`o'dd ``名;--` (`k ``'` INT PRIMARY KEY, `é` INT UNIQUE)",
         f"INSERT INTO `{s}`.`o'dd ``名;--` VALUES (1, 1), (2, 2)",
         f"UPDATE `{s}`.`o'dd ``名;--` SET `é` = 3 WHERE `k ``'` = 1")  # fmt: skip
 
 
-def unselected(conn: pymysql.Connection, s: str) -> None:  # type: ignore[type-arg]
+def unselected(conn: pymysql.Connection, s: str) -> None:
     """A transaction over two schemas, one of them not replicated."""
     sql(conn, f"CREATE DATABASE IF NOT EXISTS `{s}_local`",
         f"CREATE TABLE `{s}_local`.x (id INT PRIMARY KEY)", "BEGIN",
@@ -264,7 +264,7 @@ def test_kinds_of_transactions(
     assert running.stop() == 0
 
 
-def clean(conn: pymysql.Connection, schema: str) -> None:  # type: ignore[type-arg]
+def clean(conn: pymysql.Connection, schema: str) -> None:
     with conn.cursor() as cursor:
         cursor.execute(f"DELETE FROM `{schema}`.t")
         cursor.execute(

@@ -136,7 +136,7 @@ def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None
     ],
 )
 def test_where_the_next_session_may_read_on(
-    config: Config, uuid: str, executed: str, purged: str, goes_on: bool
+    config: Config, uuid: str, executed: str, purged: str, *, goes_on: bool
 ) -> None:
     def of(text: str) -> GtidSet:
         return GtidSet.parse(f"{ONE}:{text}") if text else GtidSet()

@@ -27,7 +27,8 @@ STREAM = "shop/a"
 
 def history() -> tuple[bytes, list[RawTransaction]]:
     """Return a format description and a binlog of small and large transactions, in parts."""
-    log, out = FakeBinlog(), []
+    log = FakeBinlog()
+    out: list[RawTransaction] = []
     for key in range(40):
         rows = 30 if key % 7 == 3 else 1
         changes = [(ev.WRITE_ROWS, [TABLE.image(key * 100 + i, b"x" * 40)]) for i in range(rows)]

@@ -20,7 +20,9 @@ def columns(draw: Any) -> Column:
     if kind == ev.TYPE_NEWDECIMAL:
         precision = draw(st.integers(1, 65))
         meta = precision << 8 | draw(st.integers(0, min(30, precision)))
-    return Column("c", kind, meta, False, kind in INTEGERS and draw(st.booleans()))
+    return Column(
+        "c", kind, meta, nullable=False, unsigned=kind in INTEGERS and draw(st.booleans())
+    )
 
 
 @st.composite
@@ -54,7 +56,7 @@ def test_stored_decimals_sort_as_numbers(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_shifts_of_both_sides_commute(data: st.DataObject) -> None:
-    column = Column("c", ev.TYPE_NEWDECIMAL, 40 << 8 | 10, False)
+    column = Column("c", ev.TYPE_NEWDECIMAL, 40 << 8 | 10, nullable=False)
     start, *deltas = (Decimal(f"{data.draw(st.integers(-(10**38), 10**38))}e-10") for _ in range(3))
     zero, one, two = (pack_number(column, v) for v in (Decimal(0), *deltas))
     ends = [

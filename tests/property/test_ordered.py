@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from drc.rows.images import fixed_bytes
 from drc.rows.literals import literal
 from drc.rows.ordered import pack, rank
 
-READ = {
+READ: dict[int, Callable[[str], Any]] = {
     ev.TYPE_DATE: convert_date,
     ev.TYPE_DATETIME2: convert_datetime,
     ev.TYPE_TIMESTAMP2: convert_datetime,
@@ -48,7 +49,7 @@ def values(draw: Any, column: Column) -> Any:
 def test_times_survive_and_keep_their_order(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(list(READ)))
     fractional = kind in (ev.TYPE_DATETIME2, ev.TYPE_TIMESTAMP2, ev.TYPE_TIME2)
-    column = Column("c", kind, data.draw(st.integers(0, 6)) if fractional else 0, True)
+    column = Column("c", kind, data.draw(st.integers(0, 6)) if fractional else 0, nullable=True)
     one, two = data.draw(values(column)), data.draw(values(column))
     packed, other = pack(column, one), pack(column, two)
     assert packed is not None
@@ -61,12 +62,12 @@ def test_times_survive_and_keep_their_order(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("column", "text"),
     [
-        (Column("c", ev.TYPE_DATE, 0, True), "0000-00-00"),
-        (Column("c", ev.TYPE_DATE, 0, True), "2025-02-31"),
-        (Column("c", ev.TYPE_DATETIME2, 0, True), "0000-00-00 00:00:00"),
-        (Column("c", ev.TYPE_DATETIME2, 3, True), "2025-02-31 23:59:59.120"),
-        (Column("c", ev.TYPE_TIMESTAMP2, 0, True), "0000-00-00 00:00:00"),
-        (Column("c", ev.TYPE_TIMESTAMP2, 6, True), "0000-00-00 00:00:00.000000"),
+        (Column("c", ev.TYPE_DATE, 0, nullable=True), "0000-00-00"),
+        (Column("c", ev.TYPE_DATE, 0, nullable=True), "2025-02-31"),
+        (Column("c", ev.TYPE_DATETIME2, 0, nullable=True), "0000-00-00 00:00:00"),
+        (Column("c", ev.TYPE_DATETIME2, 3, nullable=True), "2025-02-31 23:59:59.120"),
+        (Column("c", ev.TYPE_TIMESTAMP2, 0, nullable=True), "0000-00-00 00:00:00"),
+        (Column("c", ev.TYPE_TIMESTAMP2, 6, nullable=True), "0000-00-00 00:00:00.000000"),
     ],
 )
 def test_dates_that_are_none_survive(column: Column, text: str) -> None:
@@ -76,13 +77,13 @@ def test_dates_that_are_none_survive(column: Column, text: str) -> None:
 
 
 def test_numbers_and_null() -> None:
-    decimal = Column("c", ev.TYPE_NEWDECIMAL, 20 << 8 | 4, True)
+    decimal = Column("c", ev.TYPE_NEWDECIMAL, 20 << 8 | 4, nullable=True)
     assert rank(decimal, pack(decimal, Decimal("-1.5")) or b"") == Decimal("-1.5")
     assert pack(decimal, None) is None
 
 
 def test_text_has_no_order_that_all_sites_share() -> None:
-    column = Column("c", ev.TYPE_VARCHAR, 40, True)
+    column = Column("c", ev.TYPE_VARCHAR, 40, nullable=True)
     with pytest.raises(DataError, match="order"):
         rank(column, b"\x01a")
     with pytest.raises(DataError, match="order"):

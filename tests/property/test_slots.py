@@ -10,9 +10,10 @@ from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.binlog.transaction import RawTransaction
 from drc.gtid import Gtid
+from drc.rows.changes import as_events
 from drc.rows.netting import NetRows
 from drc.rows.slots import compile_slots
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.testing.tables import DuplicateKey, KeyedTable, table_map
 
 BINARY, AI_CI = 63, 255
@@ -20,10 +21,10 @@ TABLE = table_map(
     "shop",
     "users",
     [
-        Column("id", ev.TYPE_TINY, 0, False),
-        Column("mail", ev.TYPE_VARCHAR, 60, True, False, AI_CI),
-        Column("x", ev.TYPE_VARCHAR, 60, True, False, BINARY),
-        Column("y", ev.TYPE_TINY, 0, True),
+        Column("id", ev.TYPE_TINY, 0, nullable=False),
+        Column("mail", ev.TYPE_VARCHAR, 60, nullable=True, collation=AI_CI),
+        Column("x", ev.TYPE_VARCHAR, 60, nullable=True, collation=BINARY),
+        Column("y", ev.TYPE_TINY, 0, nullable=True),
     ],
     [0],
 )
@@ -59,7 +60,7 @@ def image(row: Row) -> bytes:
     return bytes((nulls,)) + b"".join(v for v in values if v is not None)
 
 
-def change(table: KeyedTable, row: Row, delete: bool) -> bytes | None:
+def change(table: KeyedTable, row: Row, *, delete: bool) -> bytes | None:
     """Change the row with this key as a server's statement would; return its event."""
     after = image(row)
     stored = table.rows.get((after[1:2],))
@@ -77,13 +78,13 @@ def change(table: KeyedTable, row: Row, delete: bool) -> bytes | None:
 
 
 def net_of(events: list[bytes]) -> tuple[list[bytes], frozenset[int] | None]:
-    net = NetRows(Tables(lambda schema, table: True, lambda table: UNIQUE))
+    net = NetRows(Tables(Definitions(lambda schema, table: True, lambda table: UNIQUE)))
     pieces = [piece for event in events for piece in (TABLE.event, event)]
     offsets = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
     data = b"".join(pieces)
     assert net.add(RawTransaction(Gtid(b"u" * 16, 1), 0, data, offsets, len(data), 0))
     slots = net.slots()
-    return net.events()[0], slots
+    return [bytes(event) for event in as_events(net.take())], slots
 
 
 changes = st.lists(st.tuples(rows, st.booleans()), min_size=1, max_size=4)
@@ -96,10 +97,10 @@ def test_disjoint_batches_commute(
 ) -> None:
     origin = KeyedTable(TABLE, UNIQUE, {1: fold})
     for row in before:
-        change(origin, row, False)
+        change(origin, row, delete=False)
     target = origin.copy()
     first, second = (
-        net_of([e for row, delete in batch if (e := change(origin, row, delete))])
+        net_of([e for row, delete in batch if (e := change(origin, row, delete=delete))])
         for batch in (one, two)
     )
     assume(first[1] is not None and second[1] is not None)

@@ -93,7 +93,7 @@ def run(
     deletes = 0.05 if setting.policy.deltas else 0.35
     if setting.policy.joins and rng.random() < 0.5:
         deletes = 0.0
-    Schedule(world, rng, len(values), setting.unique, deletes).run()
+    Schedule(world, rng, len(values), unique=setting.unique, deletes=deletes).run()
     world.drain()
     return broken_promises(world)
 
@@ -102,7 +102,7 @@ class Schedule:
     """What happens, by chance; each schedule has its own inclinations."""
 
     def __init__(
-        self, world: World, rng: random.Random, keys: int, unique: bool, deletes: float
+        self, world: World, rng: random.Random, keys: int, *, unique: bool, deletes: float
     ) -> None:
         self._world = world
         self._chance = rng.random

@@ -337,7 +337,9 @@ class Site:
         """Return what a row becomes whose columns are merged."""
         assert edit.after
         policy, pairs = self.world.policy, zip(here, edit.after, strict=True)
-        row = Row(*(new if decision.takes >> i & 1 else old for i, (old, new) in enumerate(pairs)))
+        row = Row._make(
+            new if decision.takes >> i & 1 else old for i, (old, new) in enumerate(pairs)
+        )
         counter = edit.after.counter
         if policy.deltas:
             assert edit.before

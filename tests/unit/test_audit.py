@@ -6,6 +6,7 @@ import pytest
 
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
+from drc.binlog.transaction import RawTransaction
 from drc.config import ReplicateConfig
 from drc.demo import view
 from drc.gtid import GtidSet
@@ -26,8 +27,12 @@ TABLE, LOG, OTHER, SILENCE = (
 
 def read(binlog: FakeBinlog, stream_bytes: int = 8 << 20) -> BinlogCount:
     count = BinlogCount({B}, SELECTION)
-    framer = Framer(lambda ts: [count.add(t) for t in ts] and None, stream_bytes)
-    framer.feed(bytes(binlog.data))
+
+    def add(transactions: list[RawTransaction]) -> None:
+        for transaction in transactions:
+            count.add(transaction)
+
+    Framer(add, stream_bytes).feed(bytes(binlog.data))
     return count
 
 

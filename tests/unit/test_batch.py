@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import pytest
 
-from drc.apply.batch import Batch, Batcher, BatchLimit, plain_events
+from drc.apply.batch import Batch, Batcher, BatchLimit
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.errors import DataError
 from drc.gtid import GtidSet
-from drc.rows.tables import Tables
+from drc.rows.changes import as_events, written_rows
+from drc.rows.tables import Definitions, Tables
 from drc.testing.binlog import FakeBinlog, FakeTable
 
 OLD_US = 60_000_000
@@ -28,7 +29,7 @@ def transactions(log: FakeBinlog) -> deque[RawTransaction]:
 
 
 def batcher(**options: object) -> Batcher:
-    tables = Tables(lambda schema, _: schema == "shop", lambda _: [])
+    tables = Tables(Definitions(lambda schema, _: schema == "shop", lambda _: []))
     return Batcher(tables, GtidSet(), bytes_max=1 << 20, **options)  # type: ignore[arg-type]
 
 
@@ -45,7 +46,7 @@ def hundred() -> Batch:
 def rows(batch: Batch) -> list[tuple[int, bytes]]:
     """(type, images as they stand) of each rows event of a netted batch."""
     out = []
-    for event in batch.events:
+    for event in as_events(batch.changes):
         if event[4] != ev.TABLE_MAP:
             at = 19 + 10 + 1 + (2 if event[4] == ev.UPDATE_ROWS else 1)
             out.append((event[4], bytes(event[at:])))
@@ -72,7 +73,9 @@ def test_all_changes_of_a_key_become_one() -> None:
         ([(ev.UPDATE_ROWS, b"a", b"b"), (ev.DELETE_ROWS, b"b")], [(ev.DELETE_ROWS, b"a")]),
     ],
 )
-def test_pairs(changes: list[tuple[int, ...]], expected: list[tuple[int, ...]]) -> None:
+def test_pairs(
+    changes: list[tuple[int, *tuple[bytes, ...]]], expected: list[tuple[int, *tuple[bytes, ...]]]
+) -> None:
     log = FakeBinlog()
     for kind, *texts in changes:
         log.transaction(USERS, [(kind, [USERS.image(1, t) for t in texts])])
@@ -111,7 +114,7 @@ def test_a_changed_unique_key_is_a_delete_and_an_insert() -> None:
     x, y = USERS.image(1, b"x"), USERS.image(2, b"y")
     swapped = [x, USERS.image(1, b"y"), y, USERS.image(2, b"x")]
     log.transaction(USERS, [(ev.UPDATE_ROWS, swapped)])
-    tables = Tables(lambda *_: True, lambda _: [((1, 0),)])
+    tables = Tables(Definitions(lambda *_: True, lambda _: [((1, 0),)]))
     batch = Batcher(tables, GtidSet(), bytes_max=1 << 20).take(transactions(log), 10)
     assert batch is not None
     assert [kind for kind, _ in rows(batch)] == [ev.DELETE_ROWS, ev.WRITE_ROWS]
@@ -138,8 +141,8 @@ def test_applied_grows_with_each_batch_and_counts_skipped_ones() -> None:
     first, second = b.take(queue, 1), b.take(queue, 9)
     assert first is not None
     assert second is not None
-    assert (first.gtids[-2:], first.applied[-2:]) == (":1", ":1")
-    assert (second.gtids[-4:], second.applied[-4:]) == (":3-4", ":1-4")
+    assert (first.gtids[-2:], first.decided[-2:]) == (":1", ":1")
+    assert (second.gtids[-4:], second.decided[-4:]) == (":3-4", ":1-4")
 
 
 def test_only_skipped_ones_need_no_record_and_survive_a_rewind() -> None:
@@ -158,7 +161,7 @@ def test_excluded_tables_are_recorded_but_not_applied() -> None:
     log.transaction(LOGS, [(ev.WRITE_ROWS, [LOGS.image(1, b"x", None)])])
     batch = batcher().take(transactions(log), 9)
     assert batch is not None
-    assert (list(batch.events), batch.native) == ([], 1)
+    assert (as_events(batch.changes), batch.native) == ([], 1)
 
 
 @pytest.mark.parametrize("kind", [Kind.DDL, Kind.XA_COMMIT])
@@ -225,7 +228,9 @@ def test_a_partial_json_update_goes_as_it_was_written() -> None:
     batch = batcher().take(transactions(log), 9)
     assert batch is not None
     assert batch.plain
-    assert [e[4] for e in batch.events if len(e) == ev.HEADER_BYTES] == [ev.PARTIAL_UPDATE_ROWS]
+    assert [e[4] for e in as_events(batch.changes) if len(e) == ev.HEADER_BYTES] == [
+        ev.PARTIAL_UPDATE_ROWS
+    ]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +254,7 @@ def test_what_cannot_be_netted_leaves_nothing_in_the_batch_before_it(
     assert whole is not None
     assert alone is not None
     assert rows(whole) == [(ev.WRITE_ROWS, first)]
-    assert (whole.applied[-2:], alone.applied[-4:], alone.plain) == (":1", ":1-2", True)
+    assert (whole.decided[-2:], alone.decided[-4:], alone.plain) == (":1", ":1-2", True)
 
 
 def test_a_table_id_that_names_another_definition_now() -> None:
@@ -262,13 +267,13 @@ def test_a_table_id_that_names_another_definition_now() -> None:
     for table in (USERS, others):
         batch = b.take(queue, 1)
         assert batch is not None
-        assert bytes(batch.events[0])[ev.HEADER_BYTES :] == table.body()
+        assert bytes(as_events(batch.changes)[0])[ev.HEADER_BYTES :] == table.body()
 
 
 def test_any_column_may_be_part_of_a_key_over_an_expression() -> None:
     log = FakeBinlog()
     log.transaction(USERS, [(ev.UPDATE_ROWS, [USERS.image(1, b"x"), USERS.image(1, b"y")])])
-    tables = Tables(lambda *_: True, lambda _: [()])
+    tables = Tables(Definitions(lambda *_: True, lambda _: [()]))
     batch = Batcher(tables, GtidSet(), bytes_max=1 << 20).take(transactions(log), 10)
     assert batch is not None
     assert [kind for kind, _ in rows(batch)] == [ev.DELETE_ROWS, ev.WRITE_ROWS]
@@ -285,7 +290,7 @@ def test_what_was_rolled_back_is_not_decided() -> None:
     queue.extend(whole.transactions)
     again = b.take(queue, 1)
     assert again is not None
-    assert again.applied[-2:] == ":1"
+    assert again.decided[-2:] == ":1"
 
 
 def test_the_gtid_of_the_prepare_is_decided_with_its_rows() -> None:
@@ -296,7 +301,7 @@ def test_the_gtid_of_the_prepare_is_decided_with_its_rows() -> None:
     commit.also = (prepared.gtid,)
     batch = batcher().take(deque([commit]), 9)
     assert batch is not None
-    assert (batch.gtids[-4:], batch.applied[-4:]) == (":1-2", ":1-2")
+    assert (batch.gtids[-4:], batch.decided[-4:]) == (":1-2", ":1-2")
 
 
 def test_a_part_of_a_large_transaction_is_never_batched() -> None:
@@ -310,12 +315,12 @@ def test_a_part_of_a_large_transaction_is_never_batched() -> None:
         assert not b.decided
 
 
-def test_plain_events_stand_alone() -> None:
+def test_written_rows_stand_alone() -> None:
     log = FakeBinlog()
     changes = [(ev.WRITE_ROWS, [USERS.image(i, b"x")]) for i in range(2)]
     log.transaction(USERS, [*changes, (ev.DELETE_ROWS, [USERS.image(0, b"x")])])
     (transaction,) = transactions(log)
-    events = b"".join(plain_events(transaction, batcher()._tables))
+    events = b"".join(as_events(written_rows(transaction, batcher().tables)))
     kinds, at = [], 0
     while at < len(events):
         kinds.append(events[at + 4])
@@ -342,15 +347,15 @@ def test_a_table_without_primary_key_is_refused_by_name() -> None:
 def test_the_limit_follows_the_target_time() -> None:
     limit = BatchLimit(500, 50, 50)
     batch = hundred()
-    batch.execute_us = 200_000
-    limit.executed(batch, 0)
+    batch.run_us = 200_000
+    limit.learn(batch, 0)
     assert limit.transactions == 25
     limit.collided(25)
     assert limit.transactions == 6
-    batch.execute_us = 1_000
+    batch.run_us = 1_000
     seen = []
     for _ in range(20):
-        limit.executed(batch, 0)
+        limit.learn(batch, 0)
         seen.append(limit.transactions)
     assert all(a <= b for a, b in pairwise(seen))
     assert 200 <= seen[-1] <= 500  # never far beyond what was seen to be quick
@@ -360,35 +365,35 @@ def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
     limit = BatchLimit(1000, 50, 250)
     batch = hundred()
     assert limit.transactions == 100  # not yet as many as it may become
-    batch.execute_us = 200_000
-    limit.executed(batch, OLD_US)
+    batch.run_us = 200_000
+    limit.learn(batch, OLD_US)
     assert limit.transactions == 151
     batch.awaited = True
-    limit.executed(batch, OLD_US)
+    limit.learn(batch, OLD_US)
     assert limit.transactions == 25
     batch.awaited = False
     for _ in range(99):
-        limit.executed(batch, OLD_US)
+        limit.learn(batch, OLD_US)
         assert limit.transactions == 25
-    limit.executed(batch, OLD_US)
+    limit.learn(batch, OLD_US)
     assert limit.transactions == 38
     shorter = BatchLimit(1000, 50, 10)
-    batch.execute_us = 50_000
-    shorter.executed(batch, OLD_US)
+    batch.run_us = 50_000
+    shorter.learn(batch, OLD_US)
     assert shorter.transactions > 100
 
 
 def test_batches_are_short_where_long_ones_would_be_the_lag() -> None:
     """A batch may take a quarter of what it is late by, between the target and the longest."""
     batch = hundred()
-    batch.execute_us = 250_000
+    batch.run_us = 250_000
     for late_us, transactions in ((-9_000_000, 20), (200_000, 20), (500_000, 50), (1_000_000, 151)):
         limit = BatchLimit(1000, 50, 250)
-        limit.executed(batch, late_us)
+        limit.learn(batch, late_us)
         assert limit.transactions == transactions
-    batch.execute_us = 500_000
+    batch.run_us = 500_000
     limit = BatchLimit(1000, 50, 250)
-    limit.executed(batch, OLD_US)
+    limit.learn(batch, OLD_US)
     assert limit.transactions == 50
     batch.dispatched_us = batch.commit_us + 700_000
     assert (batch.late_us(0), batch.late_us(-200_000)) == (700_000, 500_000)

@@ -164,4 +164,4 @@ def test_different_tables_have_different_topics(a: str, b: str, c: str, d: str) 
     ],
 )
 def test_values(kind: int, meta: int, value: Any, shown: Any) -> None:
-    assert json_value(Column("c", kind, meta, True), value) == shown
+    assert json_value(Column("c", kind, meta, nullable=True), value) == shown

@@ -10,11 +10,11 @@ from drc.apply.batch import Batch, Batcher
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer, Position
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.certifier import LOCK_WAIT_TIMEOUT, Causal
+from drc.conflict.certifier import Causal
 from drc.conflict.live import LiveIndex, Native
-from drc.errors import TransientError
+from drc.errors import LOCK_WAIT_TIMEOUT, TransientError
 from drc.gtid import Gtid, GtidSet
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.rows.walk import touched_slots
 from drc.testing.binlog import FakeBinlog, FakeTable
 
@@ -23,7 +23,7 @@ TABLE = FakeTable(7, "shop", "users")
 END = Position("binlog.000002", 100)
 
 
-def batch(tables: Tables, net_rows: bool = True) -> Batch:
+def batch(tables: Tables, *, net_rows: bool) -> Batch:
     """Three transactions of one row each, with keys 1, 2 and 3; the first alone without netting."""
     log, transactions = FakeBinlog(), list[RawTransaction]()
     for key in (1, 2, 3):
@@ -37,8 +37,8 @@ def batch(tables: Tables, net_rows: bool = True) -> Batch:
 
 def certified(written: int | None, reached: Position | None = END, *, net_rows: bool = True) -> int:
     """Certify the batch where one of its keys was written here."""
-    tables = Tables(lambda *_: True, lambda _: [])
-    one = batch(tables, net_rows)
+    tables = Tables(Definitions(lambda *_: True, lambda _: []))
+    one = batch(tables, net_rows=net_rows)
     index = LiveIndex("a", ["a", "b"], 1000)
     slots = frozenset[int]()
     if written is not None:
@@ -69,3 +69,15 @@ def test_an_index_that_does_not_get_there_is_a_lock_that_is_not_got(
     with pytest.raises(TransientError, match="read too slowly") as caught:
         certified(None, reached)
     assert caught.value.errno == LOCK_WAIT_TIMEOUT
+
+
+def test_a_certificate_leaves_the_table_ids_of_the_feeder_alone() -> None:
+    """A source that was restarted gives an id anew while batches from before are certified."""
+    tables = Tables(Definitions(lambda *_: True, lambda _: []))
+    one = batch(tables, net_rows=False)
+    other = FakeTable(TABLE.table_id, "shop", "orders")
+    tables.resolve(other.body())
+    index = LiveIndex("a", ["a", "b"], 1000)
+    index.record([], END)
+    assert Causal(index, "b", tables).certify(one, END) == 1
+    assert tables.by_id[TABLE.table_id].name == "shop.orders"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from drc.binlog import events as ev
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import RawTransaction
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.rows.walk import ALL_COLUMNS, changed_columns
 from drc.testing.binlog import FakeBinlog, FakeTable
 
@@ -17,7 +17,7 @@ def changed(*events: tuple[int, list[bytes]], wanted: bool = True) -> list[int]:
     log, transactions = FakeBinlog(), list[RawTransaction]()
     log.transaction(TABLE, list(events))
     Framer(transactions.extend).feed(bytes(log.data))
-    tables = Tables(lambda *_: True, lambda _: [])
+    tables = Tables(Definitions(lambda *_: True, lambda _: []))
     return list(changed_columns(transactions[0], tables, lambda _: wanted).values())
 
 

@@ -78,7 +78,7 @@ def test_case_sensitive_text_is_exact() -> None:
         *((AI_CI, False), (AS_CI, False), (AS_CS, False), (BIN_0900, False), (BINARY, False)),
     ],
 )
-def test_padding(collation: int, pads: bool) -> None:
+def test_padding(collation: int, *, pads: bool) -> None:
     assert COLLATIONS[collation].pads == pads
     assert (form(collation, "x  ") == form(collation, "x")) == pads
     fixed = canonical_text(collation, fixed=True)

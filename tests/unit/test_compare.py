@@ -15,7 +15,17 @@ from drc.verify.definition import ColumnDefinition, Definition, _microseconds
 
 
 def column(name: str, kind: str = "int") -> ColumnDefinition:
-    return ColumnDefinition(name, kind, kind, "", False, "", None, 0, b"")
+    return ColumnDefinition(
+        name,
+        kind,
+        full_type=kind,
+        collation="",
+        nullable=False,
+        extra="",
+        srs_id=None,
+        width=0,
+        pad=b"",
+    )
 
 
 TABLE = Definition("s", "t", (column("id"), column("v", "varbinary")), (column("id"),))

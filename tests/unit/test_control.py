@@ -53,7 +53,7 @@ def places(to: str, *, applied: str = "1-100", executed: str = "1-150", purged: 
     ],
 )
 def test_going_back_is_harmless_and_going_past_what_is_not_applied_is_not(
-    to: str, repeated: str, skipped: str, harmless: bool
+    to: str, repeated: str, skipped: str, *, harmless: bool
 ) -> None:
     found = places(to)
     texts = [f"{A}:{t}" if t else "" for t in (repeated, skipped)]
@@ -142,9 +142,8 @@ def test_a_reload_reaches_the_streams_and_the_index_by_which_they_are_judged(
     assert control.reload(Order("me", "why")) == {"changed": ["replicate.exclude_tables"]}
     assert control.config.replicate.exclude_tables == ("s.t",)
     assert site.watcher
-    assert [w.config is control.config for w in (*site.streams.values(), site.watcher)] == [
-        True
-    ] * 2
+    assert [stream.config is control.config for stream in site.streams.values()] == [True]
+    assert site.watcher.config is control.config
     store.close()
 
 

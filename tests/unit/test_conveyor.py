@@ -9,22 +9,32 @@ import pytest
 
 from drc.apply.batch import Batch
 from drc.apply.conveyor import Conveyor
+from drc.binlog.events import Buffer, parse_table_map
 from drc.binlog.framing import Position
 from drc.binlog.transaction import RawTransaction
-from drc.conflict.certifier import SingleWriter
+from drc.conflict.certifier import LockedBatch, SingleWriter
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet
+from drc.rows.changes import Changes, WrittenRows
 from drc.schema.ledger import LedgerState
+from drc.target.executor import Rendered
+from drc.testing.binlog import FakeTable
 
 UUID = b"\xaa" * 16
 WAIT_S = 10
+TABLE = parse_table_map(FakeTable(7, "shop", "users").body())
+
+
+def change(gno: int) -> WrittenRows:
+    """A change whose only content is the number of its batch."""
+    return WrittenRows(TABLE, b"%d" % gno)
 
 
 def batch(gno: int, slots: frozenset[int] | None = None) -> Batch:
     transaction = RawTransaction(Gtid(UUID, gno), gno, b"", [], 1, 0)
     applied = GtidSet()
     applied.add_range(UUID, "", 1, gno + 1)
-    return Batch([transaction], [b"%d" % gno], f"g{gno}", str(applied), slots=slots)
+    return Batch([transaction], [change(gno)], f"g{gno}", str(applied), slots=slots)
 
 
 class Target:
@@ -69,8 +79,13 @@ class FakeLane:
             raise error
         self.target.did(name)
 
-    def begin(self, ledger_sql: str, events: list[bytes], *, ask_end: bool) -> None:
-        self.gno = events[0].decode()
+    def render(self, changes: Changes) -> list[Buffer]:
+        (only,) = changes
+        assert isinstance(only, WrittenRows)
+        return [only.event]
+
+    def begin(self, ledger_sql: str, rendered: Rendered, *, ask_end: bool = False) -> None:
+        self.gno = bytes(rendered[0]).decode()
         self._step("execute")
 
     def awaited(self) -> bool:
@@ -93,7 +108,7 @@ class Belt:
         self.committed: list[int] = []
         self.failed = threading.Event()
         self.conveyor = Conveyor(
-            [FakeLane(self.target) for _ in range(lanes)],  # type: ignore[misc]
+            [FakeLane(self.target) for _ in range(lanes)],
             "a",
             LedgerState(-1, GtidSet()),
             SingleWriter(),
@@ -252,7 +267,7 @@ def test_what_was_rolled_back_comes_back_in_order(belt: Callable[..., Belt]) -> 
     ],
 )
 def test_which_batches_run_at_once(
-    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, may: bool
+    earlier: list[set[int] | None], mine: set[int] | None, apart_until: int, *, may: bool
 ) -> None:
     b = Belt(lanes=0, parallel=3)
     slots = [None if s is None else frozenset(s) for s in (*earlier, mine)]
@@ -260,7 +275,7 @@ def test_which_batches_run_at_once(
     b.conveyor._apart_until = apart_until
     asking = batch(1, slots[-1])
     asking.seq = len(earlier)
-    assert b.conveyor._may_execute(asking) is may
+    assert b.conveyor._may_run(asking) is may
     b.conveyor.close()
 
 
@@ -279,8 +294,8 @@ def test_a_certificate_that_is_refused_rolls_back() -> None:
     class Refuse:
         asks_end = False
 
-        def certify(self, batch: Batch, end: Position | None) -> int:
-            return int(batch.gtids != "g2")
+        def certify(self, batch: LockedBatch, end: Position | None) -> int:
+            return int(not batch.decided.endswith(":1-2"))
 
     b = Belt()
     b.conveyor._certifier = Refuse()

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import pytest
 
 from drc.apply.batch import Batcher, BatchLimit
 from drc.apply.conveyor import Conveyor
 from drc.apply.feeder import Feeder
-from drc.apply.solo import Solo
+from drc.apply.intake import Intake
+from drc.apply.solo import SchemaChanges, Solo
 from drc.apply.throttle import Throttle
 from drc.binlog import events as ev
+from drc.binlog.events import Buffer
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction
 from drc.conflict.certifier import SingleWriter
 from drc.errors import DrcError, InvariantError, TransientError
-from drc.gtid import Gtid, GtidSet
+from drc.gtid import GtidSet
 from drc.pipe.queue import TransactionQueue
-from drc.rows.tables import Tables
+from drc.rows.changes import Changes, as_events
+from drc.rows.tables import Definitions, Tables
 from drc.schema.ledger import LedgerState
+from drc.target.executor import Rendered
+from drc.target.lane import Lane
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.worker.progress import StreamProgress
 
@@ -52,7 +58,10 @@ class RecordingLane:
         self.log: list[str] = []
         self._stop, self._begin_after = stop, begin_after
 
-    def begin(self, ledger_sql: str, events: list[bytes], *, ask_end: bool = False) -> None:
+    def render(self, changes: Changes) -> list[Buffer]:
+        return as_events(changes)
+
+    def begin(self, ledger_sql: str, rendered: Rendered, *, ask_end: bool = False) -> None:
         assert self._begin_after.wait(WAIT_S)
         self.log.append("begin")
 
@@ -72,7 +81,8 @@ class RecordingLane:
 
 def parts() -> list[RawTransaction]:
     """Return one large transaction, as it comes of the binlog."""
-    log, out = FakeBinlog(), []
+    log = FakeBinlog()
+    out: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(i, b"x" * 90)]) for i in range(9)])
     Framer(out.extend, stream_bytes=500).feed(bytes(log.data))
     assert len(out) > 3
@@ -81,9 +91,9 @@ def parts() -> list[RawTransaction]:
 
 def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
     """Return a feeder whose conveyor has one lane."""
-    tables = Tables(lambda *_: True, lambda _: [])
+    tables = Tables(Definitions(lambda *_: True, lambda _: []))
     conveyor = Conveyor(
-        [lane],  # type: ignore[list-item]
+        [cast(Lane, lane)],
         "a",
         LedgerState(-1, GtidSet()),
         SingleWriter(),
@@ -96,28 +106,21 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
     progress = StreamProgress("a", "b")
     solo = Solo(
         conveyor,
-        tables,
         batcher,
-        origin="a",
-        ddl_mode="replay",
-        open_lane=lambda: lane,  # type: ignore[arg-type, return-value]
-        selects=lambda _: True,
+        SchemaChanges("replay", lambda _: True, lambda: cast(Lane, lane)),
         settler=None,
-        rivalled=set(),
+        with_rivals=set(),
         progress=progress,
     )
     return Feeder(
-        log,
-        conveyor,
-        tables,
+        Intake(log, GtidSet(), stop),
         batcher,
         BatchLimit(1000, 50, 50),
+        Throttle(0),
+        conveyor,
         solo,
-        skips=GtidSet(),
-        throttle=Throttle(0),
         progress=progress,
         on_quiet=lambda _: None,
-        stop=stop,
     )
 
 
@@ -162,44 +165,8 @@ def test_parts_whose_end_does_not_come_are_not_committed() -> None:
 
 def test_what_came_before_the_log_ended_is_committed() -> None:
     """A session that reads only what a topic lacks ends with an error, and must have done it."""
-    log, small = FakeBinlog(), []
+    log = FakeBinlog()
+    small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(small.extend).feed(bytes(log.data))
     assert feed(small, TransientError("what the log did not hold was read")) == ["begin", "commit"]
-
-
-def mixed(kinds: str) -> list[RawTransaction]:
-    """Return transactions: ``n`` is native, ``s`` came from here and is skipped."""
-    out = []
-    for gno, kind in enumerate(kinds, 1):
-        transaction = RawTransaction(Gtid(b"u" * 16, gno), gno, b"", [], 1, 0)
-        if kind == "s":
-            transaction.skip()
-        out.append(transaction)
-    return out
-
-
-@pytest.mark.parametrize(
-    ("kinds", "free", "batch", "settled"),
-    [
-        ("nnn", 0, 0, "nnn"),
-        ("nnn", 2, 2, "n"),
-        ("ssn", 2, 0, "ssn"),  # these would wait for ever before what is settled
-        ("nssn", 3, 1, "ssn"),
-        ("nsnsn", 3, 2, "sn"),
-    ],
-)
-def test_what_is_settled_begins_behind_the_last_that_is_free(
-    kinds: str, free: int, batch: int, settled: str
-) -> None:
-    stop = threading.Event()
-    feeder = feeder_of(TransactionQueue(1), RecordingLane(stop, stop), stop)
-    transactions = mixed(kinds)
-    feeder._meet(transactions, free)
-    assert feeder._free == batch
-    assert feeder._rivalled == transactions[len(kinds) - len(settled)].gtid
-    feeder._pending.extend(transactions[len(kinds) - len(settled) :])
-    feeder._settle_max = 1
-    chosen = feeder._next_settled()
-    assert sum(t.kind is not Kind.SKIPPED for t in chosen) == 1
-    feeder._conveyor.close()

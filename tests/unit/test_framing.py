@@ -19,7 +19,7 @@ TABLE = FakeTable(7, "shop", "users")
 
 
 def framed(
-    data: bytes, *, reads: list[int] | None = None, stream_bytes: int = 8 << 20
+    data: bytes | bytearray, *, reads: list[int] | None = None, stream_bytes: int = 8 << 20
 ) -> list[RawTransaction]:
     out: list[RawTransaction] = []
     framer = Framer(out.extend, stream_bytes)
@@ -34,7 +34,7 @@ def framed(
 
 def content(transactions: list[RawTransaction]) -> list[tuple[object, ...]]:
     """What a transaction is, without where its bytes lie."""
-    out = []
+    out: list[tuple[object, ...]] = []
     for t in transactions:
         events = [
             bytes(t.data[at : at + ev.u32(t.data, at + 9)[0] - t.checksum]) for at in t.events
@@ -72,7 +72,7 @@ def test_groups_events_by_gtid() -> None:
 
 @pytest.mark.parametrize("checksums", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_any_split_of_the_bytes_gives_the_same(seed: int, checksums: bool) -> None:
+def test_any_split_of_the_bytes_gives_the_same(seed: int, *, checksums: bool) -> None:
     data = bytes(three_transactions(checksums=checksums).data)
     whole = content(framed(data))
     rng = random.Random(seed)

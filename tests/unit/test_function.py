@@ -109,9 +109,9 @@ def test_function_belongs_to_function() -> None:
 # ------------------------------------------------------------ values
 
 UTF8 = 255
-NUMBER = Column("n", ev.TYPE_NEWDECIMAL, 6 << 8 | 2, True)
-TEXT = Column("v", ev.TYPE_VARCHAR, 12, True, False, UTF8)
-TABLE = table_map("s", "t", [Column("id", ev.TYPE_TINY, 0, False), NUMBER, TEXT], [0])
+NUMBER = Column("n", ev.TYPE_NEWDECIMAL, 6 << 8 | 2, nullable=True)
+TEXT = Column("v", ev.TYPE_VARCHAR, 12, nullable=True, collation=UTF8)
+TABLE = table_map("s", "t", [Column("id", ev.TYPE_TINY, 0, nullable=False), NUMBER, TEXT], [0])
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ TABLE = table_map("s", "t", [Column("id", ev.TYPE_TINY, 0, False), NUMBER, TEXT]
         (NUMBER, 7, "7.00"),
         (NUMBER, None, "NULL"),
         (TEXT, "äöü", "_utf8mb4 X'c3a4c3b6c3bc'"),
-        (Column("c", ev.TYPE_STRING, 12, True, False, UTF8), "a  ", "_utf8mb4 X'61'"),
-        (Column("c", ev.TYPE_BLOB, 2, True, False, UTF8), "a ", "_utf8mb4 X'6120'"),
+        (Column("c", ev.TYPE_STRING, 12, nullable=True, collation=UTF8), "a  ", "_utf8mb4 X'61'"),
+        (Column("c", ev.TYPE_BLOB, 2, nullable=True, collation=UTF8), "a ", "_utf8mb4 X'6120'"),
         (
-            Column("c", ev.TYPE_DATETIME2, 3, True),
+            Column("c", ev.TYPE_DATETIME2, 3, nullable=True),
             "2025-01-02T03:04:05.678900",
             "'2025-01-02 03:04:05.678'",
         ),
-        (Column("c", ev.TYPE_DATE, 0, True), "2025-01-02", "'2025-01-02'"),
+        (Column("c", ev.TYPE_DATE, 0, nullable=True), "2025-01-02", "'2025-01-02'"),
     ],
 )
 def test_values_are_written_as_the_server_would(column: Column, value: Any, text: str) -> None:
@@ -145,10 +145,10 @@ def test_values_are_written_as_the_server_would(column: Column, value: Any, text
         (NUMBER, True),
         (TEXT, "four"),
         (TEXT, 4),
-        (Column("c", ev.TYPE_TINY, 0, False), None),
-        (Column("c", ev.TYPE_DATE, 0, True), "2025-02-31"),
-        (Column("c", ev.TYPE_VARCHAR, 40, True, False, 28), "a"),
-        (Column("c", ev.TYPE_JSON, 4, True), "{}"),
+        (Column("c", ev.TYPE_TINY, 0, nullable=False), None),
+        (Column("c", ev.TYPE_DATE, 0, nullable=True), "2025-02-31"),
+        (Column("c", ev.TYPE_VARCHAR, 40, nullable=True, collation=28), "a"),
+        (Column("c", ev.TYPE_JSON, 4, nullable=True), "{}"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(column: Column, value: Any) -> None:

@@ -52,7 +52,9 @@ VALUES = [
 
 
 def table_of(values: list[tuple[int, int, bytes]], key: tuple[int, ...]) -> TableMap:
-    columns = tuple(Column(f"c{i}", kind, meta, True) for i, (kind, meta, _) in enumerate(values))
+    columns = tuple(
+        Column(f"c{i}", kind, meta, nullable=True) for i, (kind, meta, _) in enumerate(values)
+    )
     return TableMap(1, "s", "t", columns, tuple((k, 0) for k in key), b"")
 
 

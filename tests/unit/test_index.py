@@ -62,7 +62,8 @@ def test_a_hot_row_is_answered_as_if_each_of_its_writes_was_looked_at(seed: int)
     """Whatever was seen of it, with parts of large transactions and another server in between."""
     rng = random.Random(seed)
     odd = rng.choice((0.0, 0.05))  # how often something spoils the order of numbers
-    held, wanted, last = WindowIndex("a", "ab", 1000), {}, gtid("a1")
+    held, last = WindowIndex("a", "ab", 1000), gtid("a1")
+    wanted: dict[Gtid, Write] = {}
     for ets in range(80):
         if rng.random() >= odd:
             last = last._replace(gno=last.gno + rng.choice((1, 1, 3)))

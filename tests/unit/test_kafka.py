@@ -36,7 +36,7 @@ def test_a_producer_is_abandoned_though_its_broker_is_away() -> None:
 )
 def test_errors_by_remedy(error: Exception, kind: type[Exception]) -> None:
     assert type(translate(error)) is kind
-    assert translate(error).hint  # type: ignore[attr-defined]
+    assert translate(error).hint
 
 
 def test_what_is_not_theirs_stays_as_it_is() -> None:

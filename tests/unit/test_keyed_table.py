@@ -10,9 +10,9 @@ TABLE = table_map(
     "shop",
     "t",
     [
-        Column("id", ev.TYPE_TINY, 0, False),
-        Column("code", ev.TYPE_VARCHAR, 20, True, False, 63),
-        Column("note", ev.TYPE_VARCHAR, 20, True, False, 63),
+        Column("id", ev.TYPE_TINY, 0, nullable=False),
+        Column("code", ev.TYPE_VARCHAR, 20, nullable=True, collation=63),
+        Column("note", ev.TYPE_VARCHAR, 20, nullable=True, collation=63),
     ],
     [0],
 )
@@ -32,7 +32,7 @@ def fake() -> KeyedTable:
 
 def test_the_table_map_reads_back() -> None:
     assert [c.name for c in TABLE.columns] == ["id", "code", "note"]
-    assert TABLE.columns[1] == Column("code", ev.TYPE_VARCHAR, 20, True, False, 63)
+    assert TABLE.columns[1] == Column("code", ev.TYPE_VARCHAR, 20, nullable=True, collation=63)
     assert TABLE.primary_key == ((0, 0),)
 
 

@@ -23,7 +23,7 @@ AI_CI, GBK, BINARY = 255, 28, 63
 
 
 def column(kind: int, meta: int = 0, *, unsigned: bool = False, collation: int = 0) -> Column:
-    return Column("c", kind, meta, True, unsigned, collation)
+    return Column("c", kind, meta, nullable=True, unsigned=unsigned, collation=collation)
 
 
 TEXT = column(ev.TYPE_VARCHAR, 40, collation=AI_CI)
@@ -74,9 +74,9 @@ def test_what_cannot_be_written_is_refused(given: Column, value: bytes) -> None:
 
 def test_key_conditions() -> None:
     columns = (
-        Column("x", ev.TYPE_TINY, 0, True),
-        Column("a`;--", ev.TYPE_TINY, 0, False),
-        Column("b", ev.TYPE_STRING, 40, False, False, AI_CI),
+        Column("x", ev.TYPE_TINY, 0, nullable=True),
+        Column("a`;--", ev.TYPE_TINY, 0, nullable=False),
+        Column("b", ev.TYPE_STRING, 40, nullable=False, collation=AI_CI),
     )
     image = b"\x01" + b"\x07" + b"\x02ab"
     table = TableMap(1, "s", "t", columns, ((2, 0), (1, 0)), b"")

@@ -51,7 +51,7 @@ def test_translate_defaults() -> None:
 def test_tls_modes() -> None:
     assert mysql.tls_options(Tls(mode="disabled")) == {"ssl_disabled": True}
     checked = {
-        mode: mysql.tls_options(Tls(mode=mode))["ssl"]  # type: ignore[arg-type]
+        mode: mysql.tls_options(Tls(mode=mode))["ssl"]
         for mode in ("required", "verify_ca", "verify_identity")
     }
     assert checked["required"].verify_mode is ssl.CERT_NONE

@@ -364,7 +364,7 @@ def test_relation() -> None:
         (("1", "2"), ("2", "3"), True),  # 5, 11, 17 …
     ],
 )
-def test_auto_increment(offsets: tuple[str, str], steps: tuple[str, str], meet: bool) -> None:
+def test_auto_increment(offsets: tuple[str, str], steps: tuple[str, str], *, meet: bool) -> None:
     facts = _facts()
     for name, offset, step in zip("ab", offsets, steps, strict=True):
         own = {"auto_increment_offset": offset, "auto_increment_increment": step}
@@ -480,8 +480,14 @@ def test_drift_is_named_column_by_column() -> None:
         (ColumnFacts("id", "int", nullable=False), "type bigint and int"),
         (ColumnFacts("key", "bigint", nullable=False), "name id and key"),
         (ColumnFacts("id", "bigint"), "nullable False and True"),
-        (ColumnFacts("id", "bigint", "c", False), "collation  and c"),  # no key of text at both
-        (ColumnFacts("id", "bigint", "", False, "STORED 1"), "generated  and STORED 1"),
+        (
+            ColumnFacts("id", "bigint", "c", nullable=False),
+            "collation  and c",
+        ),  # no key of text at both
+        (
+            ColumnFacts("id", "bigint", nullable=False, generated="STORED 1"),
+            "generated  and STORED 1",
+        ),
     ):
         facts = _tables({"x": ORDERS}, {"x": replace(ORDERS, columns=(column,))})
         facts["b"] = replace(facts["b"], collations=frozenset({"c"}))

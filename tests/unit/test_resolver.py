@@ -21,8 +21,17 @@ OWNED = TablePolicy(policy="owner_unit", owner_column="unit", owners={"7": "a", 
 ASKED = TablePolicy(policy="function", function="m:f")
 PARKED = TablePolicy(policy="park")
 POLICIES = (OWNED, ASKED, LWW, PREFERRED, COUNTED, HIGHEST, BY_COLUMN, PARKED)
-CHANGES = [Change(*flags) for flags in product((False, True), repeat=3)]
-UPDATE = Change(True, True, True)
+CHANGES = [
+    Change(before=before, after=after, exists=exists)
+    for before, after, exists in product((False, True), repeat=3)
+]
+INSERT = Change(before=False, after=True, exists=False)
+INSERT_EXISTING = Change(before=False, after=True, exists=True)
+UPDATE = Change(before=True, after=True, exists=True)
+UPDATE_MISSING = Change(before=True, after=True, exists=False)
+DELETE = Change(before=True, after=False, exists=True)
+DELETE_MISSING = Change(before=True, after=False, exists=False)
+CAME_AND_WENT = Change(before=False, after=False, exists=True)
 NOBODY = Rivals(())
 
 
@@ -33,7 +42,7 @@ def by(site: str, *ets: int) -> Rivals:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("found", [NOBODY, by("b", 5), by("b", 50, 5), Rivals((), True)])
+@pytest.mark.parametrize("found", [NOBODY, by("b", 5), by("b", 50, 5), Rivals((), blind=True)])
 def test_every_case_has_an_answer(policy: TablePolicy, change: Change, found: Rivals) -> None:
     decision = resolve(change, found, 10, "a", policy)
     assert bool(decision.reason) == (decision.kind is not None)
@@ -83,12 +92,12 @@ def test_the_preferred_site_wins_whenever_it_wrote() -> None:
 @pytest.mark.parametrize(
     ("change", "alone", "rivalled"),
     [
-        (Change(False, True, False), None, Kind.UPDATE_DELETED),
-        (Change(False, True, True), Kind.INSERT_EXISTS, Kind.INSERT_EXISTS),
-        (Change(True, True, True), None, Kind.UPDATE_ORIGIN_DIFFERS),
-        (Change(True, True, False), Kind.UPDATE_MISSING, Kind.UPDATE_DELETED),
-        (Change(True, False, True), None, Kind.DELETE_ORIGIN_DIFFERS),
-        (Change(True, False, False), Kind.DELETE_MISSING, Kind.DELETE_MISSING),
+        (INSERT, None, Kind.UPDATE_DELETED),
+        (INSERT_EXISTING, Kind.INSERT_EXISTS, Kind.INSERT_EXISTS),
+        (UPDATE, None, Kind.UPDATE_ORIGIN_DIFFERS),
+        (UPDATE_MISSING, Kind.UPDATE_MISSING, Kind.UPDATE_DELETED),
+        (DELETE, None, Kind.DELETE_ORIGIN_DIFFERS),
+        (DELETE_MISSING, Kind.DELETE_MISSING, Kind.DELETE_MISSING),
     ],
 )
 def test_kinds(change: Change, alone: Kind | None, rivalled: Kind) -> None:
@@ -97,13 +106,12 @@ def test_kinds(change: Change, alone: Kind | None, rivalled: Kind) -> None:
 
 
 def test_a_winning_update_brings_a_deleted_row_back() -> None:
-    change = Change(True, True, False)
-    assert resolve(change, by("b", 5), 10, "a", LWW).action is Action.WRITE
-    assert resolve(change, by("b", 50), 10, "a", LWW).action is Action.KEEP
+    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", LWW).action is Action.WRITE
+    assert resolve(UPDATE_MISSING, by("b", 50), 10, "a", LWW).action is Action.KEEP
 
 
 def test_what_nothing_explains_is_written_and_said() -> None:
-    decision = resolve(Change(True, True, False), NOBODY, 10, "a", LWW)
+    decision = resolve(UPDATE_MISSING, NOBODY, 10, "a", LWW)
     assert decision == Decision(
         Action.WRITE, Kind.UPDATE_MISSING, Winner.REMOTE, "no concurrent write explains this"
     )
@@ -111,7 +119,7 @@ def test_what_nothing_explains_is_written_and_said() -> None:
 
 def test_what_cannot_be_judged_is_left_open() -> None:
     for change in CHANGES:
-        assert resolve(change, Rivals((), True), 10, "a", LWW).winner is Winner.OPEN
+        assert resolve(change, Rivals((), blind=True), 10, "a", LWW).winner is Winner.OPEN
         assert resolve(change, by("b", 5), 10, "a", PARKED).winner is Winner.OPEN
 
 
@@ -135,12 +143,12 @@ def test_a_counter_that_was_deleted_or_inserted_is_left_open() -> None:
     ("change", "newer", "older"),
     [
         (UPDATE, Winner.MERGED, Winner.MERGED),
-        (Change(False, True, True), Winner.MERGED, Winner.MERGED),
-        (Change(True, True, False), Winner.OPEN, Winner.LOCAL),
-        (Change(False, True, False), Winner.OPEN, Winner.LOCAL),
-        (Change(True, False, True), Winner.REMOTE, Winner.OPEN),
-        (Change(True, False, False), Winner.REMOTE, Winner.LOCAL),
-        (Change(False, False, True), Winner.REMOTE, Winner.OPEN),
+        (INSERT_EXISTING, Winner.MERGED, Winner.MERGED),
+        (UPDATE_MISSING, Winner.OPEN, Winner.LOCAL),
+        (INSERT, Winner.OPEN, Winner.LOCAL),
+        (DELETE, Winner.REMOTE, Winner.OPEN),
+        (DELETE_MISSING, Winner.REMOTE, Winner.LOCAL),
+        (CAME_AND_WENT, Winner.REMOTE, Winner.OPEN),
     ],
 )
 def test_a_row_with_a_maximum_goes_whole_or_not_at_all(
@@ -151,8 +159,7 @@ def test_a_row_with_a_maximum_goes_whole_or_not_at_all(
 
 
 def test_an_insert_that_meets_more_than_an_insert_is_left_open() -> None:
-    insert = Change(False, True, True)
-    assert resolve(insert, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
+    assert resolve(INSERT_EXISTING, by("b", 4, 5), 10, "a", HIGHEST).winner is Winner.OPEN
 
 
 def test_the_owner_of_a_row_wins_whenever_it_wrote() -> None:
@@ -170,11 +177,12 @@ def test_a_row_that_no_site_owns_goes_by_time_and_one_of_several_is_left_open() 
 
 
 def test_a_function_is_asked_about_two_writes() -> None:
-    gone = Change(True, False, False)
     assert resolve(UPDATE, by("b", 5), 10, "a", ASKED).action is Action.ASK
-    assert resolve(gone._replace(exists=True), by("b", 5), 10, "a", ASKED).action is Action.ASK
-    assert resolve(gone, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE  # both deleted it
-    for change in (UPDATE, gone):
+    assert resolve(DELETE, by("b", 5), 10, "a", ASKED).action is Action.ASK
+    assert (
+        resolve(DELETE_MISSING, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE
+    )  # both deleted it
+    for change in (UPDATE, DELETE_MISSING):
         assert resolve(change, by("b", 4, 5), 10, "a", ASKED).winner is Winner.OPEN
 
 
@@ -187,7 +195,7 @@ def test_who_owns_a_row() -> None:
 
 
 def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
-    change = Change(True, True, True, 0b011)
+    change = UPDATE._replace(changed=0b011)
     rival = Write("b", Gtid(b"b" * 16, 1), 50, 0b110)
     decision = resolve(change, Rivals((rival,)), 10, "a", BY_COLUMN)
     assert (decision.winner, decision.takes) == (Winner.MERGED, 0b001)
@@ -195,10 +203,9 @@ def test_a_change_brings_the_columns_that_no_later_write_changed() -> None:
 
 
 def test_merged_by_column_an_insert_may_follow_a_delete_that_won() -> None:
-    insert, update = Change(False, True, False), Change(True, True, False)
-    assert resolve(insert, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
-    assert resolve(update, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
-    assert resolve(Change(True, False, True), by("b", 50), 10, "a", BY_COLUMN).winner is Winner.OPEN
+    assert resolve(INSERT, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.REMOTE
+    assert resolve(UPDATE_MISSING, by("b", 5), 10, "a", BY_COLUMN).winner is Winner.OPEN
+    assert resolve(DELETE, by("b", 50), 10, "a", BY_COLUMN).winner is Winner.OPEN
 
 
 # ------------------------------------------------------------ policies
@@ -229,7 +236,7 @@ def test_owners_belong_to_owner_unit() -> None:
     for given in ({"owner_column": "unit"}, {"owners": {"7": "a"}}):
         for policy in ("owner_unit", "last_writer_wins"):
             with pytest.raises(ValueError, match="belong to owner_unit"):
-                TablePolicy(policy=policy, **given)  # type: ignore[arg-type]
+                TablePolicy(policy=policy, **given)
 
 
 def test_sites_belong_to_site_priority() -> None:

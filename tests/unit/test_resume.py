@@ -13,8 +13,10 @@ B = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"
 
 
 def resume(applied: str, executed: str, purged: str = "") -> str:
-    sets = (GtidSet.parse(text) for text in (applied, executed, purged))
-    return str(resume_set(*sets, {parse_uuid(B)}))
+    found = resume_set(
+        GtidSet.parse(applied), GtidSet.parse(executed), GtidSet.parse(purged), {parse_uuid(B)}
+    )
+    return str(found)
 
 
 def test_starts_from_the_ledger() -> None:
@@ -39,5 +41,5 @@ def test_a_source_that_lost_transactions_is_named() -> None:
 
 def test_a_start_set_is_cut_to_what_is_native() -> None:
     """One set of the configuration serves every stream; a site's own part is all that counts."""
-    here = start_set(f"{A}:1-5,{B}:1-7", GtidSet(), {parse_uuid(B)})
+    here = start_set(f"{A}:1-5,{B}:1-7", GtidSet, lambda: {parse_uuid(B)})
     assert str(here) == f"{A}:1-5"

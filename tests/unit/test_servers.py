@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from drc import mysql
 from drc.binlog.framing import Framer
 from drc.binlog.transaction import Kind, RawTransaction
 from drc.clock import Mark
@@ -67,9 +68,9 @@ def test_a_table_that_cannot_be_read_is_no_servers_but_a_lost_link_is_an_error(
 
         return ask
 
-    monkeypatch.setattr(schema.mysql, "ask", refuse(DataError("no right", errno=1142)))
+    monkeypatch.setattr(mysql, "ask", refuse(DataError("no right", errno=1142)))
     assert remembered_if_readable(SimpleNamespace()) == Servers()  # type: ignore[arg-type]
-    monkeypatch.setattr(schema.mysql, "ask", refuse(TransientError("gone")))
+    monkeypatch.setattr(mysql, "ask", refuse(TransientError("gone")))
     with pytest.raises(TransientError):
         remembered_if_readable(SimpleNamespace())  # type: ignore[arg-type]
 
@@ -78,11 +79,11 @@ def test_a_stream_remembers_the_origin_too(monkeypatch: pytest.MonkeyPatch) -> N
     """Else the target learns of a promoted origin too late: when another stream begins."""
     noted: list[Any] = []
     now = {"a": A, "b": NEW}
-    monkeypatch.setattr(schema.mysql, "connect", _connect)
-    monkeypatch.setattr(schema.mysql, "tag_session", lambda _: None)
+    monkeypatch.setattr(mysql, "connect", _connect)
+    monkeypatch.setattr(mysql, "tag_session", lambda _: None)
     monkeypatch.setattr(schema, "remembered", lambda _: Servers.of(("a", A), ("b", OLD)))
     monkeypatch.setattr(schema, "ask_servers", lambda _, sites: {site: now[site] for site in sites})
-    monkeypatch.setattr(schema.mysql, "ask", lambda _conn, _sql, values: noted.append(values))
+    monkeypatch.setattr(mysql, "ask", lambda _conn, _sql, values: noted.append(values))
     assert schema.foreign_uuids(CONFIG, "b", at="a") == {A}
     assert noted == [("b", format_uuid(NEW))]
     assert schema.foreign_uuids(CONFIG, "a", at="a") == {OLD, NEW}
@@ -108,12 +109,12 @@ def test_a_pulse_keeps_the_server_that_it_saw_before_a_promotion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pulses.Pulse, "_run", lambda _: None)
-    monkeypatch.setattr(pulses.mysql, "connect", _connect)
-    monkeypatch.setattr(pulses.mysql, "ask", lambda *_: [])
+    monkeypatch.setattr(mysql, "connect", _connect)
+    monkeypatch.setattr(mysql, "ask", lambda *_: [])
     found = {site: pulses.Pulse(CONFIG, site, "source") for site in "ab"}
     for site, uuid in (("a", A), ("b", OLD), ("b", NEW)):
         facts = _facts(uuid, "")
-        monkeypatch.setattr(pulses.mysql, "server_facts", lambda _, facts=facts: facts)
+        monkeypatch.setattr(mysql, "server_facts", lambda _, facts=facts: facts)
         found[site]._connect()
     assert pulses.foreign(found, "a") == {OLD, NEW}
     assert pulses.foreign(found, "b") == {A}
@@ -139,8 +140,8 @@ def test_an_audit_takes_the_server_before_a_promotion_for_the_same_site(
         return BinlogCount(foreign, SimpleNamespace())  # type: ignore[arg-type]
 
     auditing = importlib.import_module("drc.verify.audit")  # drc.verify.audit is a function
-    monkeypatch.setattr(auditing.mysql, "connect", _connect)
-    monkeypatch.setattr(auditing.mysql, "server_facts", lambda conn: facts[conn.site])
+    monkeypatch.setattr(mysql, "connect", _connect)
+    monkeypatch.setattr(mysql, "server_facts", lambda conn: facts[conn.site])
     monkeypatch.setattr(auditing, "remembered", lambda _: Servers.of(("b", OLD)))
     monkeypatch.setattr(auditing, "count", count)
     auditing.audit(CONFIG)

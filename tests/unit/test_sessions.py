@@ -167,6 +167,7 @@ def patient() -> Iterator[Patient]:
     worker.thread.start()
     yield worker
     worker.stop.set()
+    worker.turn.halt.set()  # wakes the session at once
     worker.thread.join(10)
     assert not worker.thread.is_alive()
 

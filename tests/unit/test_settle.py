@@ -16,7 +16,7 @@ from drc.errors import DataError
 from drc.gtid import Gtid
 from drc.policy import Policies, TablePolicy
 from drc.rows.mask import Mask
-from drc.rows.tables import Tables
+from drc.rows.tables import Definitions, Tables
 from drc.settle.settler import Settler
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.testing.segment import MemorySegment
@@ -43,7 +43,7 @@ def refused(spill: Spill) -> DataError:
     Framer(transactions.extend).feed(bytes(log.data))
     index = LiveIndex("a", ["a", "b"], 1, spill)
     index.record([Native(Gtid(HERE, n), n, frozenset({n})) for n in (1, 2, 3)], END)
-    tables = Tables(lambda *_: True, lambda _: [])
+    tables = Tables(Definitions(lambda *_: True, lambda _: []))
     policies = Policies(TablePolicy(), {})
     settler = Settler(Causal(index, "b", tables), tables, policies, Mask([]))
     with pytest.raises(DataError, match="INDEX_INCOMPLETE: 1 transactions") as caught:

@@ -136,8 +136,12 @@ _OF_THE_REPOSITORY = re.compile(
 )
 
 
-def _texts(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Yield strings that users may see: no docstrings except a command's, no path to open."""
+def _texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield place and text of strings that users may see.
+
+    Left out are docstrings, except those of commands, and arguments of ``shipped``.
+    """
+    tree = ast.parse(path.read_text())
     unseen: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -154,15 +158,15 @@ def _texts(tree: ast.Module) -> Iterator[ast.Constant]:
             and isinstance(node.value, str)
             and id(node) not in unseen
         ):
-            yield node
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
 
 
 def test_messages_name_only_what_an_installed_user_has() -> None:
     wrong = [
-        f"{path.relative_to(ROOT)}:{text.lineno}: {text.value}"
+        f"{place}: {text}"
         for path in (ROOT / "drc").rglob("*.py")
-        for text in _texts(ast.parse(path.read_text()))
-        if _OF_THE_REPOSITORY.search(text.value)
+        for place, text in _texts(path)
+        if _OF_THE_REPOSITORY.search(text)
     ]
     assert not wrong
 
@@ -179,11 +183,7 @@ def test_the_page_and_printed_files_name_only_what_an_installed_user_has() -> No
 
 def test_commands_in_messages_exist() -> None:
     """A hint such as `drc docs install` names a page that there is."""
-    texts = [
-        text.value
-        for path in (ROOT / "drc").rglob("*.py")
-        for text in _texts(ast.parse(path.read_text()))
-    ]
+    texts = [text for path in (ROOT / "drc").rglob("*.py") for _, text in _texts(path)]
     texts += [(ROOT / path).read_text() for path in PRINTED.values() if path.startswith("conf/")]
     named = {page for text in texts for page in re.findall(r"drc docs ([a-z-]+)", text)}
     assert {"install", "conflicts", "invariants"} <= named <= set(docs.pages())

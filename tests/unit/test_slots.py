@@ -11,11 +11,13 @@ from drc.rows.slots import canonicalizer, compile_slots, slot_walkers, stored, u
 AI_CI, BINARY = 255, 63
 
 
-def column(name: str, kind: int, meta: int = 0, nullable: bool = False, collation: int = 0):
-    return Column(name, kind, meta, nullable, False, collation)
+def column(
+    name: str, kind: int, meta: int = 0, *, nullable: bool = False, collation: int = 0
+) -> Column:
+    return Column(name, kind, meta, nullable, unsigned=False, collation=collation)
 
 
-def table(columns: list[Column], primary_key, name: str = "t") -> TableMap:
+def table(columns: list[Column], primary_key: list[tuple[int, int]], name: str = "t") -> TableMap:
     return TableMap(1, "shop", name, tuple(columns), tuple(primary_key), b"")
 
 
@@ -80,7 +82,8 @@ def test_tables_of_which_nothing_is_known() -> None:
     assert compile_slots(without_key, [((0, 0),)])(image(1, "a", b"b")) is None
     over_an_expression = compile_slots(USERS, [()])
     assert over_an_expression(image(1, None, None)) is None
-    german = table([ID, column("x", ev.TYPE_VARCHAR, 20, True, 256), CODE], [(0, 0)])
+    text = column("x", ev.TYPE_VARCHAR, 20, nullable=True, collation=256)
+    german = table([ID, text, CODE], [(0, 0)])
     slots = compile_slots(german, [((1, 0),)])
     row = b"\0" + bytes(8) + b"\x01a" + b"\x01b"
     assert slots(row) is None

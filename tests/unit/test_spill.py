@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drc.binlog.framing import Position
-from drc.conflict import segment as segment_module
 from drc.conflict.index import Moved, WindowIndex, Write
 from drc.conflict.live import LiveIndex, Native
 from drc.conflict.segment import FileSegment, require_folder
@@ -57,7 +58,7 @@ def segment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Segment]
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_segment_has_what_was_put_into_it(segment: Segment, sealed: bool) -> None:
+def test_a_segment_has_what_was_put_into_it(segment: Segment, *, sealed: bool) -> None:
     top, many = (1 << 64) - 1, 1 << 4095
     segment.add([Moved(gtid(7), 70, (1, top), {top: 5}), Moved(gtid(8), 80, (), {})])
     segment.add([Moved(gtid(9, "t"), 90, (top, 0, 1 << 63), {top: many, 0: 1 << 63, 1 << 63: 0})])
@@ -80,13 +81,14 @@ def test_nobody_else_reads_the_file_and_nothing_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
-    connect = segment_module.sqlite3.connect
+    connect = sqlite3.connect
 
-    def connecting(name: str, **settings: object) -> object:
+    def connecting(name: str, **settings: Any) -> sqlite3.Connection:
         modes.append(stat.S_IMODE(os.stat(name).st_mode))
-        return connect(name, **settings)  # type: ignore[call-overload]
+        made: sqlite3.Connection = connect(name, **settings)
+        return made
 
-    monkeypatch.setattr(segment_module.sqlite3, "connect", connecting)
+    monkeypatch.setattr(sqlite3, "connect", connecting)
     one = FileSegment(tmp_path)
     one.add([moved(1, *range(1000))])
     assert modes == [0o600]

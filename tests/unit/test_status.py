@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ CONFIG = configuration.parse(
 )
 
 
-def _site(uuid: bytes, executed: str, tags: bool = True, **ledger: str) -> SiteStatus:
+def _site(uuid: bytes, executed: str, *, tags: bool = True, **ledger: str) -> SiteStatus:
     facts = mysql.ServerFacts(
-        (9, 7, 4), "9.7.4", uuid, 1, GtidSet.parse(executed), GtidSet(), False, tags
+        version=(9, 7, 4),
+        version_text="9.7.4",
+        server_uuid=uuid,
+        server_id=1,
+        gtid_executed=GtidSet.parse(executed),
+        gtid_purged=GtidSet(),
+        read_only=False,
+        has_tags=tags,
     )
     known = {o: LedgerFacts(GtidSet.parse(text), 4) for o, text in ledger.items()}
     return SiteStatus(facts, known)
@@ -110,13 +118,21 @@ class _Store:
     def save_status(self, site: str, status: dict[str, Any]) -> None:
         self.saved.append((site, status))
 
+    def save_lag(self, buckets: Sequence[Any]) -> None: ...
+
+    def wanted(self, site: str) -> dict[str, Any]:
+        return {}
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        return {}
+
 
 def test_changes_of_state_are_logged_once() -> None:
     store = _Store()
     reporter = Reporter(store)
     stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": ""}
     error = {"message": "gone", "hint": "start it"}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"state": "running", "error": None},
         {"state": "running", "error": None},
         {"state": "connecting", "error": error},
@@ -135,7 +151,7 @@ def test_changes_of_state_are_logged_once() -> None:
 
 def test_a_spill_that_fails_is_logged_once() -> None:
     reporter = Reporter(_Store())
-    said = {"state": "running", "reason": "", "error": None, "forgotten": 7}
+    said: dict[str, Any] = {"state": "running", "reason": "", "error": None, "forgotten": 7}
     with capture_logs() as logs:
         for error in ("", "disk full", "disk full", "", "disk full"):
             reporter.save_status("b", {"watcher": said | {"spill_error": error}})

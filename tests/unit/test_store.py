@@ -53,7 +53,10 @@ def test_a_broken_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     assert bool(logs) == bool(content)
 
 
-def test_an_unwritable_store_is_reported_once(tmp_path: Path) -> None:
+def test_an_unwritable_store_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drc.state.migrate._ATTEMPT_PAUSE_S", 0.001)
     store = Store(f"sqlite:///{tmp_path}/missing/s.db")
     with capture_logs() as logs:
         store.save_status("a", {})
@@ -97,9 +100,11 @@ def _save(url: str, password: str, site: str) -> None:
 
 def create_together(url: str, processes: int, password: str = "") -> None:
     """Have so many processes save a status each into a store that is not there yet."""
-    spawn = multiprocessing.get_context("spawn")
+    # Imports take a second and are done once, so the children begin close together.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     sites = [f"s{i}" for i in range(processes)]
-    children = [spawn.Process(target=_save, args=(url, password, site)) for site in sites]
+    children = [context.Process(target=_save, args=(url, password, site)) for site in sites]
     for child in children:
         child.start()
     for child in children:

@@ -14,7 +14,8 @@ import pytest
 
 from drc import __version__
 from drc.daemon import supervisor
-from drc.daemon.supervisor import TEMPORARY, Supervisor, child_command
+from drc.daemon.child import child_command
+from drc.daemon.supervisor import TEMPORARY, Supervisor
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20
@@ -118,6 +119,7 @@ signal.pause()
 PARENT = """
 import threading
 from pathlib import Path
+from drc.daemon.child import child_command
 from drc.daemon.supervisor import Supervisor
 Supervisor(Path("x.toml"), ["a"], threading.Event(), 1).run()
 """

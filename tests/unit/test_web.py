@@ -52,11 +52,11 @@ def snapshot(**stream: Any) -> dict[str, Any]:
     return {"streams": [streams], "publisher": publisher, "watcher": watcher}
 
 
-def numbers(said: dict[str, Any], us: bool = False) -> Counter[float]:
+def numbers(said: dict[str, Any], *, us: bool = False) -> Counter[float]:
     out: Counter[float] = Counter()
     for key, value in said.items():
         if isinstance(value, dict):
-            out += numbers(value, "_us" in key)
+            out += numbers(value, us="_us" in key)
         elif isinstance(value, int):
             out[round(value / 1e6 if us or "_us" in key else value, 6)] += 1
     return out

@@ -62,6 +62,7 @@ def test_it_arrives_with_sentence_command_and_secret_after_failures(
     receiver.statuses = [500]
     with capture_logs() as logs:
         webhook = Webhook(AlertsConfig(webhook_url=receiver.url, secret_env="DRC_HOOK"), "p")
+        monkeypatch.setattr(webhook._closed, "wait", lambda _: False)  # between two attempts
         webhook.tell(NOTE)
         receiver.got.get(timeout=10)
         header, body = receiver.got.get(timeout=10)
