@@ -14,7 +14,8 @@ from drc.binlog.stamps import now_us
 from drc.config import Config, Role
 from drc.errors import DrcError
 from drc.gtid import GtidSet
-from drc.schema.servers import Servers, remembered_if_readable
+from drc.schema.servers import remembered_if_readable
+from drc.schema.uuids import Servers
 from drc.worker.stages import ClockOffset
 
 _PERIOD_S = 1.0

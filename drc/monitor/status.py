@@ -19,7 +19,8 @@ from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
 from drc.schema.ledger import LedgerFacts, read_ledger
-from drc.schema.servers import Servers, remembered_if_readable
+from drc.schema.servers import remembered_if_readable
+from drc.schema.uuids import Servers
 from drc.source.resume import backlog
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Literal
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
 from drc.schema.ledger import LedgerFacts
-from drc.schema.servers import Servers
+from drc.schema.uuids import Servers
 
 Level = Literal["ok", "info", "warn", "fail"]
 Kind = Literal["server", "config", "reach"]

@@ -1,6 +1,6 @@
 """Which servers each site has had, as a site remembers it in its own schema ``drc``. Edge.
 
-:class:`Servers` is the value, and pure; the functions read and write ``drc.site_uuid``.
+These functions read and write ``drc.site_uuid``; the value is :class:`drc.schema.uuids.Servers`.
 
 Replicated DDL carries the GTID of its origin, so who reads a binlog must know the server UUIDs of
 all other sites, also of those that are away.
@@ -14,54 +14,16 @@ all other sites, also of those that are away.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from drc import mysql
 from drc.config import Config
 from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import format_uuid, parse_uuid
+from drc.schema.uuids import Servers
 
 _NO_TABLE = (1049, 1146)
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """The servers that each site has or had, as UUIDs of 16 bytes. Pure.
-
-    After a promotion a site has several: ``Servers.of(("sh", old), ("sh", new), ("bj", one))``.
-    """
-
-    by_site: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, *pairs: tuple[str, bytes]) -> Servers:
-        """Return the servers of these pairs of site and UUID."""
-        sites = {site for site, _ in pairs}
-        return cls({site: frozenset(u for name, u in pairs if name == site) for site in sites})
-
-    @classmethod
-    def union(cls, several: Iterable[Servers]) -> Servers:
-        """Return the servers that any of ``several`` has."""
-        return cls.of(
-            *((site, u) for one in several for site, uuids in one.by_site.items() for u in uuids)
-        )
-
-    def __or__(self, other: Servers) -> Servers:
-        return self.union((self, other))
-
-    def at(self, site: str) -> frozenset[bytes]:
-        """Return the servers of one site; none when the site was never seen."""
-        return self.by_site.get(site, frozenset())
-
-    def foreign_to(self, site: str) -> frozenset[bytes]:
-        """Return the servers of all other sites.
-
-        A UUID that was noted for ``site`` and for another site is in the result.
-        """
-        others = (uuids for name, uuids in self.by_site.items() if name != site)
-        return frozenset[bytes]().union(*others)
 
 
 def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:

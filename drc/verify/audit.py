@@ -20,7 +20,8 @@ from drc import mysql
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.names import TAG
-from drc.schema.servers import Servers, remembered
+from drc.schema.servers import remembered
+from drc.schema.uuids import Servers
 from drc.verify.counts import BinlogCount, Ledgered, Progress, count
 
 

@@ -19,7 +19,7 @@ from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts
 from drc.schema.ledger import LedgerFacts
-from drc.schema.servers import Servers
+from drc.schema.uuids import Servers
 
 HEAD = "0001"
 UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}

@@ -21,7 +21,8 @@ from drc.mysql import ServerFacts
 from drc.preflight.facts import SiteFacts, foreign_uuids
 from drc.schema import servers as schema
 from drc.schema.ledger import LedgerFacts
-from drc.schema.servers import Servers, remembered_if_readable
+from drc.schema.servers import remembered_if_readable
+from drc.schema.uuids import Servers
 from drc.site.watcher import _Candidate, _Read
 from drc.source.tagger import Tagger
 from drc.testing.binlog import FakeBinlog
