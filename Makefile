@@ -26,6 +26,7 @@ check: lint types unit  ## without servers, in under a minute
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(READY)
 	@$(BIN)/mypy

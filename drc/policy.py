@@ -12,9 +12,10 @@
 3. ``delta`` of a column adds what both sides added. That agrees as long as the row is updated;
    where one side deleted or inserted it, the conflict is left open for a person. Among three
    sites an increment that came by way of another site could count twice, so it needs two, too.
-4. ``max`` and ``min`` of a column keep the greater or the lesser value, ``merge.py``. What a delete
-   takes back cannot be told at the site that deleted, so where a delete loses the row is left
-   open; how three sites would hear of that is not worked out, so they need two sites as well.
+4. ``max`` and ``min`` of a column keep the greater or the lesser value (``conflict/merge.py``).
+   What a delete takes back cannot be told at the site that deleted, so where a delete loses the
+   row is left open; how three sites would hear of that is not worked out, so they need two sites
+   as well.
 """
 
 from __future__ import annotations

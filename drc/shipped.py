@@ -1,7 +1,7 @@
 """Files of the project that an installed drc carries: migrations, examples, rules, pages.
 
-The wheel has each file under its path of the repository, inside the package: ``conf/pair.toml`` is
-``drc/conf/pair.toml``. pyproject.toml lists the files (``force-include``).
+The wheel has each file in the package under the path that the file has in the repository, such as
+``conf/pair.toml``. ``force-include`` in pyproject.toml lists the files.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ the daemon must know (GTID, table map, query, rows header, format description). 
 the buffer and the offset of the event's header and copies nothing it does not return.
 
 What this file does not know: sockets, checksums (the framer has verified and cut them), rows
-(``images.py``), and which transaction an event belongs to (``binlog/framing.py``).
+(``rows/images.py``), and which transaction an event belongs to (``binlog/framing.py``).
 
-Layouts: MySQL source ``libs/mysql/binlog/event/*.h``; the tagged GTID event as in
-``facts.md``: a self-describing message of (field id, varlen value) pairs.
+Layouts: MySQL source ``libs/mysql/binlog/event/*.h``; the tagged GTID event is a
+message of ``libs/mysql/serialization``: pairs of field id and value, both of variable length.
 """
 
 from __future__ import annotations

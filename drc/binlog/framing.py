@@ -10,7 +10,7 @@ format description event announces them, and groups events by GTID.
 3. Bytes are copied once, from the network read; transactions of one read share it.
 4. Memory is bounded by the streaming bound plus one event.
 
-It does not know what a row is, nor which transactions are ours to ship (``tagger.py``).
+It does not know what a row is, nor which transactions are ours to ship (``source/tagger.py``).
 
 The loop in :meth:`Framer.feed` is the hottest of the reader: about ten events a transaction,
 so what is rare is handed to methods and what is common is inline.
@@ -500,7 +500,7 @@ def _ended(buf: bytes, at: int, end: int) -> None:
         errno = u16(buf, at + 1)[0]
         text = bytes(buf[at + 9 : end]).decode("utf-8", "replace")
         error = from_errno(errno, text, TransientError)
-        if "same server_uuid" in text:  # the server cut us off for it, see dump.py
+        if "same server_uuid" in text:  # the server cut us off for it, see source/dump.py
             error.hint = "another daemon reads this for the same site: let one run"
         raise error
     if buf[at] == 0xFE and end - at < 9:

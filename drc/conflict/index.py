@@ -17,55 +17,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
 
 from drc.clock import NOTHING, Seen
+from drc.conflict.spill import Spill
+from drc.conflict.writes import Moved, Rivals, Write
 from drc.gtid import Gtid, GtidSet
 from drc.rows.walk import ALL_COLUMNS
-
-if TYPE_CHECKING:
-    from drc.conflict.spill import Spill
 
 _PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
 
 _gno = attrgetter("gtid.gno")
 _order = attrgetter("ets", "origin")
-
-
-class Write(NamedTuple):
-    """A write of a slot by one origin; ``columns`` are those it changed, as bits."""
-
-    origin: str
-    gtid: Gtid
-    ets: int
-    columns: int = ALL_COLUMNS
-
-
-class Moved(NamedTuple):
-    """A transaction, or a part of one, that leaves memory; ``columns`` by slot, if not all."""
-
-    gtid: Gtid
-    ets: int
-    slots: Sequence[int]
-    columns: Mapping[int, int]
-
-
-class Rivals(NamedTuple):
-    """What was found about some slots: concurrent writes, and whether that is all of them.
-
-    The writes are in the order of ``(ets, origin)``.
-    """
-
-    writes: tuple[Write, ...]
-    blind: bool = False
-
-    @property
-    def newest(self) -> Collection[Write]:
-        """Return the newest write of each origin."""
-        return {write.origin: write for write in self.writes}.values()
 
 
 class _Origin:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from drc.binlog.framing import Position
 from drc.clock import NOTHING, Seen
-from drc.conflict.index import Rivals, WindowIndex
+from drc.conflict.index import WindowIndex
 from drc.conflict.spill import Spill
+from drc.conflict.writes import Rivals
 from drc.gtid import Gtid, GtidSet
 
 _EXPECTED_MAX = 64  # more than lanes of all streams; what was rolled back is pushed out

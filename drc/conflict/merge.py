@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from drc.conflict.index import Write
+from drc.conflict.writes import Write
 from drc.policy import Join
 
 Rank = int | Decimal | None  # as ``ordered.rank`` has it; None for NULL

@@ -22,8 +22,8 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from drc.conflict.index import Rivals, Write
 from drc.conflict.merge import taken
+from drc.conflict.writes import Rivals, Write
 from drc.policy import TablePolicy
 from drc.rows.walk import ALL_COLUMNS
 

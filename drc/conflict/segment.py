@@ -23,8 +23,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc.conflict.index import Moved
 from drc.conflict.spill import Found
+from drc.conflict.writes import Moved
 from drc.errors import ConfigError
 from drc.gtid import Gtid
 from drc.rows.walk import ALL_COLUMNS
@@ -72,7 +72,7 @@ class FileSegment:
         self.bytes = 0
 
     def add(self, moved: Sequence[Moved]) -> None:
-        """See :class:`Segment`."""
+        """See :class:`~drc.conflict.spill.Segment`."""
         slots, written, changed = list[int](), [], []
         for gtid, ets, touched, columns in moved:
             if touched:
@@ -92,14 +92,14 @@ class FileSegment:
         self._slots += len(slots)
 
     def seal(self) -> None:
-        """See :class:`Segment`."""
+        """See :class:`~drc.conflict.spill.Segment`."""
         assert self._db
         with _disk():
             self._db.execute("COMMIT")
             self._db.executescript(_SEALED)
 
     def find(self, slots: Iterable[int]) -> list[Found]:
-        """See :class:`Segment`."""
+        """See :class:`~drc.conflict.spill.Segment`."""
         assert self._db
         servers = list(self._servers)
         with _disk():
@@ -112,7 +112,7 @@ class FileSegment:
         return out
 
     def close(self) -> None:
-        """See :class:`Segment`."""
+        """See :class:`~drc.conflict.spill.Segment`."""
         if self._db:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()

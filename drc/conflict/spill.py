@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from drc.conflict.index import Moved, Write
+from drc.conflict.writes import Moved, Write
 from drc.gtid import Gtid, GtidSet
 
 # A segment is let go or forgotten whole, and each is asked by itself: neither few nor many.

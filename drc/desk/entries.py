@@ -21,8 +21,8 @@ from pymysql.cursors import DictCursor
 from drc import mysql
 from drc.config import Config
 from drc.conflict.function import Version, load
-from drc.conflict.index import Rivals, Write
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
+from drc.conflict.writes import Rivals, Write
 from drc.errors import ConfigError, PreflightError
 from drc.gtid import Gtid
 from drc.policy import TablePolicy

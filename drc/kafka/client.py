@@ -6,6 +6,7 @@ nothing compiled (docs/adr/0004). Topics, settings and transactions are kafka-py
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 # What the record and its batch add to a message.
@@ -38,6 +39,19 @@ class Ends(NamedTuple):
 
     begin: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic as the cluster describes it; sizes in bytes, times in milliseconds."""
+
+    partitions: int
+    replicas: int
+    retention_ms: int
+    retention_bytes: int
+    message_bytes_max: int
+    min_insync_replicas: int
+    cleanup: str
 
 
 class Receipt(Protocol):

@@ -8,27 +8,13 @@ does not fit.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from drc.config import Config
-from drc.kafka.client import ENVELOPE_BYTES
+from drc.kafka.client import ENVELOPE_BYTES, TopicFacts
 from drc.kafka.kafka_python import open_admin, translate
-
-
-@dataclass(frozen=True, slots=True)
-class TopicFacts:
-    """A topic as the cluster describes it; sizes in bytes, times in milliseconds."""
-
-    partitions: int
-    replicas: int
-    retention_ms: int
-    retention_bytes: int
-    message_bytes_max: int
-    min_insync_replicas: int
-    cleanup: str
 
 
 def create_topic(config: Config, site: str) -> bool:

@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drc.errors import DrcError
-from drc.monitor.locks import Holder
 
 PATIENCE_S = 1.0  # a batch that waits longer than this is asked after
 SLOW_S = 3.0  # one that works longer is worth a word
 _DIAL_S = 3.0
 _STAGES = {"read": "source", "fetch": "broker", "log": "broker"}
+
+
+class Holder(NamedTuple):
+    """The session that holds what we wait for; ``table`` is '' for a lock of the whole server."""
+
+    table: str
+    connection: int
+    user: str
+    seconds: float  # that its transaction has been open
+    statement: str  # '' while it is idle
 
 
 class Blocked(NamedTuple):

@@ -6,9 +6,9 @@ Source: MySQL 9.7 manual 29.12.13, performance_schema lock tables, which 8.0 has
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from drc import mysql
+from drc.monitor.blocked import Holder
 
 _HOLDER = "b.PROCESSLIST_ID, b.PROCESSLIST_USER, b.PROCESSLIST_HOST"
 _DOING = (
@@ -45,16 +45,6 @@ _USE = (
     " WHERE CONCAT(OBJECT_SCHEMA, '.', OBJECT_NAME) IN %s"
 )
 _USE_S = 0.2  # two looks this far apart tell which table is worked on
-
-
-class Holder(NamedTuple):
-    """The session that holds what we wait for; ``table`` is '' for a lock of the whole server."""
-
-    table: str
-    connection: int
-    user: str
-    seconds: float  # that its transaction has been open
-    statement: str  # '' while it is idle
 
 
 def holder(conn: mysql.Connection, waiting: int) -> Holder | None:

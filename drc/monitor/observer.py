@@ -19,8 +19,8 @@ from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError
 from drc.gtid import GtidSet
 from drc.monitor.behind import Ages, Behind, measure
-from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, explain
-from drc.monitor.locks import Holder, busiest, holder
+from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, Holder, explain
+from drc.monitor.locks import busiest, holder
 from drc.monitor.pulse import Look, Pulse, foreign
 from drc.schema import ledger
 from drc.state.lag_history import Bucket, History, sample

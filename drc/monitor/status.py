@@ -18,7 +18,8 @@ from drc import mysql
 from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
-from drc.schema.ledger import LedgerFacts, read_ledger
+from drc.schema.facts import LedgerFacts
+from drc.schema.ledger import read_ledger
 from drc.schema.servers import remembered_if_readable
 from drc.schema.uuids import Servers
 from drc.source.resume import backlog

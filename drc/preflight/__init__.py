@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, PreflightError, TransientError
+from drc.kafka.client import TopicFacts
 from drc.mysql import PEER_TIMEOUT_S
 from drc.preflight import accounts, kafka, policies, relation, resume, settings, tables
 from drc.preflight.facts import Facts, Finding, SiteFacts
 from drc.preflight.gather import ROLES, gather
 from drc.schema.version import site_head
-
-if TYPE_CHECKING:
-    from drc.kafka.topics import TopicFacts
 
 __all__ = ["Finding", "as_error", "evaluate", "inspect", "require_ready"]
 

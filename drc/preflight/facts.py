@@ -10,7 +10,7 @@ from typing import Literal
 
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
-from drc.schema.ledger import LedgerFacts
+from drc.schema.facts import LedgerFacts
 from drc.schema.uuids import Servers
 
 Level = Literal["ok", "info", "warn", "fail"]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from drc.config import Config
 from drc.errors import DrcError
+from drc.kafka.client import TopicFacts
 from drc.preflight.facts import Finding, judge, kind_of
-
-if TYPE_CHECKING:
-    from drc.kafka.topics import TopicFacts
 
 _HOUR_MS = 3_600_000
 

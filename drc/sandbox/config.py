@@ -1,17 +1,48 @@
-"""The configuration file for sandbox servers, as text. Pure."""
+"""The configuration file for sandbox servers, as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from drc.sandbox.spec import ConfigSpec
 
 if TYPE_CHECKING:
     from drc.sandbox.kafka import KafkaCluster
     from drc.sandbox.servers import SandboxSite
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigSpec:
+    """A ``drc`` configuration to be written for sandbox servers.
+
+    For example ``ConfigSpec(schemas=["shop"], start="now", apply={"lanes": 4})``.
+
+    :param sites: names of servers; all of the sandbox by default.
+    :param apply: more keys of the section ``[apply]``.
+    :param detect: find concurrent writes; it must be False with three sites.
+    :param conflicts: more keys of the section ``[conflicts]``, its tables by name.
+    :param kafka: the cluster that carries changes; without a cluster, the direct log.
+    :param listener: the Kafka listener to use: PLAINTEXT or SASL_SSL.
+    :param web: keys of the section ``[web]``.
+    :param listen: ports of the sites' daemons.
+    :param monitor: keys of the section ``[monitor]``.
+    """
+
+    name: str = "sandbox"
+    sites: Sequence[str] = ()
+    schemas: Sequence[str] = ()
+    start: str = "earliest"
+    tls: str = "required"
+    apply: Mapping[str, Any] = field(default_factory=dict)
+    detect: bool = True
+    conflicts: Mapping[str, Any] = field(default_factory=dict)
+    kafka: KafkaCluster | None = None
+    listener: str = "PLAINTEXT"
+    web: Mapping[str, Any] = field(default_factory=dict)
+    listen: Mapping[str, int] = field(default_factory=dict)
+    monitor: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render_config(spec: ConfigSpec, servers: Mapping[str, SandboxSite], folder: Path) -> str:

@@ -27,6 +27,7 @@ from drc.clock import Mark, decode_seen, encode_seen
 from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet
 from drc.schema import skips
+from drc.schema.facts import LedgerFacts
 
 ROWS = 8
 NEWEST_EPOCH = "SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger"
@@ -169,15 +170,6 @@ def update_sql(
         f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS} AND epoch={epoch}"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerFacts:
-    """Of one origin, at this site: what is decided, and what an operator gave up on."""
-
-    applied: GtidSet
-    seq: int = 0
-    skipped: GtidSet = field(default_factory=GtidSet)
 
 
 _LEDGER = """

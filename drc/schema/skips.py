@@ -7,15 +7,12 @@ A transaction that is skipped still passes its origin's clock, in its place.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
-
-import pymysql
 
 from drc import mysql
 from drc.gtid import GtidSet
 
 
-def read(conn: pymysql.Connection[Any]) -> defaultdict[str, GtidSet]:
+def read(conn: mysql.Connection) -> defaultdict[str, GtidSet]:
     """Return all that is not to be applied here, by origin.
 
     :raises DrcError: classed by errno; the schema may be older than this release.
@@ -28,9 +25,7 @@ def read(conn: pymysql.Connection[Any]) -> defaultdict[str, GtidSet]:
     return out
 
 
-def add(
-    conn: pymysql.Connection[Any], origin: str, gtids: GtidSet, *, reason: str, actor: str
-) -> None:
+def add(conn: mysql.Connection, origin: str, gtids: GtidSet, *, reason: str, actor: str) -> None:
     """Give up on ``gtids`` for good; no session of their stream may run meanwhile.
 
     :raises DrcError: classed by errno.

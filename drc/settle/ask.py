@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from drc.binlog import events as ev
 from drc.binlog.events import Column, TableMap
 from drc.conflict.function import Version, load
-from drc.conflict.index import Write
 from drc.conflict.resolver import Action, Decision, Kind, left_open
+from drc.conflict.writes import Write
 from drc.errors import DUPLICATE_KEY, DataError, DrcError
 from drc.rows.collation import BINARY, CHARACTER_SETS
 from drc.rows.images import column_values, prefix_bytes

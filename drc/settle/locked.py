@@ -5,7 +5,7 @@
 3. An update of a table with a secondary unique key is a delete and an insert: rows may exchange
    values of it.
 
-Nothing here knows rivals, policies or a server: ``settle.py`` locks rows, decides and writes.
+Nothing here knows rivals, policies or a server: ``settler.py`` locks rows, decides and writes.
 """
 
 from __future__ import annotations

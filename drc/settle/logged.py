@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
 from drc.clock import encode_seen
-from drc.conflict.index import Rivals
 from drc.conflict.resolver import Decision, Winner
+from drc.conflict.writes import Rivals
 from drc.policy import TablePolicy
 from drc.rows.mask import Mask
 from drc.rows.shown import key_text

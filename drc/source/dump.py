@@ -9,13 +9,10 @@ import socket
 import struct
 import uuid
 from collections.abc import Iterator
-from typing import Any
-
-import pymysql
 
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.mysql import ask
+from drc.mysql import Connection, ask
 
 _COM_BINLOG_DUMP_GTID = 0x1E
 _BINLOG_SEND_HEARTBEAT_V2 = 0x02
@@ -26,7 +23,7 @@ _HEARTBEATS_MISSED = 5
 
 
 def start_dump(
-    conn: pymysql.Connection[Any],
+    conn: Connection,
     executed: GtidSet,
     *,
     server_id: int,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
-
-import pymysql
 
 from drc.binlog.framing import Framer
 from drc.binlog.stamps import Stamps, now_us
 from drc.binlog.transaction import RawTransaction
 from drc.errors import DrcError, TransientError
 from drc.gtid import GtidSet
+from drc.mysql import Connection
 from drc.pipe.link import Link
 from drc.pipe.queue import TransactionQueue
 from drc.source.dump import reads, start_dump
@@ -40,7 +38,7 @@ class Reader(Link):
 
     def __init__(
         self,
-        conn: pymysql.Connection[Any],
+        conn: Connection,
         log: TransactionQueue,
         tagger: Tagger,
         delivery: Delivery,

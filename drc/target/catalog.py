@@ -7,12 +7,8 @@ meantime shows itself as 1062, and the batch is applied as written.
 
 from __future__ import annotations
 
-from typing import Any
-
-import pymysql
-
 from drc.binlog.events import TableMap
-from drc.mysql import ask
+from drc.mysql import Connection, ask
 from drc.rows.slots import Key
 
 _UNIQUE = (
@@ -25,7 +21,7 @@ _UNIQUE = (
 class Catalog:
     """Ask the target about its keys over a connection of its own."""
 
-    def __init__(self, conn: pymysql.Connection[Any]) -> None:
+    def __init__(self, conn: Connection) -> None:
         self._conn = conn
 
     def unique_keys(self, table: TableMap) -> list[Key]:

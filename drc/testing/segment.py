@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from drc.conflict.index import Moved
 from drc.conflict.spill import Found
+from drc.conflict.writes import Moved
 from drc.rows.walk import ALL_COLUMNS
 
 

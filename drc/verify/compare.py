@@ -1,7 +1,7 @@
 """Compare tables of two sites row by row.
 
 What lives here: the walk of two row streams in key order, and what came out of it. What a value
-is and how keys sort is ``definition.py``'s, the bytes are ``rows.py``'s.
+is and how keys sort is ``definition.py``'s, the bytes are ``packets.py``'s.
 
 1. "Identical" means: the same columns, and every row of either side has its equal at the other.
 2. Memory is bounded by two rows of each side and the sample, whatever the tables' size.

@@ -4,8 +4,8 @@ Pure: transactions that were applied in, what became of canaries out.
 
 1. It takes the way of every change: read, logged, applied in a batch. So what is told of it is
    told of the whole way, also while users write nothing.
-2. Time alone makes one (``beat.py``): neither one that lands nor one that is missing brings forth
-   another, and by default there is none. Two idle sites stay silent.
+2. Time alone makes a canary (``monitor/beat.py``): neither a canary that lands nor a canary that
+   is missing makes another, and by default there are no canaries. Two idle sites stay silent.
 3. A stream brings the canary of its origin. Any other has passed where what came by replication
    is held back, and then so has everything else.
 """

@@ -6,7 +6,7 @@ import pytest
 
 from drc.sandbox import Sandbox
 from tests.faults.fix_daemon import LONG, StartDaemon
-from tests.unit.test_webhook import Receiver, receiver  # noqa: F401
+from tests.unit.monitor.test_webhook import Receiver, receiver  # noqa: F401
 
 pytestmark = pytest.mark.servers
 

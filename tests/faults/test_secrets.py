@@ -19,7 +19,7 @@ from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
 from tests.faults.fix_daemon import LONG, Daemon, StartDaemon
 from tests.faults.test_two_sided import cut_links
-from tests.unit.test_webhook import Receiver, receiver  # noqa: F401
+from tests.unit.monitor.test_webhook import Receiver, receiver  # noqa: F401
 
 pytestmark = pytest.mark.servers
 

@@ -378,7 +378,7 @@ def test_wrong_tls_is_a_configuration_error(
 def test_documented_grants_are_enough(
     sites: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path, schema: str
 ) -> None:
-    """Take the SQL of install.md as it stands, and replicate rows and DDL with it both ways."""
+    """Run the SQL of docs/operations/install.md as it stands; replicate rows and DDL both ways."""
     text = (ROOT / "docs" / "operations" / "install.md").read_text()
     blocks = re.findall(r"```sql( 8\.3)?\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 4

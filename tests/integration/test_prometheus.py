@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 from drc.errors import DrcError
 from drc.sandbox.fetch import Say, cached, loader, unpack_debian
 from drc.web.metrics import SiteCollector, registry
-from tests.unit.test_web import snapshot
+from tests.unit.web.test_app import snapshot
 
 CONF = Path(__file__).parents[2] / "conf"
 STREAM = 'pair="shop", origin="a", target="b"'

@@ -19,7 +19,7 @@ from drc.worker.wanted import Wanted
 from tests.faults.fix_daemon import LONG, StartDaemon
 from tests.faults.test_control import TOKEN, await_up, stream
 from tests.integration.fix_postgres import Postgres
-from tests.unit.test_store import create_together
+from tests.unit.state.test_store import create_together
 
 pytestmark = pytest.mark.servers
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from drc.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
-from drc.conflict.index import Moved, Rivals, WindowIndex
+from drc.conflict.index import WindowIndex
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
 from drc.conflict.spill import Forgotten, Remembered, Spill
+from drc.conflict.writes import Moved, Rivals
 from drc.gtid import Gtid, GtidSet
 from drc.policy import TablePolicy
 from tests.simulation.model import Edit, Learned, Native, Row, Taken

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from drc.clock import NOTHING, Mark
 from drc.conflict.function import Asked, Conflict, Verdict, Version
-from drc.conflict.index import Rivals
 from drc.conflict.merge import beats, withdraws
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner
+from drc.conflict.writes import Rivals
 from drc.gtid import Gtid, GtidSet
 from drc.testing.segment import MemorySegment
 from tests.simulation.model import (

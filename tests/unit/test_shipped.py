@@ -111,10 +111,13 @@ def test_names_of_pages_are_unique() -> None:
 
 def test_a_link_to_a_page_becomes_the_command_that_shows_the_page() -> None:
     page = docs.pages()["install"]
-    text = "a [guide](standby.md), [frames](../reference/frames.md#keys), [x](https://a/b) [y](#z)"
-    fenced = "```\n[code](standby.md)\n```\n"
+    text = (
+        "[guide](../../docs/operations/standby.md), [frames](../../docs/reference/frames.md#keys),"
+        " [x](https://a/b) [y](#z)"
+    )
+    fenced = "```\n[code](../../docs/operations/standby.md)\n```\n"
     assert docs.without_links(f"{text}\n{fenced}", page) == (
-        "a guide (`drc docs standby`), frames (`drc docs frames`), [x](https://a/b) y\n" + fenced
+        "guide (`drc docs standby`), frames (`drc docs frames`), [x](https://a/b) y\n" + fenced
     )
 
 
