@@ -1,3 +1,3 @@
 """drc: active-active MySQL replication by the binlog."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -290,7 +290,7 @@ class Config(_Strict, frozen=True):
                 f"no {role} account is configured",
                 site=site,
                 hint=f"add `{role}` to [sites.{site}]: the daemon's accounts have no right to this;"
-                " docs/operations/install.md has its grants",
+                " `drc docs install` lists the grants",
             )
         return account
 
@@ -394,7 +394,7 @@ def load(path: str | Path) -> Config:
     except OSError as error:
         raise ConfigError(
             f"configuration {path} cannot be read: {error.strerror}",
-            hint="name it with -c; conf/pair.toml is an example",
+            hint=f"check the path after -c, or run `drc config example > {path}`",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
@@ -446,7 +446,8 @@ def _convert(raw: Any, kind: type[Any], prefix: str) -> Any:
         where = (prefix + path.rstrip("`")).strip(".")
         raise ConfigError(
             f"{where}: {text[0].lower()}{text[1:]}" if where else text,
-            hint="`drc config schema` prints every key with its type; conf/pair.toml explains them",
+            hint="run `drc config schema` for the type of each key, `drc config example` for its"
+            " meaning",
         ) from error
 
 

@@ -99,8 +99,8 @@ def _refused(error: Exception, where: str, account: Account, site: str) -> DrcEr
             site=site,
             stage="connect",
             errno=out.errno,
-            hint=f"check the user and the password in {place}, or create the account:"
-            " docs/operations/install.md",
+            hint=f"check the user and the password in {place}, or create the account as"
+            " `drc docs install` shows",
         )
     if isinstance(out, TransientError):
         reason = getattr(original, "strerror", None) or out.message
@@ -147,7 +147,6 @@ class ServerFacts:
     server_id: int
     gtid_executed: GtidSet
     gtid_purged: GtidSet
-    max_allowed_packet: int
     read_only: bool
     has_tags: bool
 
@@ -155,7 +154,7 @@ class ServerFacts:
 _TAGS_SINCE = (8, 3, 0)
 _FACTS = (
     "SELECT VERSION(), @@server_uuid, @@server_id, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged,"
-    " @@GLOBAL.max_allowed_packet, @@GLOBAL.read_only"
+    " @@GLOBAL.read_only"
 )
 
 
@@ -164,7 +163,7 @@ def server_facts(conn: Connection) -> ServerFacts:
 
     :raises DrcError: classed by errno.
     """
-    text, uuid, server_id, executed, purged, packet, read_only = ask(conn, _FACTS)[0]
+    text, uuid, server_id, executed, purged, read_only = ask(conn, _FACTS)[0]
     version = parse_version(text)
     return ServerFacts(
         version=version,
@@ -173,7 +172,6 @@ def server_facts(conn: Connection) -> ServerFacts:
         server_id=int(server_id),
         gtid_executed=GtidSet.parse(executed),
         gtid_purged=GtidSet.parse(purged),
-        max_allowed_packet=int(packet),
         read_only=bool(read_only),
         has_tags=version >= _TAGS_SINCE,
     )
@@ -192,17 +190,6 @@ def tag_session(conn: Connection) -> None:
     """
     if has_tags(conn):
         ask(conn, "SET gtid_next='AUTOMATIC:drc'")
-
-
-def binlog_status(conn: Connection) -> tuple[str, int]:
-    """Return the newest binlog file and its end position; needs REPLICATION CLIENT.
-
-    :raises DrcError: classed by errno; ConfigError when the binlog is off.
-    """
-    rows = ask(conn, binlog_status_sql(conn))
-    if not rows:
-        raise ConfigError("this server writes no binlog", hint="start it with log_bin")
-    return str(rows[0][0]), int(rows[0][1])
 
 
 def binlog_status_sql(conn: Connection) -> str:

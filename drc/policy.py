@@ -127,7 +127,7 @@ def refuse_divergent(policy: TablePolicy, sites: tuple[str, ...], where: str) ->
     if len(sites) > 2 and policy.two_sites_only:
         raise ConfigError(
             f"{where}: {policy.two_sites_only} does not make {len(sites)} sites agree",
-            hint="take last_writer_wins; docs/invariants.md tells why",
+            hint="set last_writer_wins; `drc docs invariants` gives the reason",
         )
     if policy.policy == "site_priority" and set(policy.sites) != set(sites):
         raise ConfigError(

@@ -35,12 +35,15 @@ _COMMANDS = {
     "alerts": "What the daemons complain of; try the webhook.",
     "check": "Whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
-    "config": "Check a configuration, print its JSON schema.",
+    "config": "Check a configuration, print an example or the JSON schema.",
     "forecast": "Which writes of both sites would have met, from their binlogs.",
     "tail": "Watch a site's binlog or topic, rows decoded.",
     "cdc": "Publish a site's row changes to Kafka as JSON, in Debezium's form.",
     "conflicts": "Concurrent writes: what became of them, and settling them by hand.",
     "sandbox": "Real MySQL servers on this machine, for trials and tests.",
+    "systemd": "Print the systemd unit of a site's daemon.",
+    "monitoring": "Print the alert rules for Prometheus, the dashboard for Grafana.",
+    "docs": "Read the manual: installation, operations, conflicts, formats.",
     "demo": "Two sites under two-sided traffic, compared at the end.",
 }
 _SHARED = dict.fromkeys(

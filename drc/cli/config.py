@@ -1,4 +1,4 @@
-"""``drc config check`` and ``drc config schema``: the configuration without any server."""
+"""``drc config``: the configuration without any server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
 from drc.config import Config
 from drc.conflict.function import load_all
+from drc.shipped import shipped
 
 
 @click.group()
 def command() -> None:
-    """Check a configuration, print its JSON schema."""
+    """Check a configuration; print an example and the JSON schema."""
 
 
 @command.command()
@@ -43,6 +44,15 @@ def check(*, path: Path, as_json: bool, no_secrets: bool) -> None:
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
     emit(configuration.dump_schema())
+
+
+@command.command()
+def example() -> None:
+    """Print a configuration file with every key explained.
+
+    drc config example > pair.toml
+    """
+    click.echo(shipped("conf/pair.toml").read_text(encoding="utf-8"), nl=False)
 
 
 def read_secrets(config: Config) -> None:

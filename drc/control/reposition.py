@@ -12,6 +12,7 @@ import contextlib
 import re
 import time
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -112,7 +113,7 @@ def judge(
     applied: GtidSet,
     executed: GtidSet,
     purged: GtidSet,
-    foreign: set[bytes],
+    foreign: AbstractSet[bytes],
 ) -> Plan:
     """Compare where to go with what is decided and what is there; pure.
 

@@ -285,7 +285,7 @@ class _Desk:
                 "the log holds no image of this row: its table has masked columns",
                 site=self.site,
                 table=logged["table"],
-                hint="change the row as any user would; docs/conflicts.md tells how",
+                hint="change the row as any user would; `drc docs conflicts` tells how",
             )
         return read_image(blob)
 

@@ -141,9 +141,12 @@ def _stream(
     name, held = f"{origin}->{target}", one["blocked"]
     if held:
         what = held["what"]
-        ended = what in _ENDED
-        # One id whatever holds it: a server that goes away turns one reason into another.
-        kind = "stopped" if ended else "paused" if what == "paused" else "blocked"
+        # One id whatever holds it: a server that goes away turns one reason into another. Without
+        # an error an operator has stopped the stream: that is a long pause.
+        if what in _ENDED and one["error"]:
+            kind = "stopped"
+        else:
+            kind = "paused" if what == "paused" or what in _ENDED else "blocked"
         hold_s = {"stopped": 0.0, "paused": config.paused_s, "blocked": config.blocked_s}[kind]
         sentence = f"{origin} → {target}: {held['sentence']}"
         alert = Alert(

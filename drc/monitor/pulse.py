@@ -5,9 +5,7 @@ One thread and one connection for each server, whatever it serves. It reads, and
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,7 +14,8 @@ from drc.binlog.stamps import now_us
 from drc.config import Config, Role
 from drc.errors import DrcError
 from drc.gtid import GtidSet
-from drc.schema.servers import remembered
+from drc.schema.servers import remembered_if_readable
+from drc.schema.uuids import Servers
 from drc.worker.stages import ClockOffset
 
 _PERIOD_S = 1.0
@@ -51,7 +50,8 @@ class Pulse:
         self.offset = ClockOffset()
         self.look: Look | None = None  # one value, as others read it at any time
         self.uuid = b""
-        self.known: dict[str, set[bytes]] = {}  # servers of each site, as this one remembers
+        # Of all sites, as this one remembers, and of this one, as seen here. It only grows.
+        self.servers = Servers()
         self.error: DrcError | None = None
         self.away_us = 0
         self._conn: mysql.Connection | None = None
@@ -89,8 +89,7 @@ class Pulse:
         self._conn = conn
         mysql.ask(conn, "SET SESSION time_zone = '+00:00'")
         self.uuid = mysql.server_facts(conn).server_uuid
-        with contextlib.suppress(DrcError):  # not migrated, or not for this account
-            self.known = dict(remembered(conn))
+        self.servers |= Servers.of((self._site, self.uuid)) | remembered_if_readable(conn)
         return conn
 
     def _look(self, conn: mysql.Connection) -> None:
@@ -112,15 +111,10 @@ class Pulse:
             conn._force_close()  # type: ignore[attr-defined]
 
 
-def foreign(pulses: dict[str, Pulse], origin: str) -> set[bytes]:
+def foreign(pulses: dict[str, Pulse], origin: str) -> frozenset[bytes]:
     """Return the server UUIDs of all sites but ``origin``, now and before.
 
     Never that of the origin itself, whatever was noted of it: nothing would ever be behind.
     """
-    out: defaultdict[str, set[bytes]] = defaultdict(set)
-    for site, pulse in pulses.items():
-        out[site] |= {pulse.uuid} - {b""}
-        for name, uuids in pulse.known.items():
-            out[name] |= uuids
-    others = set[bytes]().union(*(uuids for site, uuids in out.items() if site != origin))
-    return others - {pulses[origin].uuid}
+    servers = Servers.union(pulse.servers for pulse in pulses.values())
+    return servers.foreign_to(origin) - {pulses[origin].uuid}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -14,9 +14,7 @@ log = structlog.get_logger("drc.site")
 
 
 class _Store(Protocol):
-    def save_status(
-        self, site: str, status: dict[str, Any], positions: Mapping[str, tuple[str, str]]
-    ) -> None: ...
+    def save_status(self, site: str, status: dict[str, Any]) -> None: ...
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
@@ -40,13 +38,9 @@ class Reporter:
                 self._watch(kind, site, other)
         if watcher := status.get("watcher"):
             self._watch_spill(site, watcher)
-        positions = {}
         for stream in status.get("streams", ()):
             self._watch("stream", f"{stream['origin']}->{stream['target']}", stream)
-            applied = str(stream.get("applied_set", ""))
-            read = str(stream.get("read_set") or applied)
-            positions[stream["origin"]] = read, applied
-        self._store.save_status(site, status, positions)
+        self._store.save_status(site, status)
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
         """Save."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drc import mysql
@@ -20,6 +20,8 @@ from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
 from drc.schema.facts import LedgerFacts
 from drc.schema.ledger import read_ledger
+from drc.schema.servers import remembered_if_readable
+from drc.schema.uuids import Servers
 from drc.source.resume import backlog
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class SiteStatus:
     facts: mysql.ServerFacts | None = None
     ledger: dict[str, LedgerFacts] | None = None
     error: DrcError | None = None
+    servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
 
 
 def collect(config: Config, store: Store) -> dict[str, Any]:
@@ -58,7 +61,11 @@ def ask(config: Config, name: str) -> SiteStatus:
             with contextlib.closing(
                 mysql.connect(config, name, role, read_timeout=_READ_TIMEOUT_S)
             ) as conn:
-                return SiteStatus(mysql.server_facts(conn), read_ledger(conn))
+                return SiteStatus(
+                    mysql.server_facts(conn),
+                    read_ledger(conn),
+                    servers=remembered_if_readable(conn),
+                )
         except ConfigError as error:
             failed = failed or error
         except DrcError as error:
@@ -141,13 +148,16 @@ def _behind(
 ) -> GtidSet | None:
     """Return what is not yet decided; None when a server did not tell."""
     facts = sites[origin].facts
-    others = [s.facts for name, s in sites.items() if name != origin]
     if facts is None or ledger is None:
         return None
     applied = ledger.decided
     if own and own.get("applied_set"):
         applied = applied | GtidSet.parse(own["applied_set"])
-    return backlog(facts.gtid_executed, applied, {f.server_uuid for f in others if f})
+    now = ((name, s.facts.server_uuid) for name, s in sites.items() if s.facts)
+    servers = Servers.union((Servers.of(*now), *(s.servers for s in sites.values())))
+    # Never the origin's own server, wherever it was noted: nothing would ever be behind.
+    foreign = servers.foreign_to(origin) - {facts.server_uuid}
+    return backlog(facts.gtid_executed, applied, foreign)
 
 
 def _reason(own: dict[str, Any] | None, ledger: LedgerFacts | None, *, fresh: bool) -> str:

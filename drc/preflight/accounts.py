@@ -55,7 +55,7 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
         yield Finding(
             name,
             setting,
-            "all rights of docs/operations/install.md",
+            "all rights that `drc docs install` lists",
             f"{account.user} lacks {_listed(missing)}",
             "fail",
             "replication would stop at the first change that needs it",
@@ -86,7 +86,7 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
             f"{account.user} has {', '.join(sorted(too_much))}",
             "warn",
             "whoever gets this password gets the server",
-            "create the account as in docs/operations/install.md",
+            "create the account as `drc docs install` shows",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.gtid import GtidSet
 from drc.schema.facts import LedgerFacts
+from drc.schema.uuids import Servers
 
 Level = Literal["ok", "info", "warn", "fail"]
 FindingKind = Literal["server", "config", "reach"]
@@ -113,7 +114,7 @@ class SiteFacts:
     clock_offset_us: int = 0  # the server's clock less ours
     schema_version: str = ""  # of schema drc
     ledger: dict[str, LedgerFacts] | None = None  # by origin; None: cannot be read
-    servers: dict[str, set[bytes]] = field(default_factory=dict)  # UUIDs of sites, as remembered
+    servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
     tables: Tables = field(default_factory=dict)
     programs: frozenset[tuple[str, str]] = frozenset()  # (view, function, …; schema), if visible
     sees_tables: bool = True  # False: asked as an account that cannot see them all
@@ -131,12 +132,11 @@ class SiteFacts:
 Facts = dict[str, SiteFacts]
 
 
-def foreign_uuids(origin: str, facts: Facts) -> set[bytes]:
+def foreign_uuids(origin: str, facts: Facts) -> frozenset[bytes]:
     """Return the server UUIDs of all sites but the origin, those that are remembered included."""
-    out = {site.server_uuid for name, site in facts.items() if name != origin}
-    for site in facts.values():
-        out |= set[bytes]().union(*(u for name, u in site.servers.items() if name != origin))
-    return out
+    now = ((name, site.server_uuid) for name, site in facts.items() if site.reached)
+    remembered = (site.servers for site in facts.values())
+    return Servers.union((Servers.of(*now), *remembered)).foreign_to(origin)
 
 
 def judge(*, good: bool, finding: Finding) -> Finding:

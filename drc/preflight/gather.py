@@ -14,7 +14,7 @@ from drc.errors import DrcError, TransientError
 from drc.preflight.facts import AccountFacts, ColumnFacts, SiteFacts, TableFacts, Tables
 from drc.preflight.grants import Need, parse
 from drc.schema.ledger import read_ledger
-from drc.schema.servers import remembered
+from drc.schema.servers import remembered_if_readable
 from drc.schema.version import site_version
 from drc.selection import Selection
 
@@ -129,7 +129,7 @@ def _ask(
         clock_offset_us=_clock_offset_us(conn),
         schema_version=site_version(conn),
         ledger=read_ledger(conn),
-        servers=_servers(conn),
+        servers=remembered_if_readable(conn),
         tables=tables,
         programs=frozenset().union(*(_programs(config, c) for c in open_.values())),
         sees_tables=role != "source" or _may_select(config, accounts[role]),
@@ -148,13 +148,6 @@ def _may_select(config: Config, account: AccountFacts) -> bool:
     have = parse(account.grants)
     places = [f"{s}.*" for s in config.replicate.schemas] or ["*.*"]
     return not any(have.missing(Need(place, frozenset({"SELECT"}))) for place in places)
-
-
-def _servers(conn: mysql.Connection) -> dict[str, set[bytes]]:
-    try:
-        return remembered(conn)
-    except DrcError:
-        return {}
 
 
 def read_tables(conn: mysql.Connection) -> Tables:

@@ -201,7 +201,7 @@ def _strangers(config: Config, name: str, facts: Facts) -> Iterator[Finding]:
     """Yield a finding on sites that are away and were never seen here."""
     site = facts[name]
     if config.log == "kafka" and "applier" in site.accounts:
-        strangers = [n for n in config.sites if not (facts[n].reached or site.servers.get(n))]
+        strangers = [n for n in config.sites if not (facts[n].reached or site.servers.at(n))]
         yield judge(
             good=not strangers,
             finding=Finding(

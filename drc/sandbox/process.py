@@ -130,11 +130,6 @@ class ServerProcess:
                 return text[-600:]
         return "it said nothing"
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the server has used since its start."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 def _ended(pid: int) -> bool:
     """Return True once a process has let go of everything, its sockets last.

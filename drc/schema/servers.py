@@ -1,5 +1,7 @@
 """Which servers each site has had, as a site remembers it in its own schema ``drc``. Edge.
 
+These functions read and write ``drc.site_uuid``; the value is :class:`drc.schema.uuids.Servers`.
+
 Replicated DDL carries the GTID of its origin, so who reads a binlog must know the server UUIDs of
 all other sites, also of those that are away.
 
@@ -12,7 +14,6 @@ all other sites, also of those that are away.
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,14 +21,15 @@ from drc import mysql
 from drc.config import Config
 from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import format_uuid, parse_uuid
+from drc.schema.uuids import Servers
 
 _NO_TABLE = (1049, 1146)
 
 
-def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
+def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
     """Return the server UUIDs that all sites but the origin have or had.
 
-    Sites that can be reached are asked, and remembered at site ``at``.
+    Sites that can be reached are asked, the origin too, and remembered at site ``at``.
 
     :raises TransientError: one of them is away and was never seen at ``at``; or ``at`` is away.
     :raises PreflightError: schema ``drc`` of ``at`` is not there, or older than this release.
@@ -36,17 +38,17 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> set[bytes]:
     with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
-        seen = ask_servers(config, others)
+        seen = ask_servers(config, config.sites)
         with contextlib.suppress(TransientError):  # read-only for now: asked again next time
             remember(conn, seen, known)
     for name in others:
         found = seen[name]
         if isinstance(found, bytes):
-            known[name].add(found)
-        elif not known[name]:
+            known |= Servers.of((name, found))
+        elif not known.at(name):
             found.hint += f"; {at} must have seen it once, for its server UUID"
             raise found
-    return set[bytes]().union(*(known[name] for name in others))
+    return frozenset[bytes]().union(*(known.at(name) for name in others))
 
 
 def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | DrcError]:
@@ -67,12 +69,11 @@ def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | Drc
         return dict(zip(sites, pool.map(ask, sites), strict=True))
 
 
-def remembered(conn: mysql.Connection) -> defaultdict[str, set[bytes]]:
-    """Return the server UUIDs of each site that was ever seen.
+def remembered(conn: mysql.Connection) -> Servers:
+    """Return the servers of each site that was ever seen.
 
     :raises DrcError: classed by errno; PreflightError when there is no such table.
     """
-    out: defaultdict[str, set[bytes]] = defaultdict(set)
     try:
         rows = mysql.ask(conn, "SELECT site, server_uuid FROM drc.site_uuid")
     except DrcError as error:
@@ -83,22 +84,33 @@ def remembered(conn: mysql.Connection) -> defaultdict[str, set[bytes]]:
             stage="read",
             hint="run `drc migrate`",
         ) from error
-    for site, uuid in rows:
-        out[site].add(parse_uuid(uuid))
-    return out
+    return Servers.of(*((str(site), parse_uuid(uuid)) for site, uuid in rows))
+
+
+def remembered_if_readable(conn: mysql.Connection) -> Servers:
+    """Return the same; no servers without the table or the right to read the table.
+
+    :raises TransientError: the connection broke.
+    """
+    try:
+        return remembered(conn)
+    except TransientError:
+        raise
+    except DrcError:
+        return Servers()
 
 
 def remember(
     conn: mysql.Connection,
     seen: Mapping[str, bytes | DrcError],
-    known: Mapping[str, Collection[bytes]],
+    known: Servers,
 ) -> None:
     """Write down what is not ``known`` yet of what was ``seen``.
 
     :raises DrcError: classed by errno.
     """
     for site, uuid in seen.items():
-        if isinstance(uuid, bytes) and uuid not in known.get(site, ()):
+        if isinstance(uuid, bytes) and uuid not in known.at(site):
             # Another stream of this daemon may have written the same meanwhile.
             mysql.ask(
                 conn,

@@ -6,10 +6,10 @@ bring a version about, cost a second of CPU to import.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from drc import mysql
 from drc.errors import DrcError
+from drc.names import VERSION
+from drc.shipped import shipped
 
 
 def site_version(connection: mysql.Connection) -> str:
@@ -18,7 +18,7 @@ def site_version(connection: mysql.Connection) -> str:
     :raises DrcError: classed by errno.
     """
     try:
-        rows = mysql.ask(connection, "SELECT version_num FROM drc.schema_version")
+        rows = mysql.ask(connection, f"SELECT version_num FROM {VERSION}")
     except DrcError as error:
         if error.errno in (1049, 1146, 1142, 1044):  # no schema, no table, or neither visible
             return ""
@@ -29,11 +29,5 @@ def site_version(connection: mysql.Connection) -> str:
 def site_head() -> str:
     """Return the version that this release of drc needs on a site."""
     # A step is named by the version it leads to, NNNN_what.py: the last name tells.
-    return max(p.name for p in (folder() / "site" / "versions").glob("*.py")).partition("_")[0]
-
-
-def folder() -> Path:
-    """Return where the migrations are: in the wheel ``drc/migrations``, else at the top."""
-    package = Path(__file__).parent.parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
+    steps = shipped("migrations/site/versions").glob("*.py")
+    return max(step.name for step in steps).partition("_")[0]

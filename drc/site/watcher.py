@@ -20,6 +20,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ from drc.rows.tables import Definitions, Tables
 from drc.rows.walk import changed_columns, touched_slots
 from drc.schema import ledger
 from drc.schema.clock_note import clock_note, write_note
-from drc.schema.servers import foreign_uuids
+from drc.schema.servers import foreign_uuids, remembered_if_readable
 from drc.selection import Selection
 from drc.source.dump import reads, start_dump
 from drc.source.resume import native_set
@@ -85,6 +86,17 @@ class _Read:
             and self.already_read <= facts.gtid_executed
             and facts.gtid_purged <= self.already_read
         )
+
+    def learn(self, foreign: AbstractSet[bytes]) -> None:
+        """Count transactions of these servers as replicated, also those that were read before.
+
+        Else no peer would ever have seen them, and the clock would not be noted any more.
+        """
+        if self.tagger.learn(foreign):
+            self.native = native_set(self.native, foreign)
+            self.candidates = deque(
+                one._replace(native=native_set(one.native, foreign)) for one in self.candidates
+            )
 
 
 class Watcher(Worker):
@@ -191,6 +203,7 @@ class _Session:
         """
         due = time.monotonic() + _NOTE_S
         self._progress.watching()
+        self._learn()
         for data in reads(self._sock):
             if self._stop.is_set():
                 return
@@ -204,6 +217,7 @@ class _Session:
             self._passed = []
             self.whole = self._last
             if time.monotonic() >= due:
+                self._learn()
                 self._note()
                 due = time.monotonic() + _NOTE_S
 
@@ -245,6 +259,10 @@ class _Session:
                 wanted = self._policies.asks_columns
                 columns = changed_columns(transaction, self._tables, wanted)
             self._passed.append(Native(transaction.gtid, transaction.ets, slots, columns))
+
+    def _learn(self) -> None:
+        """Learn which servers other sites have had: one may be promoted while this watches."""
+        self.read.learn(remembered_if_readable(self._control).foreign_to(self._site))
 
     # ------------------------------------------------------------ notes
 

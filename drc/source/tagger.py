@@ -18,6 +18,7 @@ carries the GTID of its origin.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,6 +55,12 @@ class Tagger:
         self.clock = Clock(mark)
         self._skipping = False  # the large transaction being read in parts is not ours
         self.skipped = 0
+
+    def learn(self, foreign: AbstractSet[bytes]) -> bool:
+        """Count transactions of these servers as replicated; return whether any server is new."""
+        new = foreign - self._foreign
+        self._foreign |= new
+        return bool(new)
 
     def tag(self, transactions: list[RawTransaction]) -> list[RawTransaction]:
         """Mark in place; return the same transactions in the same order."""

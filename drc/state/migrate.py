@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 
 from drc import mysql
 from drc.config import Config
-from drc.errors import NO_RIGHT, DrcError, TransientError
+from drc.errors import NO_RIGHT, ConfigError, DrcError, TransientError
 from drc.schema.servers import ask_servers, remember, remembered
-from drc.schema.version import folder
+from drc.shipped import shipped
 
 _ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
 _ATTEMPT_PAUSE_S = 0.1
@@ -90,11 +91,17 @@ def migrate_store(engine: sa.Engine) -> Migration:
     """Create or update the checkpoint store's tables.
 
     :raises TransientError: the store cannot be reached or is busy for too long.
+    :raises ConfigError: a newer release has updated the store.
     """
     for attempt in range(_ATTEMPTS):
         try:
             with engine.connect() as connection:
                 return _upgrade("store", connection, "store")
+        except CommandError as error:  # the version is not one of this release's steps
+            raise ConfigError(
+                f"checkpoint store {engine.url.render_as_string()}: {error}",
+                hint="run the release of drc that updated the store, or set another state_url",
+            ) from error
         except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
             if attempt + 1 == _ATTEMPTS:
                 raise TransientError(
@@ -130,12 +137,12 @@ def _version(line: str, connection: sa.Connection) -> str:
 def _config(line: str) -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(folder() / line).replace("%", "%%"))
+    config.set_main_option("script_location", str(shipped(f"migrations/{line}")).replace("%", "%%"))
     return config
 
 
 def _explain(error: sa.exc.DBAPIError, name: str) -> DrcError:
     out = mysql.translate(error.orig or error, site=name, stage="migrate")
     if out.errno in NO_RIGHT:
-        out.hint = "grant the operator account what docs/operations/install.md lists"
+        out.hint = "grant the operator account the rights that `drc docs install` lists"
     return out

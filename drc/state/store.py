@@ -1,4 +1,4 @@
-"""The checkpoint store: how far streams are and what sites last said of themselves. Edge.
+"""The checkpoint store: status of sites, history of lag, commands of operators. Edge.
 
 1. Everything here is a hint for people and for a quicker start. What is applied is known to the
    target's ledger alone, so an empty, deleted or stale store does no harm.
@@ -12,9 +12,9 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
@@ -30,15 +30,6 @@ _LAG_HELD_MAX = 10  # some seconds: a daemon that is killed loses them, and a co
 _BUSY_MS = 2000  # another process's commit takes milliseconds
 
 _metadata = sa.MetaData()
-_positions = sa.Table(
-    "positions",
-    _metadata,
-    sa.Column("origin", sa.String, primary_key=True),
-    sa.Column("target", sa.String, primary_key=True),
-    sa.Column("read_set", sa.Text),
-    sa.Column("applied", sa.Text),
-    sa.Column("updated_us", sa.BigInteger),
-)
 _statuses = sa.Table(
     "statuses",
     _metadata,
@@ -89,16 +80,8 @@ _revisions = sa.Table(
 log = structlog.get_logger("drc.state")
 
 
-class Position(NamedTuple):
-    """How far a stream was, as GTID sets in text; at ``updated_us``."""
-
-    read_set: str
-    applied: str
-    updated_us: int
-
-
 class Store:
-    """Positions and snapshots behind a SQLAlchemy URL; created when missing."""
+    """Status, history and commands behind a SQLAlchemy URL; created when missing."""
 
     def __init__(self, url: str, password: str = "") -> None:
         try:
@@ -127,25 +110,13 @@ class Store:
 
         return migrate_store(self._engine)
 
-    def save_status(
-        self,
-        site: str,
-        status: dict[str, Any],
-        positions: Mapping[str, tuple[str, str]] | None = None,
-    ) -> None:
-        """Remember what a site says of itself, and how far the streams into it are.
+    def save_status(self, site: str, status: dict[str, Any]) -> None:
+        """Replace the stored status of a site.
 
         :param status: JSON-ready.
-        :param positions: by origin, what was read and what is applied, as GTID sets in text.
         """
-
-        def write(connection: sa.Connection) -> None:
-            _replace(connection, _statuses, {"site": site}, status=json.dumps(status))
-            for origin, (read, applied) in (positions or {}).items():
-                stream = {"origin": origin, "target": site}
-                _replace(connection, _positions, stream, read_set=read, applied=applied)
-
-        self._write(write)
+        text = json.dumps(status)
+        self._write(lambda c: _replace(c, _statuses, {"site": site}, status=text))
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
         """Remember finished buckets of lag; they are written several at a time."""
@@ -242,13 +213,6 @@ class Store:
         self._write(lambda connection: connection.execute(sa.insert(table).values(row)))
 
     # ------------------------------------------------------------ reading
-
-    def position(self, origin: str, target: str) -> Position | None:
-        """Return how far a stream was; None when unknown."""
-        for row in self._rows(_positions):
-            if (row.origin, row.target) == (origin, target):
-                return Position(row.read_set, row.applied, row.updated_us)
-        return None
 
     def statuses(self) -> dict[str, dict[str, Any]]:
         """Return the newest snapshot of every site, with ``saved_us``; {} when unknown."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from drc import mysql
 from drc.config import Config
 from drc.gtid import GtidSet
 from drc.names import TAG
+from drc.schema.servers import remembered
+from drc.schema.uuids import Servers
 from drc.verify.counts import BinlogCount, Ledgered, Progress, count
 
 
@@ -85,13 +88,13 @@ def audit(
     :raises DrcError: a site is away, or its binlog cannot be read.
     """
     begin = {site: (since or {}).get(site, GtidSet()) for site in config.sites}
-    uuids = {}
+    servers = Servers()
     for site in config.sites:
         with contextlib.closing(mysql.connect(config, site, "source")) as conn:
             facts = mysql.server_facts(conn)
-            uuids[site] = facts.server_uuid
+            servers |= Servers.of((site, facts.server_uuid)) | remembered(conn)
             begin[site] = begin[site] | facts.gtid_purged
-    foreign = {site: {u for s, u in uuids.items() if s != site} for site in config.sites}
+    foreign = {site: servers.foreign_to(site) for site in config.sites}
     counts = {
         site: count(config, site, foreign=foreign[site], skip=begin[site], progress=progress)
         for site in config.sites
@@ -114,7 +117,7 @@ def judge(
     at_target: BinlogCount,
     *,
     before: GtidSet,
-    foreign: set[bytes],
+    foreign: AbstractSet[bytes],
 ) -> Direction:
     """Compare what an origin wrote with what a target's ledger names. Pure.
 

@@ -11,6 +11,7 @@ two sites fit is ``audit.py``'s.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from drc.binlog import events as ev
@@ -58,7 +59,9 @@ class BinlogCount:
     :param foreign: server UUIDs of all other sites.
     """
 
-    def __init__(self, foreign: set[bytes], selection: Selection, *, ddl: bool = True) -> None:
+    def __init__(
+        self, foreign: AbstractSet[bytes], selection: Selection, *, ddl: bool = True
+    ) -> None:
         self.native = GtidSet()
         self.required = GtidSet()
         self.replicated = GtidSet()
@@ -155,7 +158,7 @@ def count(
     config: Config,
     site: str,
     *,
-    foreign: set[bytes],
+    foreign: AbstractSet[bytes],
     skip: GtidSet,
     progress: Progress | None = None,
 ) -> BinlogCount:

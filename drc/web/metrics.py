@@ -17,6 +17,7 @@ from drc import __version__
 from drc.worker.stages import QUANTILES
 
 STATES = ("running", "connecting", "paused", "stopped", "need_reseed")
+_ENDED = ("stopped", "need_reseed")
 
 
 class _Number(NamedTuple):
@@ -165,6 +166,11 @@ def _sessions(
         for state in STATES:
             states.add_metric((*values, state), one["state"] == state)
     yield states
+    text = "1 while stopped on an error; 0 while an operator has stopped it, too."
+    failed = GaugeMetricFamily(f"{prefix}_failed", text, labels=labels)
+    for values, one in said.items():
+        failed.add_metric(values, one["state"] in _ENDED and one["error"] is not None)
+    yield failed
     for kind, numbers in ((CounterMetricFamily, counters), (GaugeMetricFamily, gauges)):
         for number in numbers:
             family = kind(f"{prefix}_{number.name}", number.text, labels=labels)

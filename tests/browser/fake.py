@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from drc import __version__
 from drc.sandbox.process import free_port
 from drc.web import page
 
@@ -51,7 +52,7 @@ class FakeDaemon:
         return {
             "pair": "shop",
             "site": "beijing",
-            "version": "0.1.0",
+            "version": __version__,
             "now_us": now_us,
             "updated_us": now_us,
             "cpu_us": 812_000_000,

@@ -27,7 +27,7 @@ from pymysql.constants import CLIENT
 from drc.binlog.framing import Position
 from drc.binlog.transaction import TransactionKind
 from drc.gtid import Gtid, GtidSet
-from drc.mysql import binlog_status
+from drc.mysql import ask, binlog_status_sql
 from drc.sandbox.servers import SandboxSite
 from tests.faults.fix_daemon import FULL, LONG
 from tests.integration.binlog import changes, executed, transactions
@@ -224,7 +224,8 @@ class Writer:
                 end = Position(found[0], int(found[1]))
             else:
                 stale, (gtids,) = self._do(looks)
-                end = Position(*binlog_status(self._other))
+                (row,) = ask(self._other, binlog_status_sql(self._other))
+                end = Position(str(row[0]), int(row[1]))
             self._notes.order[stamp] = next(self._notes.numbers)
             self._do("COMMIT")
         self._notes.sights.append(Sight(stamp, Position(stale[0], int(stale[1])), end, gtids))

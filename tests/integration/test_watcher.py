@@ -148,7 +148,6 @@ def test_where_the_next_session_may_read_on(
         server_id=1,
         gtid_executed=of(executed),
         gtid_purged=of(purged),
-        max_allowed_packet=1 << 26,
         read_only=False,
         has_tags=True,
     )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drc import __version__
 from drc.binlog import events as ev
 from drc.binlog.events import Column
 from drc.binlog.framing import Framer
@@ -53,7 +54,7 @@ def test_the_whole_envelope() -> None:
     assert message.value is not None
     value = json.loads(message.value)
     assert value.pop("source") == {
-        "version": "0.1.0",
+        "version": __version__,
         "connector": "mysql",
         "name": "drc.shop.sh",
         "ts_ms": 1_700_000_000_123,

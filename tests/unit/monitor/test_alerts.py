@@ -26,6 +26,7 @@ def _said(
     stream = {
         "origin": "a",
         "target": "b",
+        "error": None,
         "behind": {"seconds": behind},
         "blocked": held if what else None,
         "canary": canary,
@@ -39,6 +40,13 @@ def _said(
         "spill_error": spill_error,
     }
     return {"streams": [stream], "publisher": None, "watcher": seen}
+
+
+def _failed(what: str) -> dict[str, Any]:
+    """Return the snapshot of a stream that an error holds."""
+    said = _said(what=what)
+    said["streams"][0]["error"] = {"message": "row is gone"}
+    return said
 
 
 def _events(alerts: Alerts, at_s: float, said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -64,10 +72,25 @@ def test_what_comes_and_goes_is_one_alert() -> None:
     alerts = Alerts(CONFIG)
     told = [e for at in range(50) for e in _events(alerts, at, _said(behind=70 if at % 2 else 40))]
     assert told == [("raised", "a->b/behind")]
-    told = [
-        e for at in range(50, 90) for e in _events(alerts, at, _said(what="stopped" * (at % 2)))
-    ]
+    told = [e for at in range(50, 90) for e in _events(alerts, at, _failed("stopped" * (at % 2)))]
     assert told == [("raised", "a->b/stopped"), ("resolved", "a->b/behind")]
+
+
+def test_a_stream_that_an_operator_holds_pages_nobody() -> None:
+    for what in ("stopped", "paused"):
+        alerts = Alerts(CONFIG)
+        held = _said(what=what, since_s=100)
+        assert _events(alerts, 101, held) == []
+        assert _events(alerts, 100 + CONFIG.paused_s - 1, held) == []
+        assert _events(alerts, 100 + CONFIG.paused_s, held) == [("raised", "a->b/paused")]
+        assert alerts.current[0].severity == "warn"
+
+
+def test_a_stream_that_an_error_stops_pages_at_once() -> None:
+    for what in ("stopped", "need_reseed"):
+        alerts = Alerts(CONFIG)
+        assert _events(alerts, 1, _failed(what)) == [("raised", "a->b/stopped")]
+        assert alerts.current[0].severity == "page"
 
 
 def test_an_index_that_forgets_warns_before_a_stream_stops() -> None:

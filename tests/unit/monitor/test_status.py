@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ def _site(uuid: bytes, executed: str, *, tags: bool = True, **ledger: str) -> Si
         server_id=1,
         gtid_executed=GtidSet.parse(executed),
         gtid_purged=GtidSet(),
-        max_allowed_packet=1,
         read_only=False,
         has_tags=tags,
     )
@@ -116,8 +115,8 @@ class _Store:
     def __init__(self) -> None:
         self.saved: list[Any] = []
 
-    def save_status(self, site: str, status: dict[str, Any], positions: Mapping[str, Any]) -> None:
-        self.saved.append((site, positions))
+    def save_status(self, site: str, status: dict[str, Any]) -> None:
+        self.saved.append((site, status))
 
     def save_lag(self, buckets: Sequence[Any]) -> None: ...
 
@@ -131,7 +130,7 @@ class _Store:
 def test_changes_of_state_are_logged_once() -> None:
     store = _Store()
     reporter = Reporter(store)
-    stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": "", "applied_set": "x"}
+    stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": ""}
     error = {"message": "gone", "hint": "start it"}
     steps: list[dict[str, Any]] = [
         {"state": "running", "error": None},
@@ -147,7 +146,7 @@ def test_changes_of_state_are_logged_once() -> None:
     assert [e["log_level"] for e in logs] == ["info", "warning", "info", "error"]
     assert logs[1]["hint"] == "start it"
     assert logs[3]["stream"] == "a->b"
-    assert store.saved == [("b", {"a": ("x", "x")})] * len(steps)
+    assert store.saved == [("b", {"streams": [stream | step]}) for step in steps]
 
 
 def test_a_spill_that_fails_is_logged_once() -> None:

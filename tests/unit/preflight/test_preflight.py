@@ -19,6 +19,7 @@ from drc.policy import TablePolicy
 from drc.preflight import as_error, evaluate, kafka, settings
 from drc.preflight.facts import AccountFacts, ColumnFacts, Finding, SiteFacts, TableFacts
 from drc.schema.facts import LedgerFacts
+from drc.schema.uuids import Servers
 
 HEAD = "0001"
 UUIDS = {"a": b"\xaa" * 16, "b": b"\xbb" * 16}
@@ -406,12 +407,14 @@ def test_those_of_a_server_before_a_promotion_do_not_matter_either() -> None:
     old = b"\xcc" * 16
     facts = _positions(f"{A}:1-5,{format_uuid(old)}:1-3", f"{A}:1-5")
     assert "purged" in _only(facts, "fail").found
-    facts["b"] = replace(facts["b"], servers={"b": {old}})
+    facts["b"] = replace(facts["b"], servers=Servers.of(("b", old)))
     assert not _bad(evaluate(_config(), facts, HEAD))
 
 
-@pytest.mark.parametrize(("servers", "level"), [({}, "warn"), ({"b": {UUIDS["b"]}}, "ok")])
-def test_a_site_that_is_away_and_was_never_seen(servers: dict[str, set[bytes]], level: str) -> None:
+@pytest.mark.parametrize(
+    ("servers", "level"), [(Servers(), "warn"), (Servers.of(("b", UUIDS["b"])), "ok")]
+)
+def test_a_site_that_is_away_and_was_never_seen(servers: Servers, level: str) -> None:
     facts = _facts(a={"servers": servers}, b={"reached": False})
     config = msgspec.structs.replace(_config(), log="kafka")
     found = [f for f in settings.check(config, facts, HEAD) if f.setting.startswith("servers of")]

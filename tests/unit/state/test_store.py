@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from alembic.script import ScriptDirectory
 from structlog.testing import capture_logs
 
 from drc.errors import ConfigError
-from drc.schema.version import folder, site_head
+from drc.schema.version import site_head
+from drc.shipped import shipped
 from drc.state.store import Store
 
 
@@ -21,13 +24,9 @@ def _store(tmp_path: Path) -> Store:
 def test_round_trip(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.save_status("a", {"x": 1})
-    store.save_status("a", {"x": 2}, {"b": ("r", "p")})
+    store.save_status("a", {"x": 2})
     assert store.statuses()["a"]["x"] == 2
     assert store.statuses()["a"]["saved_us"] > 0
-    position = store.position("b", "a")
-    assert position
-    assert (position.read_set, position.applied) == ("r", "p")
-    assert store.position("a", "b") is None
 
 
 def test_reading_creates_nothing(tmp_path: Path) -> None:
@@ -66,6 +65,32 @@ def test_an_unwritable_store_is_reported_once(
     assert [e["log_level"] for e in logs] == ["warning"]
     (tmp_path / "missing").mkdir()
     store.save_status("a", {"x": 1})
+    assert store.statuses()["a"]["x"] == 1
+
+
+def test_a_store_of_a_newer_release_stops_nobody(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.migrate()
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file, file:
+        file.execute("UPDATE drc_schema_version SET version_num = '9999'")
+        file.execute("DROP TABLE statuses")
+    with capture_logs() as logs:
+        store.save_status("a", {})
+    assert "'9999'" in logs[0]["error"]
+    with pytest.raises(ConfigError, match="9999"):
+        store.migrate()
+
+
+def test_a_table_that_nothing_reads_goes_from_an_older_store(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.save_status("a", {"x": 1})
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file, file:
+        file.execute("UPDATE drc_schema_version SET version_num = '0002'")
+        file.execute("CREATE TABLE positions (origin VARCHAR)")
+    assert store.migrate().before == "0002"
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    assert "positions" not in tables
     assert store.statuses()["a"]["x"] == 1
 
 
@@ -109,5 +134,5 @@ def test_a_driver_that_is_not_there_is_a_configuration_error() -> None:
 
 
 def test_the_version_that_a_site_needs_is_the_head_of_the_migrations() -> None:
-    script = ScriptDirectory(str(folder() / "site"))
+    script = ScriptDirectory(str(shipped("migrations/site")))
     assert site_head() == script.get_current_head()

@@ -92,6 +92,17 @@ def test_exactly_one_state_is_present() -> None:
         assert said == {**dict.fromkeys(STATES, 0), state: 1}
 
 
+def test_a_stop_by_an_operator_is_no_failure() -> None:
+    by_operator, by_error = StreamProgress("a", "b"), StreamProgress("a", "b")
+    by_operator.held("stopped", "maintenance")
+    by_error.stopped(DataError("row is gone"))
+    for progress, failed in ((by_operator, 0), (by_error, 1)):
+        said = progress.snapshot()
+        assert said["state"] == "stopped"
+        found = samples({"streams": [said], "publisher": None, "watcher": None})
+        assert [s.value for s in found if s.name == "drc_stream_failed"] == [failed]
+
+
 def test_there_are_metrics_before_there_is_a_snapshot() -> None:
     assert [s.name for s in samples(None) if s.name.startswith("drc_")] == ["drc_build_info"]
 
