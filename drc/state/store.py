@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -16,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 
 from drc.errors import ConfigError, DrcError
 from drc.state.lag_history import LEVELS, Bucket
+from drc.worker.snapshot import SavedSnapshot, Snapshot
 from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -130,17 +133,18 @@ class Store:
     def save_status(
         self,
         site: str,
-        status: dict[str, Any],
+        status: Snapshot,
         positions: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Remember what a site says of itself, and how far the streams into it are.
 
-        :param status: JSON-ready.
         :param positions: by origin, what was read and what is applied, as GTID sets in text.
         """
 
+        text = json.dumps(msgspec.to_builtins(status))  # ASCII: for any character set of a store
+
         def write(connection: sa.Connection) -> None:
-            _replace(connection, _statuses, {"site": site}, status=json.dumps(status))
+            _replace(connection, _statuses, {"site": site}, status=text)
             for origin, (read, applied) in (positions or {}).items():
                 stream = {"origin": origin, "target": site}
                 _replace(connection, _positions, stream, read_set=read, applied=applied)
@@ -250,12 +254,17 @@ class Store:
                 return Position(row.read_set, row.applied, row.updated_us)
         return None
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        """Return the newest snapshot of every site, with ``saved_us``; {} when unknown."""
-        return {
-            row.site: {**json.loads(row.status), "saved_us": row.updated_us}
-            for row in self._rows(_statuses)
-        }
+    def statuses(self) -> dict[str, SavedSnapshot]:
+        """Return the newest snapshot of every site; {} when unknown.
+
+        A snapshot of another release that this release cannot read counts as unknown.
+        """
+        out = {}
+        for row in self._rows(_statuses):
+            with contextlib.suppress(msgspec.DecodeError):
+                said = msgspec.json.decode(row.status, type=SavedSnapshot)
+                out[row.site] = msgspec.structs.replace(said, saved_us=row.updated_us)
+        return out
 
     def close(self) -> None:
         """Let go of the store."""

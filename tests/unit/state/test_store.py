@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from drc.errors import ConfigError
 from drc.schema.version import folder, site_head
 from drc.state.store import Store
+from drc.worker.snapshot import Snapshot
 
 
 def _store(tmp_path: Path) -> Store:
@@ -20,10 +21,10 @@ def _store(tmp_path: Path) -> Store:
 
 def test_round_trip(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save_status("a", {"x": 1})
-    store.save_status("a", {"x": 2}, {"b": ("r", "p")})
-    assert store.statuses()["a"]["x"] == 2
-    assert store.statuses()["a"]["saved_us"] > 0
+    store.save_status("a", Snapshot(cpu_us=1))
+    store.save_status("a", Snapshot(cpu_us=2), {"b": ("r", "p")})
+    assert store.statuses()["a"].cpu_us == 2
+    assert store.statuses()["a"].saved_us > 0
     position = store.position("b", "a")
     assert position
     assert (position.read_set, position.applied) == ("r", "p")
@@ -37,10 +38,10 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 
 def test_a_deleted_store_comes_back(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save_status("a", {"x": 1})
+    store.save_status("a", Snapshot(cpu_us=1))
     (tmp_path / "s.db").unlink()
     (tmp_path / "s.db-wal").write_bytes(b"of the deleted file")
-    store.save_status("b", {"x": 2})
+    store.save_status("b", Snapshot(cpu_us=2))
     assert list(store.statuses()) == ["b"]
 
 
@@ -49,8 +50,8 @@ def test_a_broken_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.db").write_bytes(content)
     store = _store(tmp_path)
     with capture_logs() as logs:
-        store.save_status("a", {"x": 1})
-    assert store.statuses()["a"]["x"] == 1
+        store.save_status("a", Snapshot(cpu_us=1))
+    assert store.statuses()["a"].cpu_us == 1
     assert bool(logs) == bool(content)
 
 
@@ -60,17 +61,17 @@ def test_an_unwritable_store_is_reported_once(
     monkeypatch.setattr("drc.state.migrate._ATTEMPT_PAUSE_S", 0.001)
     store = Store(f"sqlite:///{tmp_path}/missing/s.db")
     with capture_logs() as logs:
-        store.save_status("a", {})
-        store.save_status("a", {})
+        store.save_status("a", Snapshot())
+        store.save_status("a", Snapshot())
         assert store.statuses() == {}
     assert [e["log_level"] for e in logs] == ["warning"]
     (tmp_path / "missing").mkdir()
-    store.save_status("a", {"x": 1})
-    assert store.statuses()["a"]["x"] == 1
+    store.save_status("a", Snapshot(cpu_us=1))
+    assert store.statuses()["a"].cpu_us == 1
 
 
 def _save(url: str, password: str, site: str) -> None:
-    Store(url, password).save_status(site, {"x": site})
+    Store(url, password).save_status(site, Snapshot(cpu_us=len(site)))
 
 
 def create_together(url: str, processes: int, password: str = "") -> None:
