@@ -10,8 +10,9 @@ import click
 from drc import config as configuration
 from drc.cli.output import config_option, console, emit, json_option, table
 from drc.errors import ConfigError, TransientError
-from drc.monitor.alerts import Alert, Note
+from drc.monitor.alerts import Note
 from drc.monitor.webhook import post
+from drc.worker.snapshot import Alert
 
 
 @click.command()
@@ -38,9 +39,9 @@ def command(*, path: Path, as_json: bool, test: bool) -> None:
     from drc.state.store import Store  # SQLAlchemy: --help does without
 
     said = Store(config.state_url, config.state_password()).statuses()
-    alerts = [alert for one in said.values() for alert in one.get("alerts", ())]
+    alerts = [alert for one in said.values() for alert in one.alerts]
     if as_json:
         emit(alerts)
     else:
-        rows = [(a["severity"], a["sentence"], a["command"]) for a in alerts]
+        rows = [(a.severity, a.sentence, a.command) for a in alerts]
         console().print(table(("", "what", "what helps"), rows))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 import structlog
 from rich.console import Console
 from rich.table import Table
@@ -78,8 +79,8 @@ def console() -> Console:
 
 
 def emit(data: Any) -> None:
-    """Print a JSON document."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print a JSON document, of JSON values or msgspec structs."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=msgspec.to_builtins))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "") -> Table:

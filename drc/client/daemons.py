@@ -11,8 +11,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from drc.config import Config
 from drc.errors import ConfigError, DrcError, TransientError
+from drc.monitor.document import DaemonSnapshot
 
 _LISTEN_HINT = 'set web.listen = "127.0.0.1:9464" and start the daemons again'
 _TIMEOUT_S = 5.0
@@ -32,13 +35,20 @@ class Daemon:
     url: str
     token: str = ""
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return what it tells of this moment.
+    def snapshot(self) -> DaemonSnapshot:
+        """Return the state of the daemon at this moment.
 
         :raises TransientError: it does not answer.
-        :raises DrcError: it refuses.
+        :raises DrcError: it refuses, or this release cannot read the answer.
         """
-        return self._ask("GET", "/api/v1/snapshot")
+        text = self._ask("GET", "/api/v1/snapshot")
+        try:
+            return msgspec.json.decode(text, type=DaemonSnapshot)
+        except msgspec.DecodeError as error:
+            raise DrcError(
+                f"cannot read the snapshot of {self.url}: {error}",
+                hint="run the daemon's release of drc here",
+            ) from error
 
     def order(self, origin: str, action: str, reason: str, **more: Any) -> dict[str, Any]:
         """Pause or resume its stream from ``origin``; return what became of it.
@@ -47,16 +57,20 @@ class Daemon:
         :raises DrcError: as :meth:`snapshot`.
         """
         path = f"/api/v1/streams/{quote(origin, safe='')}/{quote(action, safe='')}"
-        return self._ask("POST", path, {"reason": reason, "actor": _operator(), **more})
+        return self._order(path, {"reason": reason, **more})
 
     def reload(self, reason: str) -> dict[str, Any]:
         """Have it take up its configuration file; return the keys that changed.
 
         :raises DrcError: as :meth:`snapshot`.
         """
-        return self._ask("POST", "/api/v1/reload", {"reason": reason, "actor": _operator()})
+        return self._order("/api/v1/reload", {"reason": reason})
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _order(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._ask("POST", path, {"actor": _operator(), **body}))
+        return answer
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> str:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -73,8 +87,7 @@ class Daemon:
                 raise TransientError(f"{self.url} does not answer: {error}", hint=hint) from error
         if answer.status != 200:
             raise self._refused(answer.status, text)
-        document: dict[str, Any] = json.loads(text)
-        return document
+        return text
 
     def _refused(self, status: int, text: str) -> DrcError:
         if status == 401:

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.table import Table
 from rich.text import Text
@@ -24,11 +24,13 @@ from textual.widgets import Footer, Input, Label, Static
 from drc.client.daemons import Daemon
 from drc.errors import DrcError
 from drc.monitor.alerts import CANARIES_MISSED
+from drc.monitor.document import DaemonSnapshot
+from drc.worker.snapshot import CanarySnapshot, StreamSnapshot
+from drc.worker.stages import STAGES
 
 _PERIOD_S = 1.0
 _KEPT = 120  # samples of a line: two minutes
 _BARS = "▁▂▃▄▅▆▇█"
-_STAGES = ("read", "logged", "received", "dispatched", "committed")
 _STYLES = {
     "running": ("●", "bold green"),
     "connecting": ("◌", "bold yellow"),
@@ -37,20 +39,19 @@ _STYLES = {
     "need_reseed": ("✕", "bold red"),
 }
 
-Stream = dict[str, Any]
 History = dict[str, deque[int]]  # what is drawn as a line, by its name
 
 
 # ------------------------------------------------------------ drawing
 
 
-def headline(streams: Sequence[Stream], errors: Sequence[DrcError]) -> Text:
+def headline(streams: Sequence[StreamSnapshot], errors: Sequence[DrcError]) -> Text:
     """Return in one sentence whether all is well, or what is not."""
     wrong = [str(error) for error in errors]
     for one in streams:
-        if one["state"] != "running":
-            wrong.append(f"{name(one)} is {one['state'].replace('_', ' ')}: {why(one)}")
-        elif one.get("blocked"):
+        if one.state != "running":
+            wrong.append(f"{name(one)} is {one.state.replace('_', ' ')}: {why(one)}")
+        elif one.blocked:
             wrong.append(f"{name(one)} is blocked: {why(one)}")
     if wrong:
         return Text(wrong[0] + (f"  (and {len(wrong) - 1} more)" if wrong[1:] else ""), "bold red")
@@ -59,37 +60,37 @@ def headline(streams: Sequence[Stream], errors: Sequence[DrcError]) -> Text:
     return Text("All is well: every stream runs.", "bold green")
 
 
-def name(one: Stream) -> str:
+def name(one: StreamSnapshot) -> str:
     """Return how a stream is called."""
-    return f"{one['origin']} → {one['target']}"
+    return f"{one.origin} → {one.target}"
 
 
-def why(one: Stream) -> str:
+def why(one: StreamSnapshot) -> str:
     """Return what holds a stream, as it says itself."""
-    blocked, error = one.get("blocked") or {}, one.get("error") or {}
-    return str(blocked.get("sentence") or error.get("message") or one.get("reason") or "")
+    if one.blocked and one.blocked.sentence:
+        return one.blocked.sentence
+    return one.error.message if one.error else one.reason
 
 
-def remedy(one: Stream) -> str:
+def remedy(one: StreamSnapshot) -> str:
     """Return what helps a stream that is held; '' if nothing is known to."""
-    blocked, error = one.get("blocked") or {}, one.get("error") or {}
-    return str(blocked.get("command") or error.get("hint") or "")
+    if one.blocked and one.blocked.command:
+        return one.blocked.command
+    return one.error.hint if one.error else ""
 
 
-def lags(one: Stream) -> dict[str, int | None]:
+def lags(one: StreamSnapshot) -> dict[str, int | None]:
     """Return the 99 % values of the whole way and of each stage that the stream has, in us."""
-    whole = (one.get("lag_us") or {}).get("p99", one.get("lag_us_p99"))
-    stages = one.get("stages") or {}
-    told = {stage: (stages.get(f"{stage}_us") or {}).get("p99") for stage in _STAGES}
-    return {"whole way": whole, **{k: v for k, v in told.items() if v is not None}}
+    stages = {stage: getattr(one.stages, f"{stage}_us").p99 for stage in STAGES}
+    return {"whole way": one.lag_us.p99, **{k: v for k, v in stages.items() if v is not None}}
 
 
-def card(one: Stream, history: History, width: int) -> Table:
+def card(one: StreamSnapshot, history: History, width: int) -> Table:
     """Return a stream as ``width`` cells of text: state, what holds it, numbers, lag by stage."""
-    glyph, style = _STYLES.get(one["state"], ("?", "bold"))
+    glyph, style = _STYLES.get(one.state, ("?", "bold"))
     out = Table.grid(expand=True)
-    out.add_row(Text.assemble((name(one), "bold"), "  ", (f"{glyph} {one['state']}", style)))
-    if one["state"] != "running" or one.get("blocked"):
+    out.add_row(Text.assemble((name(one), "bold"), "  ", (f"{glyph} {one.state}", style)))
+    if one.state != "running" or one.blocked:
         out.add_row(Text(why(one), style))
         if helps := remedy(one):
             out.add_row(Text(f"  → {helps}", "cyan"))
@@ -103,33 +104,32 @@ def card(one: Stream, history: History, width: int) -> Table:
     return out
 
 
-def _numbers(one: Stream) -> Text:
-    lag, behind, rates = (one.get(k) or {} for k in ("lag_us", "behind", "rates"))
+def _numbers(one: StreamSnapshot) -> Text:
+    lag, behind, rates = one.lag_us, one.behind, one.rates
     parts = [
-        f"lag {duration(lag.get('p50', one.get('lag_us_p50')))}",
-        f"99 % {duration(lag.get('p99', one.get('lag_us_p99')))}",
-        f"99.9 % {duration(lag.get('p999'))}",
+        f"lag {duration(lag.p50)}",
+        f"99 % {duration(lag.p99)}",
+        f"99.9 % {duration(lag.p999)}",
     ]
-    if (waits := behind.get("transactions")) is not None:
-        age = behind.get("seconds")
-        parts.append(f"behind {waits:,} trx" + (f", {duration(age * 1e6)}" if age else ""))
-    if rates:
-        parts.append(f"{rates['transactions']:,.0f} trx/s, {rates['rows']:,.0f} rows/s")
-    if conflicts := sum((one.get("conflicts") or {}).values()):
+    if behind.transactions is not None:
+        age = f", {duration(behind.seconds * 1e6)}" if behind.seconds else ""
+        parts.append(f"behind {behind.transactions:,} trx{age}")
+    parts.append(f"{rates.transactions:,.0f} trx/s, {rates.rows:,.0f} rows/s")
+    if conflicts := sum(one.conflicts.values()):
         parts.append(f"{conflicts:,} conflicts")
-    if canary := one.get("canary"):
-        parts.append(_canary(canary, one.get("observed_us") or 0))
-    return Text("   ".join(parts), "dim" if one["state"] != "running" else "")
+    if one.canary:
+        parts.append(_canary(one.canary, one.observed_us))
+    return Text("   ".join(parts), "dim" if one.state != "running" else "")
 
 
-def _canary(said: dict[str, Any], now_us: int) -> str:
-    if said["bounced"]:
+def _canary(said: CanarySnapshot, now_us: int) -> str:
+    if said.bounced:
         return "CANARY CAME BACK"
-    if not (landed_us := said["landed_us"]):
+    if not said.landed_us or said.sent_us is None:
         return "no canary yet"
-    if now_us - landed_us > CANARIES_MISSED * said["every_s"] * 1e6:
-        return f"no canary for {duration(now_us - landed_us)}"
-    return f"canary {duration(landed_us - said['sent_us'])}"
+    if now_us - said.landed_us > CANARIES_MISSED * said.every_s * 1e6:
+        return f"no canary for {duration(now_us - said.landed_us)}"
+    return f"canary {duration(said.landed_us - said.sent_us)}"
 
 
 def sparkline(values: Iterable[int], width: int) -> Text:
@@ -158,10 +158,10 @@ class _Card(Static, can_focus=True):
     def __init__(self, daemon: Daemon) -> None:
         super().__init__(classes="card")
         self.daemon = daemon
-        self.stream: Stream = {}
+        self.stream: StreamSnapshot | None = None
         self._history: History = defaultdict(lambda: deque(maxlen=_KEPT))
 
-    def show(self, stream: Stream) -> None:
+    def show(self, stream: StreamSnapshot) -> None:
         self.stream = stream
         for stage, value in lags(stream).items():
             self._history[stage].append(value or 0)
@@ -228,14 +228,14 @@ class Top(App[None]):
                     self.call_from_thread(self._show, told)
                 time.sleep(_PERIOD_S)
 
-    def _show(self, told: list[tuple[Daemon, dict[str, Any] | DrcError]]) -> None:
+    def _show(self, told: list[tuple[Daemon, DaemonSnapshot | DrcError]]) -> None:
         errors = [said for _, said in told if isinstance(said, DrcError)]
-        streams: list[Stream] = []
+        streams: list[StreamSnapshot] = []
         for daemon, said in told:
             if isinstance(said, DrcError):
                 continue
-            self.title = str(said.get("pair", "drc"))
-            for one in said["streams"]:
+            self.title = said.pair or "drc"
+            for one in said.streams:
                 streams.append(one)
                 self._card(name(one), daemon).show(one)
         shown = Text.assemble((f"{self.title}  ", "bold"), headline(streams, errors))
@@ -252,12 +252,13 @@ class Top(App[None]):
     @work
     async def action_order(self, action: str) -> None:
         chosen = self.focused
-        if not isinstance(chosen, _Card):
+        if not isinstance(chosen, _Card) or chosen.stream is None:
             self.notify("choose a stream first: Tab", severity="warning")
             return
-        question = f"{action.capitalize()} {name(chosen.stream)}?"
+        stream = chosen.stream
+        question = f"{action.capitalize()} {name(stream)}?"
         if reason := await self.push_screen_wait(_Ask(question)):
-            self._carry_out(chosen.daemon, chosen.stream["origin"], action, reason)
+            self._carry_out(chosen.daemon, stream.origin, action, reason)
 
     @work(thread=True)
     def _carry_out(self, daemon: Daemon, origin: str, action: str, reason: str) -> None:
@@ -268,7 +269,7 @@ class Top(App[None]):
             self.call_from_thread(self.notify, str(error), severity="error", timeout=15)
 
 
-def _ask(daemon: Daemon) -> tuple[Daemon, dict[str, Any] | DrcError]:
+def _ask(daemon: Daemon) -> tuple[Daemon, DaemonSnapshot | DrcError]:
     try:
         return daemon, daemon.snapshot()
     except DrcError as error:

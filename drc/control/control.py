@@ -25,11 +25,13 @@ from drc.control.reload import refuse_offline
 from drc.control.reposition import Plan, plan
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
+from drc.monitor.document import Desired
 from drc.schema import skips
-from drc.site.site import Site, Snapshot
+from drc.site.site import Site
 from drc.site.stream import Stream
 from drc.site.watcher import Watcher
 from drc.state.store import Store
+from drc.worker.snapshot import Snapshot
 from drc.worker.wanted import Wanted, Will
 
 Action = Literal["pause", "resume", "stop", "start", "restart"]
@@ -69,10 +71,13 @@ class Control:
         return self._config
 
     def snapshot(self) -> Snapshot:
-        """Return the site's snapshot of this moment, and what is wanted of its streams."""
+        """Return the site's snapshot of this moment."""
+        return self._site.snapshot()
+
+    def desired(self) -> dict[str, Desired]:
+        """Return the states that operators want of the site's streams, by stream."""
         wanted = {stream.name: stream.permit.wanted for stream in self._site.streams.values()}
-        controls = {n: {"desired": w.state, "reason": w.reason} for n, w in wanted.items()}
-        return {**self._site.snapshot(), "controls": controls}
+        return {n: Desired(desired=w.state, reason=w.reason) for n, w in wanted.items()}
 
     def order(self, origin: str, action: Action, order: Order) -> dict[str, Any]:
         """Pause, stop, resume, start or restart a stream; return what became of it.

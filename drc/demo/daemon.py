@@ -9,15 +9,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from drc.config import Config, load
 from drc.daemon.child import child_command
 from drc.errors import DataError, DrcError, TransientError
 from drc.state.store import Store
+from drc.worker.snapshot import StreamSnapshot
 
 _STOP_S = 45.0  # its own deadline for draining, and some
 _LOG_LINES = 3
+
+
+class SavedStream(NamedTuple):
+    """A stream's snapshot, and when the daemon saved it."""
+
+    said: StreamSnapshot
+    saved_us: int
 
 
 class Daemon:
@@ -63,12 +71,12 @@ class Daemon:
                 for run in self._runs
             ]
 
-    def streams(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return what each stream last said of itself, by (origin, target)."""
+    def streams(self) -> dict[tuple[str, str], SavedStream]:
+        """Return the newest snapshot of each stream, by (origin, target)."""
         return {
-            (stream["origin"], stream["target"]): {**stream, "saved_us": status["saved_us"]}
+            (stream.origin, stream.target): SavedStream(stream, status.saved_us)
             for status in self._store.statuses().values()
-            for stream in status["streams"]
+            for stream in status.streams
         }
 
     def check(self) -> None:
@@ -76,13 +84,13 @@ class Daemon:
 
         :raises DrcError: what stopped it.
         """
-        for stream in self.streams().values():
-            error = stream["error"]
-            if stream["state"] == "stopped" and error:
+        for stream, _ in self.streams().values():
+            error = stream.error
+            if stream.state == "stopped" and error:
                 raise DataError(
-                    f"{stream['origin']} → {stream['target']} stopped: {error['message']}",
-                    gtid=error.get("gtid", ""),
-                    table=error.get("table", ""),
+                    f"{stream.origin} → {stream.target} stopped: {error.message}",
+                    gtid=error.gtid,
+                    table=error.table,
                     hint=f"the log is {self.log}; `drc demo --fresh` starts over",
                 )
         for process in self._processes:

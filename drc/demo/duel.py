@@ -162,7 +162,7 @@ class Duel(Stage[Outcome]):
                 found.append(
                     duel_view.Site(
                         name,
-                        streams[probe.target.name, name]["state"],
+                        streams[probe.target.name, name].said.state,
                         written[name].per_second,
                         met[name].per_second,
                         counts,

@@ -196,11 +196,11 @@ class _Picture:
             origin = probe.origin.name
             shard, stream = self._shards[origin], streams[origin, probe.target.name]
             self._written[origin].add(time.monotonic(), shard.committed)
-            self._applied[probe.name].add(stream["saved_us"] / 1e6, stream["transactions"])
+            self._applied[probe.name].add(stream.saved_us / 1e6, stream.said.transactions)
             out.append(
                 view.Row(
                     probe.name,
-                    stream["state"],
+                    stream.said.state,
                     self._written[origin].per_second,
                     self._applied[probe.name].per_second,
                     shard.committed,

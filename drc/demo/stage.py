@@ -159,7 +159,7 @@ class Stage(ABC, Generic[Found]):
         deadline = time.monotonic() + _READY_S
         while True:
             daemon.check()
-            states = [s["state"] for s in daemon.streams().values()]
+            states = [stream.said.state for stream in daemon.streams().values()]
             if states == ["running"] * len(SITES) * (len(SITES) - 1):
                 return
             if time.monotonic() > deadline:

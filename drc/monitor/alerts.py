@@ -7,29 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from drc.config import AlertsConfig
+from drc.worker.snapshot import Alert, Snapshot, StreamSnapshot, WatcherSnapshot
 
 _SECOND_US = 1_000_000
 _ENDED = ("stopped", "need_reseed")
 CANARIES_MISSED = 3  # one may wait for a lock, and one for a daemon that starts again
 
 Event = Literal["raised", "repeated", "resolved", "test"]
-
-
-class Alert(NamedTuple):
-    """``id`` names the condition and is the same each time; ``stream`` is '' for a whole site."""
-
-    id: str
-    severity: Literal["page", "warn"]
-    site: str
-    stream: str
-    since_us: int
-    sentence: str
-    command: str
 
 
 class Note(NamedTuple):
@@ -67,14 +58,14 @@ class Alerts:
         """Return what is raised and not resolved."""
         return [known.alert for known in self._known.values() if known.told_us]
 
-    def look(self, site: str, snapshot: Mapping[str, Any], now_us: int) -> list[Note]:
+    def look(self, site: str, snapshot: Snapshot, now_us: int) -> list[Note]:
         """Take a snapshot in; return what is to be told."""
         out: list[Note] = []
         raised = {id_ for id_, known in self._known.items() if known.told_us}
         for alert, hold_s in _conditions(self._config, site, snapshot, raised, now_us):
             known = self._known.setdefault(alert.id, _Known(alert, now_us))
             since_us = min(known.alert.since_us, alert.since_us)
-            known.alert, known.seen_us = alert._replace(since_us=since_us), now_us
+            known.alert, known.seen_us = replace(alert, since_us=since_us), now_us
             if not known.told_us and now_us - since_us >= hold_s * _SECOND_US:
                 known.told_us = now_us
                 out.append(Note("raised", known.alert))
@@ -92,29 +83,27 @@ class Alerts:
 
 
 def _conditions(
-    config: AlertsConfig, site: str, said: Mapping[str, Any], raised: set[str], now_us: int
+    config: AlertsConfig, site: str, said: Snapshot, raised: set[str], now_us: int
 ) -> Iterator[_Condition]:
-    for one in said["streams"]:
+    for one in said.streams:
         yield from _stream(config, site, one, raised, now_us)
-    for kind in ("publisher", "watcher"):
-        one = said[kind]
-        if one and one["state"] in _ENDED:
-            error = one["error"] or {}
-            hint = f"; {error['hint']}" if error.get("hint") else ""
-            sentence = f"the {kind} of {site} is {one['state']}: {one['reason']}{hint}"
+    for kind, other in (("publisher", said.publisher), ("watcher", said.watcher)):
+        if other and other.state in _ENDED:
+            hint = f"; {other.error.hint}" if other.error and other.error.hint else ""
+            sentence = f"the {kind} of {site} is {other.state}: {other.reason}{hint}"
             command = f"drc run --site {site}"
             yield _Condition(
                 Alert(f"{site}/{kind}", "page", site, "", now_us, sentence, command), 0
             )
-    if watcher := said["watcher"]:
-        yield from _index(config, site, watcher, now_us)
+    if said.watcher:
+        yield from _index(config, site, said.watcher, now_us)
 
 
 def _index(
-    config: AlertsConfig, site: str, said: Mapping[str, Any], now_us: int
+    config: AlertsConfig, site: str, said: WatcherSnapshot, now_us: int
 ) -> Iterator[_Condition]:
     """Yield what is wrong with the index of concurrent writes."""
-    late, forgotten = said["late_conflicts"], said["forgotten"]
+    late, forgotten = said.late_conflicts, said.forgotten
     if late > config.late_conflicts_max:
         sentence = (
             f"{late} rows were written at {site} between their certificate and its commit: the"
@@ -123,8 +112,8 @@ def _index(
         yield _Condition(
             Alert(f"{site}/late", "page", site, "", now_us, sentence, "drc conflicts list"), 0
         )
-    if forgotten or said["spill_error"]:
-        why = said["spill_error"] or "conflicts.index_spill_bytes_max is reached"
+    if forgotten or said.spill_error:
+        why = said.spill_error or "conflicts.index_spill_bytes_max is reached"
         sentence = (
             f"the index of {site} cannot hold more on disk ({why}) and has forgotten"
             f" {forgotten:,} transactions: a stream that comes back without having seen them stops"
@@ -135,32 +124,32 @@ def _index(
 
 
 def _stream(
-    config: AlertsConfig, site: str, one: Mapping[str, Any], raised: set[str], now_us: int
+    config: AlertsConfig, site: str, one: StreamSnapshot, raised: set[str], now_us: int
 ) -> Iterator[_Condition]:
-    origin, target = one["origin"], one["target"]
-    name, held = f"{origin}->{target}", one["blocked"]
+    origin, target = one.origin, one.target
+    name, held = f"{origin}->{target}", one.blocked
     if held:
-        what = held["what"]
+        what = held.what
         # One id whatever holds it: a server that goes away turns one reason into another. Without
         # an error an operator has stopped the stream: that is a long pause.
-        if what in _ENDED and one["error"]:
+        if what in _ENDED and one.error:
             kind = "stopped"
         else:
             kind = "paused" if what == "paused" or what in _ENDED else "blocked"
         hold_s = {"stopped": 0.0, "paused": config.paused_s, "blocked": config.blocked_s}[kind]
-        sentence = f"{origin} → {target}: {held['sentence']}"
+        sentence = f"{origin} → {target}: {held.sentence}"
         alert = Alert(
             f"{name}/{kind}",
             "warn" if kind == "paused" else "page",
             site,
             name,
-            held["since_us"],
+            held.since_us,
             sentence,
-            held["command"],
+            held.command,
         )
         yield _Condition(alert, hold_s)
     yield from _canary(config, site, one, now_us)
-    behind = one["behind"]["seconds"] or 0.0
+    behind = one.behind.seconds or 0.0
     id_ = f"{name}/behind"
     # Once raised it stays until the backlog is half the limit.
     if behind > config.behind_s / (2 if id_ in raised else 1):
@@ -169,24 +158,24 @@ def _stream(
 
 
 def _canary(
-    config: AlertsConfig, site: str, one: Mapping[str, Any], now_us: int
+    config: AlertsConfig, site: str, one: StreamSnapshot, now_us: int
 ) -> Iterator[_Condition]:
-    canary = one["canary"]
+    canary = one.canary
     if not canary:
         return
-    origin, target = one["origin"], one["target"]
+    origin, target = one.origin, one.target
     name = f"{origin}->{target}"
-    if canary["bounced"]:
+    if canary.bounced:
         sentence = (
             f"{origin} → {target}: a change of {target} came back to it from {origin}: what came by"
             " replication is not held back"
         )
         command = f"drc pause {origin} {target}"
         yield _Condition(Alert(f"{name}/bounced", "page", site, name, now_us, sentence, command), 0)
-    landed_us, every_s = canary["landed_us"], canary["every_s"]
+    landed_us, every_s = canary.landed_us, canary.every_s
     late_s = CANARIES_MISSED * every_s
     # What holds the stream is told as such.
-    if one["blocked"] or (landed_us and now_us - landed_us < late_s * _SECOND_US):
+    if one.blocked or (landed_us and now_us - landed_us < late_s * _SECOND_US):
         return
     sentence = (
         f"{origin} → {target}: the canary that {origin} sends each {every_s:.0f} s does not land"

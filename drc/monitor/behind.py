@@ -14,16 +14,9 @@ from typing import NamedTuple
 
 from drc.gtid import GtidSet
 from drc.source.resume import backlog
+from drc.worker.snapshot import Behind
 
 _LOOKS_MAX = 512  # then every other one is forgotten: ages get coarser, never younger than true
-
-
-class Behind(NamedTuple):
-    """The age of the oldest undecided transaction, how many there are, and about how large."""
-
-    seconds: float | None = None
-    transactions: int | None = None
-    bytes: int | None = None
 
 
 class Undecided(NamedTuple):

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from drc import mysql
 from drc.binlog.stamps import now_us
 from drc.config import Config
 from drc.errors import NO_RIGHT, DrcError
 from drc.gtid import GtidSet
-from drc.monitor.behind import Ages, Behind, measure
+from drc.monitor.behind import Ages, measure
 from drc.monitor.blocked import PATIENCE_S, SLOW_S, Blocked, Facts, Holder, explain
 from drc.monitor.locks import busiest, holder
 from drc.monitor.pulse import Look, Pulse, foreign
 from drc.schema import ledger
 from drc.state.lag_history import Bucket, History, sample
 from drc.worker.doing import Doing
-from drc.worker.progress import PublisherProgress, StreamProgress
+from drc.worker.progress import Observed, PublisherProgress, StreamProgress
+from drc.worker.snapshot import Behind, Hold, Rates, Snapshot
 
 _DIAL_S = 1.0
 # Kafka's ApiVersions request, version 0: a frozen broker's kernel accepts connections, too.
@@ -55,7 +56,7 @@ class _Seen:
     table: str = ""
     untold: bool = False
     broker_away: str = ""
-    blocked: dict[str, Any] | None = None
+    blocked: Hold | None = None
     before: Waiting | None = None  # until anything is decided since
     history: History = field(init=False)
 
@@ -84,10 +85,10 @@ class Observer:
         site: str,
         streams: Sequence[StreamProgress],
         publisher: PublisherProgress | None,
-        before: Mapping[str, Any] | None = None,
+        before: Snapshot | None = None,
     ) -> None:
         self._config, self._site, self._publisher = config, site, publisher
-        waiting = waiting_before(before or {})
+        waiting = waiting_before(before) if before else {}
         self._seen = [_Seen(p, before=waiting.get(p.origin)) for p in streams]
         self._places = {name: (s.host, s.port) for name, s in config.sites.items()}
         self._pulses = {
@@ -111,19 +112,20 @@ class Observer:
             progress = seen.progress
             progress.offset_us = self._pulses[progress.origin].offset.us
             blocked = explain(self._facts(seen))
-            progress.observed = {
-                **progress.observed,
-                "rates": self._rates(seen),
-                **self._behind(seen),
-                "blocked": _since(blocked, seen),
-            }
-            said = {"state": progress.state, **progress.observed}
-            out += seen.history.add(now_us(), sample(said, progress.passages.drain()))
+            look = self._pulses[progress.origin].look
+            progress.observed = Observed(
+                rates=self._rates(seen),
+                behind=self._behind(seen, look),
+                observed_us=look.at_us if look else 0,
+                blocked=_since(blocked, seen),
+            )
+            kept = sample(progress.state, progress.observed, progress.passages.drain())
+            out += seen.history.add(now_us(), kept)
         return out
 
     # ------------------------------------------------------------ how far, how fast
 
-    def _rates(self, seen: _Seen) -> dict[str, float]:
+    def _rates(self, seen: _Seen) -> Rates:
         progress, now = seen.progress, now_us()
         counts = (progress.transactions, progress.rows_in, progress.intake.read_bytes)
         passed_s = max(1, now - seen.at_us) / 1e6
@@ -134,17 +136,13 @@ class Observer:
         else:
             grown = [0, 0, 0]
         seen.counts, seen.at_us = counts, now
-        names = ("transactions", "rows", "bytes")
-        return {name: round(n / passed_s, 1) for name, n in zip(names, grown, strict=True)}
+        transactions, rows, size = (round(n / passed_s, 1) for n in grown)
+        return Rates(transactions=transactions, rows=rows, bytes=size)
 
-    def _behind(self, seen: _Seen) -> dict[str, Any]:
-        """Return how far behind a stream is, and as of when."""
-        look = self._pulses[seen.progress.origin].look
+    def _behind(self, seen: _Seen, look: Look | None) -> Behind:
+        """Return how far behind a stream is as of the last look at its origin."""
         if look is None or not seen.progress.decided:
-            return {"behind": Behind()._asdict(), "observed_us": look.at_us if look else 0}
-        return {"behind": self._measured(seen, look)._asdict(), "observed_us": look.at_us}
-
-    def _measured(self, seen: _Seen, look: Look) -> Behind:
+            return Behind()
         progress, offset_us = seen.progress, seen.progress.offset_us
         oldest_us, decided_us = progress.oldest_us, progress.decided_us
         decided = GtidSet.parse(progress.decided)
@@ -237,15 +235,15 @@ class Observer:
         return ", ".join(brokers)
 
 
-def waiting_before(said: Mapping[str, Any]) -> dict[str, Waiting]:
+def waiting_before(said: Snapshot) -> dict[str, Waiting]:
     """Return by origin how its stream stood when the site's daemon spoke last."""
     return {
-        one["origin"]: Waiting(
-            GtidSet.parse(one["applied_set"]),
-            one["observed_us"] - int(behind["seconds"] * 1e6),
+        one.origin: Waiting(
+            GtidSet.parse(one.applied_set),
+            one.observed_us - int(one.behind.seconds * 1e6),
         )
-        for one in said.get("streams", ())
-        if (behind := one.get("behind")) and behind["transactions"]
+        for one in said.streams
+        if one.behind.transactions and one.behind.seconds is not None
     }
 
 
@@ -253,13 +251,13 @@ def _silent_s(progress: StreamProgress) -> float:
     return (now_us() - progress.heard_us) / 1e6 if progress.heard_us else 0.0
 
 
-def _since(blocked: Blocked | None, seen: _Seen) -> dict[str, Any] | None:
+def _since(blocked: Blocked | None, seen: _Seen) -> Hold | None:
     """Return what is said of a block; the same one keeps its beginning."""
     if blocked is None:
         seen.blocked = None
         return None
     before = seen.blocked
-    same = before is not None and before["what"] == blocked.what
-    since = before["since_us"] if before and same else min(now_us(), seen.moved_us)
-    seen.blocked = {"since_us": since, **blocked._asdict()}
+    same = before is not None and before.what == blocked.what
+    since = before.since_us if before and same else min(now_us(), seen.moved_us)
+    seen.blocked = Hold(since_us=since, **blocked._asdict())
     return seen.blocked

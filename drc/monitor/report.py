@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from drc.state.lag_history import Bucket
+from drc.worker.snapshot import SavedSnapshot, Snapshot, WatcherSnapshot, WorkerSnapshot
 from drc.worker.wanted import Wanted
 
 log = structlog.get_logger("drc.site")
 
 
 class _Store(Protocol):
-    def save_status(self, site: str, status: dict[str, Any]) -> None: ...
+    def save_status(self, site: str, status: Snapshot) -> None: ...
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None: ...
 
     def wanted(self, site: str) -> dict[str, Wanted]: ...
 
-    def statuses(self) -> dict[str, dict[str, Any]]: ...
+    def statuses(self) -> dict[str, SavedSnapshot]: ...
 
 
 class Reporter:
@@ -31,15 +32,15 @@ class Reporter:
         self._seen: dict[tuple[str, str], tuple[str, str]] = {}
         self._unspilled: dict[str, str] = {}  # by site, why
 
-    def save_status(self, site: str, status: dict[str, Any]) -> None:
+    def save_status(self, site: str, status: Snapshot) -> None:
         """Log what changed, then save."""
-        for kind in ("watcher", "publisher"):
-            if other := status.get(kind):
-                self._watch(kind, site, other)
-        if watcher := status.get("watcher"):
-            self._watch_spill(site, watcher)
-        for stream in status.get("streams", ()):
-            self._watch("stream", f"{stream['origin']}->{stream['target']}", stream)
+        if status.watcher:
+            self._watch("watcher", site, status.watcher)
+            self._watch_spill(site, status.watcher)
+        if status.publisher:
+            self._watch("publisher", site, status.publisher)
+        for stream in status.streams:
+            self._watch("stream", f"{stream.origin}->{stream.target}", stream)
         self._store.save_status(site, status)
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
@@ -50,34 +51,34 @@ class Reporter:
         """Ask."""
         return self._store.wanted(site)
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
+    def statuses(self) -> dict[str, SavedSnapshot]:
         """Ask."""
         return self._store.statuses()
 
-    def _watch(self, kind: str, name: str, said: dict[str, Any]) -> None:
-        error = said.get("error") or {}
-        now = (str(said["state"]), str(error.get("message", "")))
+    def _watch(self, kind: str, name: str, said: WorkerSnapshot) -> None:
+        error = said.error
+        now = said.state, error.message if error else ""
         if self._seen.get((kind, name)) == now:
             return
         self._seen[kind, name] = now
-        fields = {kind: name, **{k: v for k, v in error.items() if k != "message"}}
-        if said["state"] == "running":
+        fields = {kind: name, **(error.fields() if error else {})}
+        if said.state == "running":
             log.info(f"{kind} is running", **fields)
         elif not error:
-            log.info(f"{kind} is {said['state']}", reason=said.get("reason"), **fields)
-        elif said["state"] == "stopped":
-            log.error(f"{kind} stopped", error=error["message"], **fields)
+            log.info(f"{kind} is {said.state}", reason=said.reason, **fields)
+        elif said.state == "stopped":
+            log.error(f"{kind} stopped", error=error.message, **fields)
         else:
-            log.warning(f"{kind} interrupted, trying again", error=error["message"], **fields)
+            log.warning(f"{kind} interrupted, trying again", error=error.message, **fields)
 
-    def _watch_spill(self, site: str, said: dict[str, Any]) -> None:
+    def _watch_spill(self, site: str, said: WatcherSnapshot) -> None:
         """Log once why writes that memory has no room for are forgotten instead of spilled."""
-        error = said.get("spill_error", "")
+        error = said.spill_error
         if error and error != self._unspilled.get(site):
             log.warning(
                 "the index of concurrent writes cannot spill to disk",
                 site=site,
                 error=error,
-                forgotten=said["forgotten"],
+                forgotten=said.forgotten,
             )
         self._unspilled[site] = error

@@ -12,17 +12,19 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drc import mysql
 from drc.config import Config, Role
 from drc.errors import ConfigError, DrcError
 from drc.gtid import GtidSet, format_uuid
+from drc.monitor.document import DaemonReport, SiteReport, Status, StreamReport
 from drc.schema.facts import LedgerFacts
 from drc.schema.ledger import read_ledger
 from drc.schema.servers import remembered_if_readable
 from drc.schema.uuids import Servers
 from drc.source.resume import backlog
+from drc.worker.snapshot import ErrorFields, SavedSnapshot, StreamSnapshot
 
 if TYPE_CHECKING:
     from drc.state.store import Store
@@ -41,8 +43,8 @@ class SiteStatus:
     servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
 
 
-def collect(config: Config, store: Store) -> dict[str, Any]:
-    """Return the whole status as docs/operations/status-json.md describes it.
+def collect(config: Config, store: Store) -> Status:
+    """Return the whole status.
 
     Ask the sites before the store: then no daemon can be ahead of what the servers said.
     """
@@ -74,85 +76,89 @@ def ask(config: Config, name: str) -> SiteStatus:
 
 
 def combine(
-    config: Config, sites: dict[str, SiteStatus], said: dict[str, dict[str, Any]], now_us: int
-) -> dict[str, Any]:
+    config: Config, sites: dict[str, SiteStatus], said: dict[str, SavedSnapshot], now_us: int
+) -> Status:
     """Join the servers' answers with what the daemons said; pure."""
     streams = [
-        _stream(origin, target, sites, said.get(target, {}), now_us)
+        _stream(origin, target, sites, said.get(target), now_us)
         for target in config.sites
         for origin in config.sites
         if origin != target
     ]
-    return {
-        "name": config.name,
-        "at_us": now_us,
-        "ok": all(
-            s["state"] == "running" and s["transactions_behind"] is not None for s in streams
-        ),
-        "sites": {n: _site(s, said.get(n, {}), now_us) for n, s in sites.items()},
-        "streams": streams,
-    }
+    return Status(
+        name=config.name,
+        at_us=now_us,
+        ok=all(s.state == "running" and s.transactions_behind is not None for s in streams),
+        sites={n: _site(s, said.get(n), now_us) for n, s in sites.items()},
+        streams=streams,
+    )
 
 
-def _site(site: SiteStatus, said: dict[str, Any], now_us: int) -> dict[str, Any]:
-    facts = site.facts
-    return {
-        "reachable": facts is not None,
-        "error": _error(site.error),
-        "version": facts.version_text if facts else None,
-        "server_uuid": format_uuid(facts.server_uuid) if facts else None,
-        "read_only": facts.read_only if facts else None,
-        "gtid_executed": str(facts.gtid_executed) if facts else None,
-        "daemon": {
-            "fresh": _fresh(said, now_us),
-            "saved_us": said.get("saved_us"),
-            "cpu_us": said.get("cpu_us"),
-            "rss_bytes_max": said.get("rss_bytes_max"),
-            "publisher": said.get("publisher"),
-            "watcher": said.get("watcher"),
-            "alerts": said.get("alerts", []),
-        },
-    }
+def _site(site: SiteStatus, said: SavedSnapshot | None, now_us: int) -> SiteReport:
+    facts, daemon = site.facts, DaemonReport()
+    if said:
+        daemon = DaemonReport(
+            fresh=_fresh(said, now_us),
+            saved_us=said.saved_us,
+            cpu_us=said.cpu_us,
+            rss_bytes_max=said.rss_bytes_max,
+            publisher=said.publisher,
+            watcher=said.watcher,
+            alerts=said.alerts,
+        )
+    return SiteReport(
+        reachable=facts is not None,
+        error=ErrorFields.of(site.error),
+        version=facts.version_text if facts else None,
+        server_uuid=format_uuid(facts.server_uuid) if facts else None,
+        read_only=facts.read_only if facts else None,
+        gtid_executed=str(facts.gtid_executed) if facts else None,
+        daemon=daemon,
+    )
 
 
 def _stream(
-    origin: str, target: str, sites: dict[str, SiteStatus], said: dict[str, Any], now_us: int
-) -> dict[str, Any]:
+    origin: str,
+    target: str,
+    sites: dict[str, SiteStatus],
+    said: SavedSnapshot | None,
+    now_us: int,
+) -> StreamReport:
     fresh = _fresh(said, now_us)
-    own = next((s for s in said.get("streams", ()) if s.get("origin") == origin), None)
+    own = next((s for s in said.streams if s.origin == origin), None) if said else None
     ledger = (sites[target].ledger or {}).get(origin)
     behind = _behind(origin, sites, ledger, own if fresh else None)
     facts = sites[origin].facts
-    return {
-        "origin": origin,
-        "target": target,
-        "state": own["state"] if own and fresh else "unknown",
-        "reason": _reason(own, ledger, fresh=fresh),
-        "error": own["error"] if own and fresh else None,
-        "transactions_behind": None if behind is None else len(behind),
-        "behind_set": None if behind is None else str(behind),
+    return StreamReport(
+        origin=origin,
+        target=target,
+        state=own.state if own and fresh else "unknown",
+        reason=_reason(own, ledger, fresh=fresh),
+        error=own.error if own and fresh else None,
+        transactions_behind=None if behind is None else len(behind),
+        behind_set=None if behind is None else str(behind),
         # Below 8.3 replicated transactions carry no tag and count until they are passed over.
-        "exact": bool(facts and facts.has_tags),
-        "ledger_applied": str(ledger.decided) if ledger else None,
-        "ledger_seq": ledger.seq if ledger else None,
-        "snapshot": own,
-        "snapshot_fresh": fresh,
-    }
+        exact=bool(facts and facts.has_tags),
+        ledger_applied=str(ledger.decided) if ledger else None,
+        ledger_seq=ledger.seq if ledger else None,
+        snapshot=own,
+        snapshot_fresh=fresh,
+    )
 
 
 def _behind(
     origin: str,
     sites: dict[str, SiteStatus],
     ledger: LedgerFacts | None,
-    own: dict[str, Any] | None,
+    own: StreamSnapshot | None,
 ) -> GtidSet | None:
     """Return what is not yet decided; None when a server did not tell."""
     facts = sites[origin].facts
     if facts is None or ledger is None:
         return None
     applied = ledger.decided
-    if own and own.get("applied_set"):
-        applied = applied | GtidSet.parse(own["applied_set"])
+    if own and own.applied_set:
+        applied = applied | GtidSet.parse(own.applied_set)
     now = ((name, s.facts.server_uuid) for name, s in sites.items() if s.facts)
     servers = Servers.union((Servers.of(*now), *(s.servers for s in sites.values())))
     # Never the origin's own server, wherever it was noted: nothing would ever be behind.
@@ -160,17 +166,13 @@ def _behind(
     return backlog(facts.gtid_executed, applied, foreign)
 
 
-def _reason(own: dict[str, Any] | None, ledger: LedgerFacts | None, *, fresh: bool) -> str:
+def _reason(own: StreamSnapshot | None, ledger: LedgerFacts | None, *, fresh: bool) -> str:
     if own and fresh:
-        return str(own["reason"])
+        return own.reason
     if ledger is None:
         return "this stream has not begun"
     return "its daemon has not reported lately; is `drc run` running there?"
 
 
-def _fresh(said: dict[str, Any], now_us: int) -> bool:
-    return now_us - int(said.get("saved_us") or 0) < FRESH_US
-
-
-def _error(error: DrcError | None) -> dict[str, str] | None:
-    return {"message": error.message, **error.fields()} if error else None
+def _fresh(said: SavedSnapshot | None, now_us: int) -> bool:
+    return said is not None and now_us - said.saved_us < FRESH_US

@@ -16,6 +16,7 @@ import urllib.request
 from typing import Any
 
 import structlog
+from msgspec.structs import asdict
 
 from drc.config import AlertsConfig
 from drc.errors import ConfigError
@@ -43,7 +44,7 @@ def post(config: AlertsConfig, pair: str, note: Note) -> int:
     :raises OSError: no answer, or another status; its text does not hold the address.
     :raises ConfigError: the secret cannot be read.
     """
-    body = {"pair": pair, "event": note.event, **note.alert._asdict()}
+    body = {"pair": pair, "event": note.event, **asdict(note.alert)}
     headers = {"Content-Type": "application/json"}
     if secret := config.secret():
         headers["Authorization"] = f"Bearer {secret}"

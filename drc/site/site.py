@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
 
 from drc.config import Config
 from drc.conflict.live import LiveIndex
@@ -27,6 +29,7 @@ from drc.site.stream import Stream
 from drc.site.watcher import Watcher
 from drc.state.lag_history import Bucket
 from drc.worker.sessions import Worker
+from drc.worker.snapshot import SavedSnapshot, Snapshot
 from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -39,9 +42,6 @@ _SWITCH_S = 0.0005
 _BACKLOG_BYTES = 1 << 20  # of a peer's binlog that wait here: far more than come while it keeps up
 
 
-Snapshot = dict[str, Any]  # JSON-ready; docs/operations/status-json.md
-
-
 class Store(Protocol):
     """Where snapshots go, and what operators want of streams: hints, deletable at any time."""
 
@@ -51,7 +51,7 @@ class Store(Protocol):
 
     def wanted(self, site: str) -> dict[str, Wanted]: ...
 
-    def statuses(self) -> dict[str, Snapshot]: ...
+    def statuses(self) -> dict[str, SavedSnapshot]: ...
 
 
 class Site:
@@ -114,9 +114,9 @@ class Site:
             buckets = observer.tick()
             said = self.snapshot()
             if not self._stop.is_set():  # what ends by request is nobody's alarm
-                for note in self._alerts.look(self.name, said, said["updated_us"]):
+                for note in self._alerts.look(self.name, said, said.updated_us):
                     webhook.tell(note)
-            self._store.save_status(self.name, {**said, "alerts": self._raised()})
+            self._store.save_status(self.name, replace(said, alerts=self._alerts.current))
             self._store.save_lag(buckets)
             self._pause()
         for other in (beat, webhook, observer):
@@ -135,21 +135,18 @@ class Site:
             thread.start()
 
     def snapshot(self) -> Snapshot:
-        """Return what there is to tell of this moment."""
+        """Return the state of the site at this moment."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         publisher, watcher = self._publisher, self.watcher
-        return {
-            "updated_us": time.time_ns() // 1000,
-            "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
-            "rss_bytes_max": usage.ru_maxrss * 1024,
-            "streams": [stream.progress.snapshot() for stream in self.streams.values()],
-            "publisher": publisher.progress.snapshot() if publisher else None,
-            "watcher": watcher.progress.snapshot() if watcher else None,
-            "alerts": self._raised(),
-        }
-
-    def _raised(self) -> list[dict[str, Any]]:
-        return [alert._asdict() for alert in self._alerts.current]
+        return Snapshot(
+            updated_us=time.time_ns() // 1000,
+            cpu_us=int((usage.ru_utime + usage.ru_stime) * 1e6),
+            rss_bytes_max=usage.ru_maxrss * 1024,
+            streams=[stream.progress.snapshot() for stream in self.streams.values()],
+            publisher=publisher.progress.snapshot() if publisher else None,
+            watcher=watcher.progress.snapshot() if watcher else None,
+            alerts=self._alerts.current,
+        )
 
     def _body(self, worker: Worker) -> None:
         try:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import asdict
+
+from drc.worker.progress import Observed
 from drc.worker.stages import Passage, spreads
 
 # Length of a bucket and how long it is kept, in seconds: 600 + 2,160 + 8,640 rows for a stream.
@@ -27,17 +30,17 @@ class Bucket(NamedTuple):
     sample: Sample
 
 
-def sample(said: dict[str, Any], passages: Sequence[Passage]) -> Sample:
-    """Return what is kept of a stream's snapshot, with the lag of this second alone."""
+def sample(state: str, observed: Observed, passages: Sequence[Passage]) -> Sample:
+    """Return the sample of one second of a stream, with the lag of that second alone."""
     lag, stages = spreads(passages)
-    blocked = said["blocked"]
+    blocked = observed.blocked
     return {
-        "state": said["state"],
-        "lag_us": lag,
-        "stages": {name: {"p99": spread["p99"]} for name, spread in stages.items()},
-        "behind": said["behind"],
-        "rates": said["rates"],
-        "blocked": blocked["what"] if blocked else None,
+        "state": state,
+        "lag_us": asdict(lag),
+        "stages": {name: {"p99": spread.p99} for name, spread in asdict(stages).items()},
+        "behind": asdict(observed.behind),
+        "rates": asdict(observed.rates),
+        "blocked": blocked.what if blocked else None,
     }
 
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -16,11 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 
 from drc.errors import ConfigError, DrcError
 from drc.state.lag_history import LEVELS, Bucket
+from drc.worker.snapshot import SavedSnapshot, Snapshot
 from drc.worker.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -90,8 +93,10 @@ class Store:
                 parsed = parsed.set(password=password)
             sqlite = parsed.get_backend_name() == "sqlite"
             self._file = Path(parsed.database) if sqlite and parsed.database else None
+            # Two daemons that each write their first row would lock the same gap otherwise.
+            options = {} if sqlite else {"isolation_level": "READ COMMITTED"}
             # A connection for each use: once a second, and a deleted file is noticed.
-            self._engine = sa.create_engine(parsed, poolclass=sa.pool.NullPool)
+            self._engine = sa.create_engine(parsed, poolclass=sa.pool.NullPool, **options)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
             raise ConfigError(
                 f"state_url: {error}", hint="use a SQLAlchemy URL whose driver is installed"
@@ -110,12 +115,9 @@ class Store:
 
         return migrate_store(self._engine)
 
-    def save_status(self, site: str, status: dict[str, Any]) -> None:
-        """Replace the stored status of a site.
-
-        :param status: JSON-ready.
-        """
-        text = json.dumps(status)
+    def save_status(self, site: str, status: Snapshot) -> None:
+        """Replace the stored status of a site."""
+        text = json.dumps(msgspec.to_builtins(status))  # ASCII: for any character set of a store
         self._write(lambda c: _replace(c, _statuses, {"site": site}, status=text))
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
@@ -214,12 +216,17 @@ class Store:
 
     # ------------------------------------------------------------ reading
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        """Return the newest snapshot of every site, with ``saved_us``; {} when unknown."""
-        return {
-            row.site: {**json.loads(row.status), "saved_us": row.updated_us}
-            for row in self._rows(_statuses)
-        }
+    def statuses(self) -> dict[str, SavedSnapshot]:
+        """Return the newest snapshot of every site; {} when unknown.
+
+        A snapshot of another release that this release cannot read counts as unknown.
+        """
+        out = {}
+        for row in self._rows(_statuses):
+            with contextlib.suppress(msgspec.DecodeError):
+                said = msgspec.json.decode(row.status, type=SavedSnapshot)
+                out[row.site] = msgspec.structs.replace(said, saved_us=row.updated_us)
+        return out
 
     def close(self) -> None:
         """Let go of the store."""

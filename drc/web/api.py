@@ -7,7 +7,6 @@ flight.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import asdict
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -23,6 +23,8 @@ from starlette.routing import Route
 
 from drc import __version__
 from drc.errors import ConfigError, DrcError, TransientError
+from drc.monitor.document import DaemonSnapshot
+from drc.web.body import Body
 from drc.web.openapi import document as openapi
 
 if TYPE_CHECKING:
@@ -35,17 +37,6 @@ _BODY_MAX = 1 << 20
 
 Ask = Callable[[], "Control | None"]
 Guard = Callable[[Request], Response | None]
-
-
-class Body(msgspec.Struct, forbid_unknown_fields=True):
-    """What orders say; each takes a part of it."""
-
-    reason: str = ""
-    actor: str = ""
-    to: str | None = None
-    gtids: str = ""
-    dry_run: bool = False
-    force: bool = False
 
 
 class UnavailableError(TransientError):
@@ -75,13 +66,17 @@ class Served:
             )
         return found
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> DaemonSnapshot:
         """Return the state of the site now; it has no streams before it runs."""
         found = self.ask()
-        said = found.snapshot() if found else {"streams": [], "publisher": None, "watcher": None}
-        now_us = time.time_ns() // 1000
-        who = {"pair": self.pair, "site": self.site, "version": __version__, "now_us": now_us}
-        return {"controls": {}, **said, **who}
+        return DaemonSnapshot(
+            **(asdict(found.snapshot()) if found else {}),
+            controls=found.desired() if found else {},
+            pair=self.pair,
+            site=self.site,
+            version=__version__,
+            now_us=time.time_ns() // 1000,
+        )
 
 
 Answer = Callable[[Served, Request], Awaitable[Any]]
@@ -117,7 +112,7 @@ def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
 
 async def _events(served: Served) -> AsyncIterator[str]:
     while True:
-        yield f"data: {json.dumps(served.snapshot())}\n\n"
+        yield f"data: {msgspec.json.encode(served.snapshot()).decode()}\n\n"
         await asyncio.sleep(_EVENT_S)
 
 
@@ -225,7 +220,8 @@ def _answering(
         if refused := guard(request):
             return refused
         try:
-            return JSONResponse(await answer(request), headers=_HEADERS)
+            encoded = msgspec.json.encode(await answer(request))
+            return Response(encoded, media_type="application/json", headers=_HEADERS)
         except DrcError as error:
             body = {"kind": type(error).__name__, "message": error.message, **error.fields()}
             return JSONResponse({"error": body}, _status_code(error), headers=_HEADERS)

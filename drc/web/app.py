@@ -13,7 +13,7 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
@@ -27,6 +27,7 @@ from drc.config import WebConfig
 from drc.errors import ConfigError
 from drc.web import api, page
 from drc.web.metrics import SiteCollector, registry
+from drc.worker.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from drc.control.control import Control
@@ -49,7 +50,7 @@ def build_app(
     :param hosts: names under which we may be asked, beside addresses and this machine's own.
     """
 
-    def snapshot() -> dict[str, Any] | None:
+    def snapshot() -> Snapshot | None:
         found = control()
         return found.snapshot() if found else None
 
@@ -97,15 +98,13 @@ def build_app(
     )
 
 
-def _states(said: dict[str, Any] | None) -> dict[str, str]:
+def _states(said: Snapshot | None) -> dict[str, str]:
     """Return the state of each stream, publisher and watcher; {} before there are any."""
     if said is None:
         return {}
-    states = {f"{s['origin']}->{s['target']}": str(s["state"]) for s in said["streams"]}
-    for other in ("publisher", "watcher"):
-        if said[other]:
-            states[other] = str(said[other]["state"])
-    return states
+    states = {f"{s.origin}->{s.target}": s.state for s in said.streams}
+    others = {"publisher": said.publisher, "watcher": said.watcher}
+    return states | {name: other.state for name, other in others.items() if other}
 
 
 def _refusal(web: WebConfig, request: Request) -> Response | None:

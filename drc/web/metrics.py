@@ -7,13 +7,15 @@ metrics: who may read these need not be allowed to read data.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from msgspec.structs import asdict
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from drc import __version__
+from drc.worker.snapshot import SessionSnapshot, Snapshot, StreamSnapshot, WorkerSnapshot
 from drc.worker.stages import QUANTILES
 
 STATES = ("running", "connecting", "paused", "stopped", "need_reseed")
@@ -29,7 +31,9 @@ class _Number(NamedTuple):
     unit: float = 1
 
 
-_Said = Mapping[tuple[str, ...], Mapping[str, Any]]  # snapshots by the values of their labels
+_Streams = Mapping[tuple[str, ...], StreamSnapshot]  # by the values of their labels
+_Sessions = Mapping[tuple[str, ...], SessionSnapshot]
+_Workers = Mapping[tuple[str, ...], WorkerSnapshot]
 
 _US = 1e-6
 _LAGS = (("lag_us_p50", "0.5"), ("lag_us_p99", "0.99"))
@@ -106,7 +110,7 @@ class SiteCollector:
     :param snapshot: returns the daemon's snapshot of this moment, None before there is one.
     """
 
-    def __init__(self, pair: str, site: str, snapshot: Callable[[], Any]) -> None:
+    def __init__(self, pair: str, site: str, snapshot: Callable[[], Snapshot | None]) -> None:
         self._pair, self._site, self._snapshot = pair, site, snapshot
 
     def describe(self) -> Iterable[Metric]:
@@ -122,7 +126,7 @@ class SiteCollector:
         said = self._snapshot()
         if said is None:
             return
-        streams: _Said = {(self._pair, s["origin"], s["target"]): s for s in said["streams"]}
+        streams: _Streams = {(self._pair, s.origin, s.target): s for s in said.streams}
         places = ("pair", "origin", "target")
         yield from _sessions("drc_stream", places, streams, _STREAM_COUNTERS, _STREAM_GAUGES)
         yield _lag("drc_stream_lag_seconds", "The origin's commit until visible.", places, streams)
@@ -131,16 +135,16 @@ class SiteCollector:
         yield from _canaries(places, streams)
         for key, name, label, text in _COUNTS:
             yield _counts(name, text, (*places, label), streams, key)
-        place = ("pair", "site")
-        if published := said["publisher"]:
-            one: _Said = {(self._pair, self._site): published}
+        place, here = ("pair", "site"), (self._pair, self._site)
+        if said.publisher:
+            published: _Sessions = {here: said.publisher}
             yield from _sessions(
-                "drc_publisher", place, one, _PUBLISHER_COUNTERS, _PUBLISHER_GAUGES
+                "drc_publisher", place, published, _PUBLISHER_COUNTERS, _PUBLISHER_GAUGES
             )
-            yield _lag("drc_publisher_lag_seconds", "Commit until acknowledged.", place, one)
-        if watched := said["watcher"]:
-            one = {(self._pair, self._site): watched}
-            yield from _sessions("drc_watcher", place, one, _WATCHER_COUNTERS, _WATCHER_GAUGES)
+            yield _lag("drc_publisher_lag_seconds", "Commit until acknowledged.", place, published)
+        if said.watcher:
+            watched: _Workers = {here: said.watcher}
+            yield from _sessions("drc_watcher", place, watched, _WATCHER_COUNTERS, _WATCHER_GAUGES)
 
 
 def registry(collector: SiteCollector) -> CollectorRegistry:
@@ -154,7 +158,7 @@ def registry(collector: SiteCollector) -> CollectorRegistry:
 def _sessions(
     prefix: str,
     labels: tuple[str, ...],
-    said: _Said,
+    said: _Workers,
     counters: tuple[_Number, ...],
     gauges: tuple[_Number, ...],
 ) -> Iterator[Metric]:
@@ -164,79 +168,79 @@ def _sessions(
     )
     for values, one in said.items():
         for state in STATES:
-            states.add_metric((*values, state), one["state"] == state)
+            states.add_metric((*values, state), one.state == state)
     yield states
     text = "1 while stopped on an error; 0 while an operator has stopped it, too."
     failed = GaugeMetricFamily(f"{prefix}_failed", text, labels=labels)
     for values, one in said.items():
-        failed.add_metric(values, one["state"] in _ENDED and one["error"] is not None)
+        failed.add_metric(values, one.state in _ENDED and one.error is not None)
     yield failed
     for kind, numbers in ((CounterMetricFamily, counters), (GaugeMetricFamily, gauges)):
         for number in numbers:
             family = kind(f"{prefix}_{number.name}", number.text, labels=labels)
             for values, one in said.items():
-                family.add_metric(values, one[number.key] * number.unit)
+                family.add_metric(values, getattr(one, number.key) * number.unit)
             yield family
 
 
-def _lag(name: str, text: str, labels: tuple[str, ...], said: _Said) -> Metric:
+def _lag(name: str, text: str, labels: tuple[str, ...], said: _Sessions) -> Metric:
     family = Metric(name, text + " Of the last 4,096.", "summary")  # no sum or count is kept
     for values, one in said.items():
         for key, quantile in _LAGS:
             place = dict(zip(labels, values, strict=True))
-            family.add_sample(name, {**place, "quantile": quantile}, one[key] * _US)
+            family.add_sample(name, {**place, "quantile": quantile}, getattr(one, key) * _US)
     return family
 
 
-def _stages(labels: tuple[str, ...], streams: _Said) -> Metric:
+def _stages(labels: tuple[str, ...], streams: _Streams) -> Metric:
     """Return the time spent in each stage; ``lag`` is that of all together."""
     text = "Time spent in each stage, of the last 4,096 batches."
     family = Metric("drc_stream_stage_seconds", text, "summary")
     for values, one in streams.items():
         place = dict(zip(labels, values, strict=True))
-        for stage, spread in (("lag_us", one["lag_us"]), *one["stages"].items()):
+        for stage, spread in (("lag_us", one.lag_us), *asdict(one.stages).items()):
             for key, quantile in QUANTILES.items():
-                if spread[key] is not None:
+                if (took := getattr(spread, key)) is not None:
                     where = {**place, "stage": stage[:-3], "quantile": str(quantile)}
-                    family.add_sample(family.name, where, spread[key] * _US)
+                    family.add_sample(family.name, where, took * _US)
     return family
 
 
-def _behind(labels: tuple[str, ...], streams: _Said) -> Iterator[Metric]:
+def _behind(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
     """Yield how far behind streams are, where that is known, and what holds them."""
     for number in _BEHIND:
         family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
         for values, one in streams.items():
-            if (value := one["behind"][number.key]) is not None:
+            if (value := getattr(one.behind, number.key)) is not None:
                 family.add_metric(values, value)
         yield family
     text = "1 while something holds the stream, by what it is."
     blocked = GaugeMetricFamily("drc_stream_blocked", text, labels=(*labels, "what"))
     for values, one in streams.items():
-        if held := one["blocked"]:
-            blocked.add_metric((*values, held["what"]), 1)
+        if one.blocked:
+            blocked.add_metric((*values, one.blocked.what), 1)
     yield blocked
 
 
-def _canaries(labels: tuple[str, ...], streams: _Said) -> Iterator[Metric]:
+def _canaries(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
     """Yield what became of canaries, where there are any."""
-    said = {values: one["canary"] for values, one in streams.items() if one["canary"]}
+    said = {values: one.canary for values, one in streams.items() if one.canary}
     for number in _CANARY:
         family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
         for values, canary in said.items():
-            if canary[number.key] is not None:
-                family.add_metric(values, canary[number.key] * number.unit)
+            if (value := getattr(canary, number.key)) is not None:
+                family.add_metric(values, value * number.unit)
         yield family
     text = "Canaries of another site than the origin: they came back."
     bounced = CounterMetricFamily("drc_stream_canaries_bounced", text, labels=labels)
     for values, canary in said.items():
-        bounced.add_metric(values, canary["bounced"])
+        bounced.add_metric(values, canary.bounced)
     yield bounced
 
 
-def _counts(name: str, text: str, labels: tuple[str, ...], streams: _Said, key: str) -> Metric:
+def _counts(name: str, text: str, labels: tuple[str, ...], streams: _Streams, key: str) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for values, one in streams.items():
-        for which, count in one[key].items():
+        for which, count in getattr(one, key).items():
             family.add_metric((*values, which), count)
     return family

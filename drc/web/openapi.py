@@ -1,14 +1,18 @@
-"""The API of a daemon as an OpenAPI 3.1 document. Pure."""
+"""The API of a daemon as an OpenAPI 3.1 document, with schemas from the types. Pure."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from drc import __version__
+import msgspec
 
-_TEXT, _FLAG = {"type": "string"}, {"type": "boolean"}
-_REASON = {"reason": {**_TEXT, "description": "goes into the audit"}, "actor": _TEXT}
-_ORIGIN = {"name": "origin", "in": "path", "required": True, "schema": _TEXT}
+from drc import __version__
+from drc.monitor.document import DaemonSnapshot, Status
+from drc.web.body import Body
+
+_REF = "#/components/schemas/{name}"
+_ORIGIN = {"name": "origin", "in": "path", "required": True, "schema": {"type": "string"}}
 _ACTIONS = {
     "pause": "Commit what is in flight, then hold until resumed.",
     "resume": "Go on.",
@@ -33,21 +37,42 @@ def _query(**names: str) -> list[dict[str, Any]]:
     return [{"name": name, "in": "query", "schema": {"type": kind}} for name, kind in names.items()]
 
 
-def _answers(*more: dict[str, str]) -> dict[str, Any]:
-    out: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": {}}}}
+@cache
+def _schemas() -> dict[str, Any]:
+    """Return the schemas of the answers that have a type, and of all types in them."""
+    _, components = msgspec.json.schema_components((DaemonSnapshot, Status), ref_template=_REF)
+    return components
+
+
+@cache
+def _properties() -> dict[str, Any]:
+    """Return the schemas of the fields that a command may have."""
+    _, components = msgspec.json.schema_components((Body,))
+    properties: dict[str, Any] = components[Body.__name__]["properties"]
+    return properties
+
+
+def _answers(*more: dict[str, str], kind: type | None = None) -> dict[str, Any]:
+    content = {"schema": {"$ref": _REF.format(name=kind.__name__)}} if kind else {}
+    out: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": content}}}
     for refusals in (_REFUSALS, *more):
         out.update({code: {"description": text} for code, text in refusals.items()})
     return out
 
 
-def _read(summary: str, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    return {"get": {"summary": summary, "parameters": parameters or [], "responses": _answers()}}
+def _read(
+    summary: str, parameters: list[dict[str, Any]] | None = None, *, kind: type | None = None
+) -> dict[str, Any]:
+    responses = _answers(kind=kind)
+    return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
 
 
-def _order(summary: str, *, path: bool = True, **fields: Any) -> dict[str, Any]:
+def _order(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
+    """Return a command; ``fields`` of the body beside its reason and its actor."""
+    properties = _properties()
     schema = {
         "type": "object",
-        "properties": {**fields, **_REASON},
+        "properties": {name: properties[name] for name in (*fields, "reason", "actor")},
         "additionalProperties": False,
     }
     return {
@@ -72,11 +97,14 @@ def document(pair: str, site: str) -> dict[str, Any]:
             "description": "The daemon of one site. Streams are named by their origin.",
         },
         "security": [{"token": []}],
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(),
+        },
         "paths": {
-            "/api/v1/snapshot": _read("What the daemon has to tell of this moment."),
+            "/api/v1/snapshot": _read("The state of the daemon now.", kind=DaemonSnapshot),
             "/api/v1/events": _read("The same each second, as text/event-stream."),
-            "/api/v1/status": _read("How far each stream is, asked of the servers."),
+            "/api/v1/status": _read("How far each stream is, asked of the servers.", kind=Status),
             "/api/v1/lag": _read(
                 "How lag was.", _query(origin="string", target="string", since_us="integer")
             ),
@@ -85,11 +113,11 @@ def document(pair: str, site: str) -> dict[str, Any]:
             **orders,
             f"{stream}/reposition": _order(
                 "Go on from another place; with dry_run: what that would mean.",
-                to={**_TEXT, "description": "a GTID set, a time, or an offset of the topic"},
-                dry_run=_FLAG,
-                force=_FLAG,
+                "to",
+                "dry_run",
+                "force",
             ),
-            f"{stream}/skip": _order("Give up on transactions.", gtids=_TEXT),
+            f"{stream}/skip": _order("Give up on transactions.", "gtids"),
             "/api/v1/reload": _order("Take up the configuration file as it is now.", path=False),
         },
     }

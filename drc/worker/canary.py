@@ -21,6 +21,7 @@ from drc.binlog.events import TABLE_MAP, parse_table_map, u64
 from drc.binlog.transaction import RawTransaction
 from drc.names import CANARY, map_name
 from drc.rows.images import Walkers, column_walkers
+from drc.worker.snapshot import CanarySnapshot
 
 _CANARY = map_name(CANARY)
 _COLUMNS = ("site", "sent_us")
@@ -61,14 +62,14 @@ class Canary:
                 else:
                     self._bounced += 1
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return it JSON-ready; docs/operations/status-json.md."""
-        return {
-            "every_s": self._every_s,
-            "sent_us": self._sent_us,
-            "landed_us": self._landed_us,
-            "bounced": self._bounced,
-        }
+    def snapshot(self) -> CanarySnapshot:
+        """Return the newest canary that landed, and how many bounced."""
+        return CanarySnapshot(
+            every_s=self._every_s,
+            sent_us=self._sent_us,
+            landed_us=self._landed_us,
+            bounced=self._bounced,
+        )
 
 
 def _is_one(transaction: RawTransaction) -> bool:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from msgspec.structs import asdict
 
 from drc.binlog.stamps import now_us
 from drc.binlog.transaction import RawTransaction, TransactionKind
@@ -17,6 +20,17 @@ from drc.gtid import GtidSet
 from drc.pipe.link import Inlet
 from drc.worker.canary import Canary
 from drc.worker.doing import Doing
+from drc.worker.snapshot import (
+    Behind,
+    ErrorFields,
+    Hold,
+    PublisherSnapshot,
+    Rates,
+    SessionSnapshot,
+    StreamSnapshot,
+    WatcherSnapshot,
+    WorkerSnapshot,
+)
 from drc.worker.stages import Passages, passage, percentile
 
 _LAGS_KEPT = 4096
@@ -51,9 +65,22 @@ class Applier(Protocol):
 
 
 class Size(Protocol):
-    """Numbers by name."""
+    """The size of a window index; :class:`drc.conflict.live.Size` is one."""
 
-    def _asdict(self) -> dict[str, Any]: ...
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def spilled_slots(self) -> int: ...
+
+    @property
+    def spilled_bytes(self) -> int: ...
+
+    @property
+    def spill_error(self) -> str: ...
+
+    @property
+    def forgotten(self) -> int: ...
 
 
 class Index(Protocol):
@@ -62,6 +89,16 @@ class Index(Protocol):
     late_conflicts: int
 
     def size(self) -> Size: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The part of a stream's snapshot that an observer finds out."""
+
+    behind: Behind = Behind()  # noqa: RUF009  # it is frozen
+    rates: Rates = Rates()  # noqa: RUF009
+    blocked: Hold | None = None
+    observed_us: int = 0
 
 
 class SessionProgress:
@@ -105,21 +142,26 @@ class SessionProgress:
             self.state = "need_reseed"
         self.reason = str(error) if error else "stopped by request"
 
-    def _snapshot(self) -> dict[str, object]:
-        error, inlet, lags = self.error, self._inlet, sorted(self._lags)
-        return {
-            "state": self.state,
-            "reason": self.reason,
-            "error": {"message": error.message, **error.fields()} if error else None,
-            "sessions": self.sessions,
-            "transactions": self.transactions,
-            "updated_us": self.updated_us,
-            "skipped_tagged": inlet.skipped if inlet else 0,
-            "read_bytes": inlet.read_bytes if inlet else 0,
-            "lag_us_p50": percentile(lags, 0.5),
-            "lag_us_p99": percentile(lags, 0.99),
-            "queue_bytes": self._inlet.queue.bytes if self._inlet else 0,
-        }
+    def _worker(self) -> WorkerSnapshot:
+        return WorkerSnapshot(
+            state=self.state,
+            reason=self.reason,
+            error=ErrorFields.of(self.error),
+            sessions=self.sessions,
+            transactions=self.transactions,
+        )
+
+    def _session(self) -> SessionSnapshot:
+        inlet, lags = self._inlet, sorted(self._lags)
+        return SessionSnapshot(
+            **asdict(self._worker()),
+            updated_us=self.updated_us,
+            skipped_tagged=inlet.skipped if inlet else 0,
+            read_bytes=inlet.read_bytes if inlet else 0,
+            lag_us_p50=percentile(lags, 0.5),
+            lag_us_p99=percentile(lags, 0.99),
+            queue_bytes=inlet.queue.bytes if inlet else 0,
+        )
 
 
 class Intake(NamedTuple):
@@ -135,8 +177,8 @@ class StreamProgress(SessionProgress):
     ``canary_s`` is how often its origin sends a canary; 0: never.
 
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
-    was visible at the target, corrected by ``offset_us``. ``observed`` is what an
-    :class:`~drc.monitor.observer.Observer` adds to the snapshot.
+    was visible at the target, corrected by ``offset_us``. An
+    :class:`~drc.monitor.observer.Observer` sets ``observed``.
     """
 
     def __init__(self, origin: str, target: str, canary_s: float = 0.0) -> None:
@@ -149,12 +191,7 @@ class StreamProgress(SessionProgress):
         self.applied = self.ledger = ""  # by this daemon's sessions; before the first of them
         self.decided_us: int | None = None  # when the last that was applied was committed
         self.passages = Passages()
-        self.observed: dict[str, Any] = {
-            "behind": {"seconds": None, "transactions": None, "bytes": None},
-            "rates": {"transactions": 0, "rows": 0, "bytes": 0},
-            "blocked": None,
-            "observed_us": 0,
-        }
+        self.observed = Observed()
         self._applier: Applier | None = None
 
     @property
@@ -243,30 +280,34 @@ class StreamProgress(SessionProgress):
         """Nothing is left to apply: what was passed over since the last batch counts too."""
         self.applied = str(decided)
 
-    def snapshot(self) -> dict[str, object]:
-        """Return everything as JSON-ready values; see docs/operations/status-json.md."""
+    def snapshot(self) -> StreamSnapshot:
+        """Return the state of the stream at this moment."""
         lag, stages = self.passages.snapshot()
-        return {
-            "origin": self.origin,
-            "target": self.target,
-            **self._snapshot(),
-            "rows_in": self.rows_in,
-            "rows_applied": self.rows_applied,
-            "batches": self.steps,
-            "lock_failures": self.lock_failures,
-            "awaited": self.awaited,
-            "taken_apart": self.taken_apart,
-            "concurrent": self.concurrent,
-            "repeated": self._inlet.repeated if self._inlet else 0,
-            "conflicts": dict(self.conflicts),
-            "frames": self._inlet.counts if self._inlet else {},
-            "queue_transactions": self._applier.pending if self._applier else 0,
-            "applied_set": self.decided,
-            "lag_us": lag,
-            "stages": stages,
-            "canary": self._canary.snapshot() if self._canary else None,
-            **self.observed,
-        }
+        inlet, observed = self._inlet, self.observed
+        return StreamSnapshot(
+            **asdict(self._session()),
+            origin=self.origin,
+            target=self.target,
+            rows_in=self.rows_in,
+            rows_applied=self.rows_applied,
+            batches=self.steps,
+            lock_failures=self.lock_failures,
+            awaited=self.awaited,
+            taken_apart=self.taken_apart,
+            concurrent=self.concurrent,
+            repeated=inlet.repeated if inlet else 0,
+            conflicts=dict(self.conflicts),
+            frames=dict(inlet.counts) if inlet else {},
+            queue_transactions=self._applier.pending if self._applier else 0,
+            applied_set=self.decided,
+            lag_us=lag,
+            stages=stages,
+            canary=self._canary.snapshot() if self._canary else None,
+            behind=observed.behind,
+            rates=observed.rates,
+            blocked=observed.blocked,
+            observed_us=observed.observed_us,
+        )
 
 
 class PublisherProgress(SessionProgress):
@@ -302,15 +343,15 @@ class PublisherProgress(SessionProgress):
             self.steps += 1
             self._lags.append(self.updated_us - min(shipped))
 
-    def snapshot(self) -> dict[str, object]:
-        """Return everything as JSON-ready values; see docs/operations/status-json.md."""
-        return {
-            "site": self.site,
-            **self._snapshot(),
-            "epoch": self.epoch,
-            "frames": self.steps,
-            "covered_set": self.covered,
-        }
+    def snapshot(self) -> PublisherSnapshot:
+        """Return the state of the publisher at this moment."""
+        return PublisherSnapshot(
+            **asdict(self._session()),
+            site=self.site,
+            epoch=self.epoch,
+            frames=self.steps,
+            covered_set=self.covered,
+        )
 
 
 class WatcherProgress(SessionProgress):
@@ -330,18 +371,18 @@ class WatcherProgress(SessionProgress):
         self.steps += 1
         self.state, self.reason, self.error = "running", "", None
 
-    def snapshot(self) -> dict[str, object]:
-        """Return everything as JSON-ready values; see docs/operations/status-json.md."""
-        error = self.error
-        return {
-            "site": self.site,
-            "state": self.state,
-            "reason": self.reason,
-            "error": {"message": error.message, **error.fields()} if error else None,
-            "sessions": self.sessions,
-            "transactions": self.transactions,
-            "replicated": self.replicated,
-            "unwatched": self.unwatched,
-            **self._index.size()._asdict(),
-            "late_conflicts": self._index.late_conflicts,
-        }
+    def snapshot(self) -> WatcherSnapshot:
+        """Return the state of the watcher and its index at this moment."""
+        size = self._index.size()
+        return WatcherSnapshot(
+            **asdict(self._worker()),
+            site=self.site,
+            replicated=self.replicated,
+            unwatched=self.unwatched,
+            slots=size.slots,
+            spilled_slots=size.spilled_slots,
+            spilled_bytes=size.spilled_bytes,
+            spill_error=size.spill_error,
+            forgotten=size.forgotten,
+            late_conflicts=self._index.late_conflicts,
+        )

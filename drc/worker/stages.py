@@ -16,14 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from drc.binlog.stamps import Stamps
+from drc.worker.snapshot import Spread, Stages
 
 STAGES = ("read", "logged", "received", "dispatched", "committed")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 _KEPT = 4096
 _FRESH_MAX = 4096  # of one second; more are thinned by chance of their time, not of their lag
 _OFFSETS_KEPT = 60  # as many seconds: clocks drift by microseconds in that time
-
-Spread = dict[str, int | None]
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -71,14 +70,16 @@ def passage(
 def spread(values: Iterable[int | None]) -> Spread:
     """Return the quantiles of what is known; each is None if nothing is."""
     ordered = sorted(v for v in values if v is not None)
-    return {name: percentile(ordered, q) if ordered else None for name, q in QUANTILES.items()}
+    if not ordered:
+        return Spread()
+    return Spread(**{name: percentile(ordered, q) for name, q in QUANTILES.items()})
 
 
 class Spreads(NamedTuple):
-    """The spread of the lag, and of each stage by its name as ``NAME_us``."""
+    """The spread of the lag, and of each stage."""
 
     lag: Spread
-    stages: dict[str, Spread]
+    stages: Stages
 
 
 class Passages:
@@ -108,7 +109,7 @@ def spreads(passages: Sequence[Passage]) -> Spreads:
     columns = list(zip(*passages, strict=True)) or [()] * len(Passage._fields)
     lag, *stages = (spread(column) for column in columns)
     named = {f"{name}_us": each for name, each in zip(STAGES, stages, strict=True)}
-    return Spreads(lag, named)
+    return Spreads(lag, Stages(**named))
 
 
 class ClockOffset:

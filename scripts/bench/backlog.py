@@ -169,7 +169,7 @@ def _drc(servers: Servers, with_users: _WithUsers, wanted: GtidSet, *, detect: b
             daemon.wait_applied(wanted)
             ended = time.monotonic()
             usage = meter.read(daemon=(daemon.pid, 0.0))
-            snapshot = daemon.stop()
+            said = daemon.stop()
     return lambda n: {
         "drc_s": ended - daemon.started_at,
         "drc_process_s": ended - meter.started,
@@ -177,9 +177,9 @@ def _drc(servers: Servers, with_users: _WithUsers, wanted: GtidSet, *, detect: b
         "python_startup_ms": daemon.startup_cpu_s * 1000,
         "drc_target_us": usage.cpu_s["target"] / n * _US,
         "drc_source_us": usage.cpu_s["source"] / n * _US,
-        "rows_in": snapshot.get("rows_in", 0),
-        "rows_applied": snapshot.get("rows_applied", 0),
-        "batches": snapshot.get("batches", 0),
+        "rows_in": said.rows_in if said else 0,
+        "rows_applied": said.rows_applied if said else 0,
+        "batches": said.batches if said else 0,
         "drc_others_share": usage.others_share,
         "drc_waits": users and users.waits(daemon.started_at, ended),
     }

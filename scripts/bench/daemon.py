@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from bench.meter import cpu_s
 from bench.servers import Servers
@@ -24,6 +23,7 @@ from drc.gtid import GtidSet
 from drc.schema import ledger
 from drc.schema.clock_note import clock_note
 from drc.state.store import Store
+from drc.worker.snapshot import StreamSnapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.05  # oftener, asking takes CPU from what is measured; native is not asked at all
@@ -142,8 +142,8 @@ class Daemon:
                 raise RuntimeError("drc does not catch up:\n" + "\n".join(self._said))
             time.sleep(_POLL_S)
 
-    def stop(self) -> dict[str, Any]:
-        """End it; return the last status snapshot of its stream."""
+    def stop(self) -> StreamSnapshot | None:
+        """End it; return the last snapshot of its stream."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -152,6 +152,5 @@ class Daemon:
                 self.process.kill()
                 self.process.wait()
         self._listener.join(1)
-        statuses = Store(self._servers.config.state_url).statuses()
-        streams = statuses.get(self._site, {}).get("streams", [])
-        return streams[0] if streams else {}
+        said = Store(self._servers.config.state_url).statuses().get(self._site)
+        return said.streams[0] if said and said.streams else None

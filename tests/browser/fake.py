@@ -11,15 +11,35 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgspec
 import uvicorn
+from msgspec import to_builtins
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from drc import __version__
+from drc.monitor.document import (
+    DaemonReport,
+    DaemonSnapshot,
+    Desired,
+    SiteReport,
+    Status,
+    StreamReport,
+)
 from drc.sandbox.process import free_port
 from drc.web import page
+from drc.worker.snapshot import (
+    Behind,
+    CanarySnapshot,
+    Hold,
+    Rates,
+    Spread,
+    Stages,
+    StreamSnapshot,
+    WatcherSnapshot,
+)
 
 TOKEN = "of-the-test-0123456789"
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -37,7 +57,7 @@ class FakeDaemon:
     def __init__(self, token: str = TOKEN) -> None:
         self.token = token
         self.changes: dict[str, Any] = {}
-        self.controls: dict[str, Any] = {}
+        self.controls: dict[str, Desired] = {}
         self.audit: list[dict[str, Any]] = []
         self.orders: list[tuple[str, str, dict[str, Any]]] = []
         self.deaf = threading.Event()  # set: nothing is answered, events end
@@ -48,26 +68,30 @@ class FakeDaemon:
     # ------------------------------------------------------------ documents
 
     def snapshot(self) -> dict[str, Any]:
+        """Return the answer to ``/api/v1/snapshot``, with the changes."""
         now_us = time.time_ns() // 1000
-        return {
-            "pair": "shop",
-            "site": "beijing",
-            "version": __version__,
-            "now_us": now_us,
-            "updated_us": now_us,
-            "cpu_us": 812_000_000,
-            "rss_bytes_max": 91 << 20,
-            "controls": self.controls,
-            "streams": [{**self._stream("shanghai", "beijing", self.state), **self.changes}],
-            "publisher": None,
-            "watcher": {"state": "running", "reason": "", "late_conflicts": 0},
-        }
+        said = DaemonSnapshot(
+            pair="shop",
+            site="beijing",
+            version=__version__,
+            now_us=now_us,
+            updated_us=now_us,
+            cpu_us=812_000_000,
+            rss_bytes_max=91 << 20,
+            alerts=[],
+            controls=self.controls,
+            streams=[self._stream("shanghai", "beijing", self.state)],
+            watcher=WatcherSnapshot(state="running"),
+        )
+        out: dict[str, Any] = to_builtins(said)
+        out["streams"][0] |= self.changes
+        return out
 
-    def _stream(self, origin: str, target: str, state: str) -> dict[str, Any]:
+    def _stream(self, origin: str, target: str, state: str) -> StreamSnapshot:
         now = time.time()
         wave = 1 + 0.4 * math.sin(now / 7 + len(origin)) + 0.15 * math.sin(now * 1.7)
         stages = {
-            key: {"p50": int(us * wave), "p99": int(us * wave * 3.1), "p999": int(us * wave * 9)}
+            key: Spread(p50=int(us * wave), p99=int(us * wave * 3.1), p999=int(us * wave * 9))
             for key, us in (
                 ("read_us", 900),
                 ("received_us", 400),
@@ -75,85 +99,76 @@ class FakeDaemon:
                 ("committed_us", 5200),
             )
         }
-        lag = {p: sum(s[p] for s in stages.values()) for p in ("p50", "p99", "p999")}
+        sums = {p: sum(getattr(s, p) for s in stages.values()) for p in ("p50", "p99", "p999")}
         done = int((now - self._begun) * 412)
         waits = now - self._paused if state == "paused" else 0.0
-        return {
-            "origin": origin,
-            "target": target,
-            "state": state,
-            "reason": "" if state == "running" else "stopped by request",
-            "error": None,
-            "transactions": 1_000_000 + done,
-            "rows_applied": 3_000_000 + done * 3,
-            "read_bytes": (1 << 30) + done * 900,
-            "conflicts": {"update_update": 3},
-            "lag_us_p50": lag["p50"],
-            "lag_us_p99": lag["p99"],
-            "applied_set": f"{_UUIDS[origin]}:1-{1_000_000 + done}",
-            "stages": {**stages, "logged_us": None},
-            "lag_us": lag,
-            "behind": {
-                "seconds": waits,
-                "transactions": int(waits * 412),
-                "bytes": int(waits * 370_000),
-            },
-            "blocked": None if state == "running" else self._blocked(origin, target, state),
-            "canary": {
-                "every_s": 10.0,
-                "sent_us": int(now * 1e6) - 2_008_000,
-                "landed_us": int(now * 1e6) - 2_000_000,
-                "bounced": 0,
-            },
-            "rates": {key: each * wave * (state == "running") for key, each in _RATES.items()},
-        }
+        return StreamSnapshot(
+            origin=origin,
+            target=target,
+            state=state,
+            reason="" if state == "running" else "stopped by request",
+            transactions=1_000_000 + done,
+            rows_applied=3_000_000 + done * 3,
+            read_bytes=(1 << 30) + done * 900,
+            conflicts={"update_update": 3},
+            lag_us_p50=sums["p50"],
+            lag_us_p99=sums["p99"],
+            applied_set=f"{_UUIDS[origin]}:1-{1_000_000 + done}",
+            stages=Stages(**stages),
+            lag_us=Spread(**sums),
+            behind=Behind(waits, int(waits * 412), int(waits * 370_000)),
+            blocked=None if state == "running" else self._blocked(origin, target, state),
+            canary=CanarySnapshot(
+                every_s=10.0,
+                sent_us=int(now * 1e6) - 2_008_000,
+                landed_us=int(now * 1e6) - 2_000_000,
+            ),
+            rates=Rates(
+                **{key: each * wave * (state == "running") for key, each in _RATES.items()}
+            ),
+        )
 
-    def _blocked(self, origin: str, target: str, state: str) -> dict[str, Any]:
+    def _blocked(self, origin: str, target: str, state: str) -> Hold:
         verb = "resume" if state == "paused" else "start"
-        return {
-            "since_us": int(self._paused * 1e6),
-            "what": state,
-            "sentence": f"{state} by an operator",
-            "command": f"drc {verb} {origin} {target}",
-        }
+        return Hold(
+            since_us=int(self._paused * 1e6),
+            what=state,
+            sentence=f"{state} by an operator",
+            command=f"drc {verb} {origin} {target}",
+        )
 
-    def status(self) -> dict[str, Any]:
-        said = self.snapshot()
-        own, other = said["streams"][0], self._stream("beijing", "shanghai", "running")
-        return {
-            "name": "shop",
-            "at_us": said["now_us"],
-            "ok": True,
-            "sites": {name: self._site(name, said["now_us"]) for name in _UUIDS},
-            "streams": [
-                {
-                    "origin": one["origin"],
-                    "target": one["target"],
-                    "state": one["state"],
-                    "reason": one["reason"],
-                    "error": one["error"],
-                    "transactions_behind": one["behind"]["transactions"],
-                    "behind_set": "",
-                    "exact": True,
-                    "ledger_applied": one["applied_set"],
-                    "ledger_seq": 1717,
-                    "snapshot": one,
-                    "snapshot_fresh": True,
-                }
-                for one in (own, other)
-            ],
-        }
+    def status(self) -> Status:
+        """Return the answer to ``/api/v1/status``."""
+        said = msgspec.convert(self.snapshot(), DaemonSnapshot)
+        streams = [
+            StreamReport(
+                origin=one.origin,
+                target=one.target,
+                state=one.state,
+                reason=one.reason,
+                error=one.error,
+                transactions_behind=one.behind.transactions,
+                behind_set="",
+                exact=True,
+                ledger_applied=one.applied_set,
+                ledger_seq=1717,
+                snapshot=one,
+                snapshot_fresh=True,
+            )
+            for one in (*said.streams, self._stream("beijing", "shanghai", "running"))
+        ]
+        sites = {name: self._site(name, said.now_us) for name in _UUIDS}
+        return Status(name="shop", at_us=said.now_us, ok=True, sites=sites, streams=streams)
 
-    def _site(self, name: str, now_us: int) -> dict[str, Any]:
-        return {
-            "reachable": True,
-            "error": None,
-            "version": "9.7.4",
-            "server_uuid": _UUIDS[name],
-            "read_only": False,
-            "gtid_executed": f"{_UUIDS[name]}:1-1000400",
-            "daemon": {"fresh": True, "saved_us": now_us - 300_000},
-        }
+    def _site(self, name: str, now_us: int) -> SiteReport:
+        return SiteReport(
+            reachable=True,
+            version="9.7.4",
+            server_uuid=_UUIDS[name],
+            read_only=False,
+            gtid_executed=f"{_UUIDS[name]}:1-1000400",
+            daemon=DaemonReport(fresh=True, saved_us=now_us - 300_000),
+        )
 
     def conflicts(self) -> list[dict[str, Any]]:
         return [
@@ -169,9 +184,9 @@ class FakeDaemon:
         out = []
         for at in range(begin, now_us - 12_000_000, step * 1_000_000):
             wave = 1 + 0.35 * math.sin(at / 4e7) + (7 if 200e6 < now_us - at < 290e6 else 0)
-            one = self._stream("shanghai", "beijing", "running")
+            one = to_builtins(self._stream("shanghai", "beijing", "running"))
             scaled = {
-                k: {p: int(v * wave) for p, v in s.items()} for k, s in one["stages"].items() if s
+                k: {p: v and int(v * wave) for p, v in s.items()} for k, s in one["stages"].items()
             }
             lag = {p: int(v * wave) for p, v in one["lag_us"].items()}
             rates = {"transactions": 412 * (1 + 0.3 * math.sin(at / 3e7))}
@@ -186,7 +201,7 @@ class FakeDaemon:
         """Return the application: the page and the API."""
         answers = {
             "snapshot": lambda _: self.snapshot(),
-            "status": lambda _: self.status(),
+            "status": lambda _: to_builtins(self.status()),
             "conflicts": lambda _: {"conflicts": self.conflicts()},
             "audit": lambda _: {"entries": self.audit},
             "lag": lambda r: {"buckets": self.buckets(int(r.query_params.get("since_us", 0)))},
@@ -239,7 +254,8 @@ class FakeDaemon:
         self.orders.append((origin, action, body))
         self.state = _STATES[action]
         self._paused = time.time()
-        self.controls = {f"{origin}->beijing": {"desired": self.state, "reason": body["reason"]}}
+        desired = Desired(desired=self.state, reason=body["reason"])
+        self.controls = {f"{origin}->beijing": desired}
         entry = {
             "at_us": time.time_ns() // 1000,
             "actor": "token",

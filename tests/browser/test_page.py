@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from drc.monitor.document import Desired
 from tests.browser.fake import EVIL, TOKEN, FakeDaemon, served
 from tests.browser.fix_browser import Witness, shots
 from tests.faults.fix_daemon import LONG
@@ -112,7 +113,7 @@ def test_markup_in_values_stays_text(page: Page, fake: FakeDaemon) -> None:
         "error": {"message": EVIL, "hint": EVIL, "table": EVIL},
         "blocked": {"since_us": 1, "what": EVIL, "sentence": EVIL, "command": EVIL},
     }
-    fake.controls = {"shanghai->beijing": {"desired": "stopped", "reason": EVIL}}
+    fake.controls = {"shanghai->beijing": Desired(desired="stopped", reason=EVIL)}
     fake.audit.append(dict.fromkeys(("actor", "action", "subject", "reason"), EVIL) | {"at_us": 1})
     login(page)
     page.locator("#conflicts summary").first.click()

@@ -53,7 +53,8 @@ class Duel:
         self.running.start()
         self.running.drain(self.schema)
         for site in Store(self.running.config.state_url).statuses().values():
-            assert site["watcher"]["late_conflicts"] == 0
+            assert site.watcher
+            assert site.watcher.late_conflicts == 0
 
     def rows(self, table: str = "t", site: str = "a") -> list[tuple[Any, ...]]:
         """Return a table's rows in the order of its first column."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from drc.sandbox import Sandbox
 from drc.state.store import Store
+from drc.worker.snapshot import CanarySnapshot
 from tests.faults.fix_daemon import LONG, Daemon, StartDaemon
 
 pytestmark = pytest.mark.servers
@@ -19,12 +19,12 @@ BEATS = 3
 OF_EACH = "SELECT site, beat FROM drc.canary ORDER BY site"
 
 
-def said(running: Daemon) -> dict[tuple[str, str], dict[str, Any]]:
+def said(running: Daemon) -> dict[tuple[str, str], CanarySnapshot | None]:
     """What each stream says of its canary; {} before any daemon spoke."""
     return {
-        (one["origin"], target): one["canary"]
+        (one.origin, target): one.canary
         for target, site in Store(running.config.state_url).statuses().items()
-        for one in site["streams"]
+        for one in site.streams
     }
 
 
@@ -35,15 +35,23 @@ def wait(running: Daemon, true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def await_landed(running: Daemon, here: str, there: str) -> CanarySnapshot:
+    """Wait for some canaries of one stream; return its snapshot of them."""
+    wait(running, lambda: beats(running.box, there).get(here, 0) > BEATS)
+    deadline = time.monotonic() + WAIT_S
+    while not ((one := said(running)[here, there]) and one.landed_us):
+        assert time.monotonic() < deadline, (one, running.tail())
+        time.sleep(0.05)
+    return one
+
+
+def bounced(running: Daemon, here: str, there: str) -> int:
+    one = said(running).get((here, there))
+    return one.bounced if one else 0
+
+
 def beats(box: Sandbox, site: str) -> dict[str, int]:
     return dict(box.sites[site].query(OF_EACH))
-
-
-def await_landed(running: Daemon, here: str, there: str) -> dict[str, Any]:
-    """Wait for some canaries of one stream; return what it says of them."""
-    wait(running, lambda: beats(running.box, there).get(here, 0) > BEATS)
-    wait(running, lambda: said(running)[here, there]["landed_us"])
-    return said(running)[here, there]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +81,10 @@ def test_canaries_land_once_and_never_come_back(
     running.start()
     for here, there in ("ab", "ba"):
         one = await_landed(running, here, there)
-        assert 0 <= one["landed_us"] - one["sent_us"] < WAIT_S * 1e6
-        assert (one["every_s"], one["bounced"]) == (1.0, 0)
+        assert one.landed_us is not None
+        assert one.sent_us is not None
+        assert 0 <= one.landed_us - one.sent_us < WAIT_S * 1e6
+        assert (one.every_s, one.bounced) == (1.0, 0)
     assert running.stop() == 0
     running.path.write_text(text)
     running.start()
@@ -92,8 +102,8 @@ def test_canaries_land_once_and_never_come_back(
     box.sites["b"].query("UPDATE drc.canary SET sent_us = sent_us + 1 WHERE site = 'a'")
     running.path.write_text(f"{text}\n[monitor]\ncanary_s = 3600\n")
     running.start()
-    wait(running, lambda: (said(running).get(("b", "a")) or {}).get("bounced"))
-    assert said(running)["a", "b"]["bounced"] == 0
-    raised = Store(running.config.state_url).statuses()["a"]["alerts"]
-    assert [alert["id"] for alert in raised] == ["b->a/bounced"]
+    wait(running, lambda: bounced(running, "b", "a"))
+    assert bounced(running, "a", "b") == 0
+    raised = Store(running.config.state_url).statuses()["a"].alerts
+    assert [alert.id for alert in raised] == ["b->a/bounced"]
     assert running.stop() == 0

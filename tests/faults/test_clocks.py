@@ -141,7 +141,7 @@ def _await_lock_failure(running: Daemon) -> None:
     deadline, waiting = time.monotonic() + _PATIENCE_S, threading.Event()
     while True:
         status = Store(running.config.state_url).statuses()["b"]
-        if any(stream["lock_failures"] > 1 for stream in status["streams"]):
+        if any(stream.lock_failures > 1 for stream in status.streams):
             return
         assert time.monotonic() < deadline, status
         waiting.wait(0.05)

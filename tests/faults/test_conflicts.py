@@ -175,7 +175,8 @@ def test_hot_rows_written_at_both_sites_converge(
     assert_identical(pair, schema)
     assert_logs_agree(pair)
     for said in Store(running.config.state_url).statuses().values():
-        assert said["watcher"]["late_conflicts"] == 0
+        assert said.watcher
+        assert said.watcher.late_conflicts == 0
 
 
 def _await_watched(running: Daemon, keys: int) -> None:
@@ -183,8 +184,8 @@ def _await_watched(running: Daemon, keys: int) -> None:
     deadline = time.monotonic() + 60
     store = Store(running.config.state_url)
     while True:
-        said = [site["watcher"] for site in store.statuses().values()]
-        if all(one["slots"] >= keys and one["spilled_slots"] for one in said):
+        said = [site.watcher for site in store.statuses().values()]
+        if all(one and one.slots >= keys and one.spilled_slots for one in said):
             return
         assert time.monotonic() < deadline, (said, running.tail())
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from drc.client.daemons import daemon_of
 from drc.gtid import GtidSet, parse_uuid
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
+from drc.worker.snapshot import StreamSnapshot
 from tests.faults.fix_daemon import FULL, Daemon, StartDaemon, assert_identical
 
 pytestmark = pytest.mark.servers
@@ -86,14 +87,15 @@ def load(pair: Sandbox, schema: str) -> Iterator[threading.Event]:
     thread.join()
 
 
-def stream(running: Daemon, origin: str, target: str) -> dict[str, Any]:
-    said = daemon_of(running.config, target).snapshot()["streams"]
-    return next((s for s in said if s["origin"] == origin), {"state": ""})
+def stream(running: Daemon, origin: str, target: str) -> StreamSnapshot:
+    said = daemon_of(running.config, target).snapshot().streams
+    nothing = StreamSnapshot(origin=origin, target=target, state="")
+    return next((s for s in said if s.origin == origin), nothing)
 
 
 def await_said(
-    running: Daemon, true: Callable[[dict[str, Any]], object], origin: str = "a", target: str = "b"
-) -> dict[str, Any]:
+    running: Daemon, true: Callable[[StreamSnapshot], object], origin: str = "a", target: str = "b"
+) -> StreamSnapshot:
     deadline = time.monotonic() + WAIT_S
     while not true(said := stream(running, origin, target)):
         assert time.monotonic() < deadline, (said, running.tail())
@@ -119,16 +121,17 @@ def rows(pair: Sandbox, schema: str, site: str) -> int:
 def assert_truthful(pair: Sandbox, schema: str, running: Daemon) -> None:
     """Compare what is said of a paused stream with what the tables hold."""
     age, count, asked_us = oldest_missing(pair, schema)
-    said = await_said(running, lambda s: s["observed_us"] > asked_us and s["behind"]["seconds"])
-    behind, passed = said["behind"], (said["observed_us"] - asked_us) / 1e6
+    said = await_said(running, lambda s: s.observed_us > asked_us and s.behind.seconds)
+    behind, passed = said.behind, (said.observed_us - asked_us) / 1e6
     rate = count / age
     wanted = age + passed
-    print(f"\n{behind['seconds']:.2f} s behind is said, {wanted:.2f} s is measured")
-    assert behind["seconds"] == pytest.approx(wanted, rel=0.1, abs=TICK_S)
+    print(f"\n{behind.seconds:.2f} s behind is said, {wanted:.2f} s is measured")
+    assert behind.seconds == pytest.approx(wanted, rel=0.1, abs=TICK_S)
     now = count + passed * rate
-    assert behind["transactions"] == pytest.approx(now, rel=0.1, abs=TICK_S * rate)
-    assert (said["state"], said["reason"]) == ("paused", "backup")
-    assert said["blocked"]["command"] == "drc resume a b"
+    assert behind.transactions == pytest.approx(now, rel=0.1, abs=TICK_S * rate)
+    assert (said.state, said.reason) == ("paused", "backup")
+    assert said.blocked
+    assert said.blocked.command == "drc resume a b"
 
 
 def test_a_pause_under_load_is_told_truthfully_kept_and_loses_nothing(
@@ -139,7 +142,7 @@ def test_a_pause_under_load_is_told_truthfully_kept_and_loses_nothing(
     since: dict[str, GtidSet],
     load: threading.Event,
 ) -> None:
-    await_said(running, lambda s: s["transactions"] > 0)
+    await_said(running, lambda s: s.transactions > 0)
     (answer,) = drc("pause", "--reason", "backup", "a", "b")
     assert answer == {"stream": "a->b", "state": "paused", "desired": "paused"}
     stands, begun = rows(pair, schema, "b"), time.monotonic()
@@ -149,7 +152,7 @@ def test_a_pause_under_load_is_told_truthfully_kept_and_loses_nothing(
     assert rows(pair, schema, "b") == stands
     # The other direction goes on, and the pause outlives the daemon.
     pair.sites["b"].query(f"INSERT INTO `{schema}`.t (id) VALUES ({OF_B})", account="app")
-    await_said(running, lambda s: s["transactions"] > 0, "b", "a")
+    await_said(running, lambda s: s.transactions > 0, "b", "a")
     assert running.stop() == 0
     running.start()
     await_up(running)
@@ -157,7 +160,7 @@ def test_a_pause_under_load_is_told_truthfully_kept_and_loses_nothing(
     assert rows(pair, schema, "b") == stands + 1
     drc("resume", "a", "b")
     load.set()
-    await_said(running, lambda s: s["behind"]["transactions"] == 0 and s["state"] == "running")
+    await_said(running, lambda s: s.behind.transactions == 0 and s.state == "running")
     running.drain(schema)
     assert_identical(pair, schema)
     running.assert_accounted(since)
@@ -180,9 +183,9 @@ def await_up(running: Daemon) -> None:
     while True:
         try:
             for site in running.config.sites:
-                streams = daemon_of(running.config, site).snapshot()["streams"]
+                streams = daemon_of(running.config, site).snapshot().streams
                 assert streams
-                assert all(one["state"] != "connecting" for one in streams)
+                assert all(one.state != "connecting" for one in streams)
             return
         except (DrcError, AssertionError):
             assert time.monotonic() < deadline, running.tail()
@@ -228,8 +231,8 @@ def test_another_place_is_judged_before_it_is_taken(
     again = part["transactions"]
     assert drc("reposition", "a", "b", "--to", str(applied - newest), "--yes")["done"]
     drc("resume", "a", "b")
-    said = await_said(running, lambda s: s["state"] == "running" and s["repeated"] == again)
-    assert said["error"] is None
+    said = await_said(running, lambda s: s.state == "running" and s.repeated == again)
+    assert said.error is None
     running.drain(schema)
     assert_identical(pair, schema)
     running.assert_accounted(since)
@@ -313,9 +316,9 @@ def test_who_may_give_orders(running: Daemon, drc: Drc) -> None:
         assert ask(f"/api/v1/{path}", "GET", Host="evil.example") == 403, path
     assert ask("/api/v1/streams/nobody/pause") == 404
     assert ask("/api/v1/streams/a/explode") == 404
-    assert stream(running, "a", "b")["state"] == "running"
+    assert stream(running, "a", "b").state == "running"
     assert ask(pause, Origin=url) == 200
-    assert stream(running, "a", "b")["state"] == "paused"
+    assert stream(running, "a", "b").state == "paused"
     for path in ("status", "lag?origin=a", "conflicts", "audit"):
         assert ask(f"/api/v1/{path}", "GET") == 200, path
     assert TOKEN not in running.log.read_text()

@@ -6,9 +6,9 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from drc.monitor.blocked import PATIENCE_S
 from drc.sandbox import Sandbox
@@ -16,6 +16,7 @@ from drc.sandbox.kafka import KafkaCluster
 from drc.sandbox.process import ServerProcess
 from drc.sandbox.servers import SandboxSite
 from drc.state.store import Store
+from drc.worker.snapshot import Behind, Hold, StreamSnapshot
 from tests.faults.fix_daemon import LONG, Daemon, StartDaemon, StartDaemons
 
 pytestmark = pytest.mark.servers
@@ -27,13 +28,13 @@ SLOW_S = 8.0  # of work for one batch, by what a few rows took before
 HELD_S = 3.0  # long enough to see lag grow
 
 
-def stream(running: Daemon, origin: str = "a", target: str = "b") -> dict[str, Any]:
-    """What the daemon said last of one stream; {} before it did."""
-    said = Store(running.config.state_url).statuses().get(target, {})
-    return next((s for s in said.get("streams", ()) if s["origin"] == origin), {})
+def stream(running: Daemon, origin: str = "a", target: str = "b") -> StreamSnapshot | None:
+    """Return the newest snapshot of one stream; None before the daemon saved one."""
+    said = Store(running.config.state_url).statuses().get(target)
+    return next((s for s in said.streams if s.origin == origin), None) if said else None
 
 
-def await_said(running: Daemon, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def await_said(running: Daemon, true: Callable[[StreamSnapshot], object]) -> StreamSnapshot:
     deadline = time.monotonic() + WAIT_S
     while not (said := stream(running)) or not true(said):
         assert time.monotonic() < deadline, (said, running.tail())
@@ -41,22 +42,22 @@ def await_said(running: Daemon, true: Callable[[dict[str, Any]], object]) -> dic
     return said
 
 
-def settled(said: dict[str, Any]) -> bool:
-    nothing = {"seconds": 0.0, "transactions": 0, "bytes": 0}
-    return said["blocked"] is None and said["behind"] == nothing and said["state"] == "running"
+def settled(said: StreamSnapshot) -> bool:
+    return said.blocked is None and said.behind == Behind(0.0, 0, 0) and said.state == "running"
 
 
-def blocked_by(what: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda said: bool(said["blocked"]) and said["blocked"]["what"] == what
+def blocked_by(what: str) -> Callable[[StreamSnapshot], bool]:
+    return lambda said: said.blocked is not None and said.blocked.what == what
 
 
-def await_named(running: Daemon, what: str, since: float) -> dict[str, Any]:
+def await_named(running: Daemon, what: str, since: float) -> Hold:
     """Wait until the cause is named; print how long that took."""
-    said = await_said(running, blocked_by(what))
+    held = await_said(running, blocked_by(what)).blocked
+    assert held
     took = time.monotonic() - since
-    print(f"\n{what} named after {took:.1f} s: {said['blocked']['sentence']}")
+    print(f"\n{what} named after {took:.1f} s: {held.sentence}")
     assert took < NAMED_S
-    return said
+    return held
 
 
 @contextlib.contextmanager
@@ -99,28 +100,29 @@ def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
     a.query(f"CREATE TABLE `{schema}`.orders (id INT PRIMARY KEY, v INT)", account="app")
     a.query(f"INSERT INTO `{schema}`.orders VALUES (1, 1)", account="app")
     running.drain(schema)
-    said = await_said(running, lambda now: settled(now) and now["stages"]["read_us"]["p50"])
-    assert said["stages"]["logged_us"]["p50"] is None
+    said = await_said(running, lambda now: settled(now) and now.stages.read_us.p50)
+    assert said.stages.logged_us.p50 is None
     with b.connect("app", autocommit=False) as user, user.cursor() as cursor:
         cursor.execute(f"SELECT v FROM `{schema}`.orders WHERE id = 1 FOR UPDATE")
         a.query(f"UPDATE `{schema}`.orders SET v = 2", account="app")
-        said = await_named(running, "lock", time.monotonic())
-        text = said["blocked"]["sentence"]
+        held = await_named(running, "lock", time.monotonic())
+        text = held.sentence
         assert f"{schema}.orders" in text
         assert "app@" in text
         holder = int(user.thread_id())  # type: ignore[no-untyped-call]
-        assert f"KILL {holder}" in said["blocked"]["command"]
-        said = await_said(running, lambda now: now["behind"]["seconds"] > HELD_S)
-        assert said["behind"]["transactions"] == 1
-        assert said["blocked"]["what"] == "lock"
-        assert said["updated_us"] < said["blocked"]["since_us"] + PATIENCE_S * 1e6
+        assert f"KILL {holder}" in held.command
+        said = await_said(running, lambda now: (now.behind.seconds or 0) > HELD_S)
+        assert said.behind.transactions == 1
+        assert said.blocked
+        assert said.blocked.what == "lock"
+        assert said.updated_us < said.blocked.since_us + PATIENCE_S * 1e6
         user.rollback()
     await_said(running, settled)
     for how in HOWS:
         for site, what in ((b, "target"), (a, "source")):
             with away([site], how):
-                said = await_named(running, what, time.monotonic())
-            assert f"the server of {site.name} does not answer" in said["blocked"]["sentence"]
+                held = await_named(running, what, time.monotonic())
+            assert f"the server of {site.name} does not answer" in held.sentence
             await_said(running, settled)
     table = f"`{schema}`.notes"
     a.query(f"CREATE TABLE {table} (id INT PRIMARY KEY, v CHAR(64))", account="app")
@@ -128,8 +130,8 @@ def test_a_stream_that_is_held_says_by_whom_and_its_lag_grows(
     rows = slowed(b, table)
     begun = time.monotonic()
     a.query(f"INSERT INTO {table} VALUES {values(rows)}", account="app")
-    said = await_named(running, "table", begun)
-    assert f"{schema}.notes" in said["blocked"]["sentence"]
+    held = await_named(running, "table", begun)
+    assert f"{schema}.notes" in held.sentence
     await_said(running, settled)
     assert running.stop() == 0
 
@@ -145,15 +147,16 @@ def test_over_a_log_each_stage_is_told_and_a_peer_that_is_gone(
         a.query(f"INSERT INTO `{schema}`.t VALUES (%s)", (row,), account="app")
         daemon["b"].drain(schema)
     said = await_said(daemon["b"], settled)
-    middle = {name: spread["p50"] for name, spread in said["stages"].items()}
-    assert None not in middle.values()
-    assert sum(middle.values()) <= 3 * said["lag_us"]["p999"]
+    middle = [spread.p50 for spread in asdict(said.stages).values()]
+    assert None not in middle
+    assert sum(middle) <= 3 * (said.lag_us.p999 or 0)
     assert daemon["a"].stop() == 0
     a.query(f"INSERT INTO `{schema}`.t VALUES (100)", account="app")
     said = await_said(daemon["b"], blocked_by("publisher"))
-    assert "drc run --site a" in said["blocked"]["command"]
-    assert said["behind"]["transactions"] == 1
-    assert said["behind"]["seconds"] > 1
+    assert said.blocked
+    assert "drc run --site a" in said.blocked.command
+    assert said.behind.transactions == 1
+    assert (said.behind.seconds or 0) > 1
     daemon["a"].start()
     await_said(daemon["b"], settled)
     for how in HOWS:

@@ -201,4 +201,5 @@ def test_columns_of_hot_rows_converge(pair: Sandbox, schema: str, daemon: StartD
     for site in pair.sites.values():
         assert site.query("SELECT DISTINCT winner FROM drc.conflict") == [("merged",)]
     for status in Store(running.config.state_url).statuses().values():
-        assert status["watcher"]["late_conflicts"] == 0
+        assert status.watcher
+        assert status.watcher.late_conflicts == 0

@@ -15,6 +15,7 @@ from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
 from drc.state.lag_history import Bucket
 from drc.state.store import Store
+from drc.worker.snapshot import Snapshot, StreamSnapshot
 from drc.worker.wanted import Wanted
 from tests.faults.fix_daemon import LONG, StartDaemon
 from tests.faults.test_control import TOKEN, await_up, stream
@@ -61,22 +62,23 @@ def test_what_operators_want_and_did_is_kept(place: Place) -> None:
         store.save_wanted("a", "b", wanted)
     store.note("me", "pause", "a->b", "a reason, in 中文", {"x": 1})
     store.note("me", "resume", "a->b", "", {})
-    store.save_status("b", {"applied_set": "p" * 70_000})
+    stream = StreamSnapshot(origin="a", target="b", state="running", applied_set="p" * 70_000)
+    store.save_status("b", Snapshot(streams=[stream]))
     for _ in range(2):
         store.save_revision("b", "digest", {"name": "p"})
     assert store.wanted("b") == {"a": Wanted("paused", "why")}
     found = [(n["action"], n["reason"], n["detail"]) for n in store.noted(5)]
     assert found == [("resume", "", {}), ("pause", "a reason, in 中文", {"x": 1})]
     assert len(store.noted(1)) == 1
-    assert len(store.statuses()["b"]["applied_set"]) == 70_000
+    assert len(store.statuses()["b"].streams[0].applied_set) == 70_000
     assert place.query("SELECT COUNT(*) FROM config_revisions") == [(1,)]
 
 
 def test_snapshots_and_the_history_of_lag_are_kept_in_bounds(place: Place) -> None:
     store = place.store()
     for x in (1, 2):
-        store.save_status("b", {"x": x})
-    assert store.statuses()["b"]["x"] == 2
+        store.save_status("b", Snapshot(cpu_us=x))
+    assert store.statuses()["b"].cpu_us == 2
     for at in range(0, 2000 * S, 100 * S):  # a bucket of a second lives for ten minutes
         store.save_lag([Bucket("a", "b", 1, at, {"n": at}), Bucket("a", "b", 10, at, {"n": -at})])
     told = [(one["bucket_s"], one["at_us"] // S) for one in store.lag("a", "b", 1000 * S)]
@@ -91,7 +93,7 @@ def test_one_that_is_away_is_told_once_and_without_its_password(place: Place) ->
     store = Store(url, place.password)
     with capture_logs() as logs:
         for _ in range(2):
-            store.save_status("b", {})
+            store.save_status("b", Snapshot())
         assert store.statuses() == {}
     (told,) = logs
     assert "going on without" in told["event"]
@@ -125,7 +127,7 @@ def test_a_daemon_keeps_its_wishes_there(
     assert running.stop() == 0, running.tail()
     running.start()
     await_up(running)
-    assert stream(running, "a", "b")["state"] == "paused"
-    assert daemon_of(running.config, "b").snapshot()["controls"]["a->b"]["reason"] == "kept"
+    assert stream(running, "a", "b").state == "paused"
+    assert daemon_of(running.config, "b").snapshot().controls["a->b"].reason == "kept"
     assert postgres.password not in running.log.read_text()
     assert running.stop() == 0, running.tail()

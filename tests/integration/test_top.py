@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -18,9 +19,10 @@ from drc.client.daemons import Daemon
 from drc.client.top import Top, card, duration, headline, sparkline
 from drc.errors import ConfigError, DrcError, TransientError
 from drc.sandbox.process import free_port
+from drc.worker.snapshot import Hold, Spread, StreamSnapshot
 from tests.browser.fake import TOKEN, FakeDaemon, served
 
-PLAIN = {"origin": "a", "target": "b", "state": "running", "lag_us_p50": 1500, "lag_us_p99": 9000}
+PLAIN = StreamSnapshot(origin="a", target="b", state="running", lag_us=Spread(p50=1500, p99=9000))
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def test_a_stream_that_tells_little_is_drawn() -> None:
 
 
 def test_what_holds_a_stream_and_what_helps_are_drawn() -> None:
-    held = {"sentence": "a user at b holds the row 7 of shop.t", "command": "KILL 12"}
-    stream = {**PLAIN, "state": "running", "blocked": held}
+    held = Hold(sentence="a user at b holds the row 7 of shop.t", command="KILL 12")
+    stream = replace(PLAIN, blocked=held)
     text = drawn(card(stream, {}, 100))
     assert "a user at b holds the row 7 of shop.t" in text
     assert "→ KILL 12" in text
@@ -61,7 +63,7 @@ def test_what_holds_a_stream_and_what_helps_are_drawn() -> None:
 def test_the_first_line() -> None:
     assert headline([PLAIN], []).plain == "All is well: every stream runs."
     away = DrcError("b does not answer")
-    stopped = {**PLAIN, "state": "stopped", "reason": "duplicate key"}
+    stopped = replace(PLAIN, state="stopped", reason="duplicate key")
     assert headline([stopped], []).plain == "a → b is stopped: duplicate key"
     assert headline([stopped], [away]).plain == "b does not answer  (and 1 more)"
 

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from drc import cli
 from drc.cli import check, output, status
 from drc.errors import DataError, PreflightError
+from drc.monitor.document import DaemonReport, Status
 from drc.preflight.facts import Finding
+from drc.worker.snapshot import WatcherSnapshot
 
 CONFIG = """
 name = "shop"
@@ -207,22 +211,29 @@ def test_status_with_nobody_there(capsys: pytest.CaptureFixture[str], config: st
     assert "not reachable" in body["sites"]["a"]["error"]["message"]
     assert cli.invoke(["status", "-c", config]) == 0
     assert "a → b" in capsys.readouterr().out
-    assert status.render(body)
+    assert status.render(msgspec.convert(body, Status))
 
 
 def test_status_tells_of_an_index_that_spills(
     capsys: pytest.CaptureFixture[str], config: str
 ) -> None:
     cli.invoke(["status", "--json", "-c", config])
-    body = json.loads(capsys.readouterr().out)
-    said = {"state": "running", "reason": "", "slots": 5000, "forgotten": 7}
+    found = msgspec.json.decode(capsys.readouterr().out, type=Status)
     for spilled, error, text in (
         (0, "", None),
         (1000, "", "1,000 of 5,000 keys are on disk, 3 MiB"),
         (1000, "disk full", "cannot spill to disk, 7 transactions forgotten: disk full"),
     ):
-        spill = {"spilled_slots": spilled, "spilled_bytes": 3 << 20, "spill_error": error}
-        body["sites"]["a"]["daemon"] |= {"fresh": True, "watcher": said | spill}
-        Console(width=300).print(status.render(body))
+        watcher = WatcherSnapshot(
+            state="running",
+            slots=5000,
+            forgotten=7,
+            spilled_slots=spilled,
+            spilled_bytes=3 << 20,
+            spill_error=error,
+        )
+        daemon = DaemonReport(fresh=True, watcher=watcher)
+        sites = {**found.sites, "a": replace(found.sites["a"], daemon=daemon)}
+        Console(width=300).print(status.render(replace(found, sites=sites)))
         shown = capsys.readouterr().out
         assert text in shown if text else "own index" not in shown

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from msgspec.structs import replace
 
 from drc.config import AlertsConfig
 from drc.monitor.alerts import Alerts
+from drc.worker.snapshot import (
+    Behind,
+    CanarySnapshot,
+    ErrorFields,
+    Hold,
+    Snapshot,
+    StreamSnapshot,
+    WatcherSnapshot,
+)
 
 S = 1_000_000
 CONFIG = AlertsConfig(behind_s=60, blocked_s=30, clear_s=10, repeat_s=100)
@@ -20,36 +29,35 @@ def _said(
     watcher: str = "running",
     forgotten: int = 0,
     spill_error: str = "",
-    canary: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    held = {"what": what, "sentence": "why", "command": "do", "since_us": int(since_s * S)}
-    stream = {
-        "origin": "a",
-        "target": "b",
-        "error": None,
-        "behind": {"seconds": behind},
-        "blocked": held if what else None,
-        "canary": canary,
-    }
-    seen = {
-        "state": watcher,
-        "reason": "r",
-        "error": None,
-        "late_conflicts": late,
-        "forgotten": forgotten,
-        "spill_error": spill_error,
-    }
-    return {"streams": [stream], "publisher": None, "watcher": seen}
+    canary: CanarySnapshot | None = None,
+) -> Snapshot:
+    held = Hold(what=what, sentence="why", command="do", since_us=int(since_s * S))
+    stream = StreamSnapshot(
+        origin="a",
+        target="b",
+        state="running",
+        behind=Behind(behind),
+        blocked=held if what else None,
+        canary=canary,
+    )
+    seen = WatcherSnapshot(
+        state=watcher,
+        reason="r",
+        late_conflicts=late,
+        forgotten=forgotten,
+        spill_error=spill_error,
+    )
+    return Snapshot(streams=[stream], watcher=seen)
 
 
-def _failed(what: str) -> dict[str, Any]:
+def _failed(what: str) -> Snapshot:
     """Return the snapshot of a stream that an error holds."""
     said = _said(what=what)
-    said["streams"][0]["error"] = {"message": "row is gone"}
-    return said
+    failed = replace(said.streams[0], error=ErrorFields(message="row is gone"))
+    return replace(said, streams=[failed])
 
 
-def _events(alerts: Alerts, at_s: float, said: dict[str, Any]) -> list[tuple[str, str]]:
+def _events(alerts: Alerts, at_s: float, said: Snapshot) -> list[tuple[str, str]]:
     return [(n.event, n.alert.id) for n in alerts.look("b", said, int(at_s * S))]
 
 
@@ -109,9 +117,9 @@ def test_a_watcher_that_stopped_and_late_conflicts_page() -> None:
     assert events == [("raised", "b/watcher"), ("raised", "b/late")]
 
 
-def _canary(landed_s: float | None, bounced: int = 0) -> dict[str, Any]:
+def _canary(landed_s: float | None, bounced: int = 0) -> CanarySnapshot:
     landed_us = None if landed_s is None else int(landed_s * S)
-    return {"every_s": 10.0, "sent_us": landed_us, "landed_us": landed_us, "bounced": bounced}
+    return CanarySnapshot(every_s=10.0, sent_us=landed_us, landed_us=landed_us, bounced=bounced)
 
 
 def test_a_canary_that_comes_back_pages_at_once() -> None:

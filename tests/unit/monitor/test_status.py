@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from drc import config as configuration
 from drc import mysql
 from drc.errors import TransientError
 from drc.gtid import GtidSet, format_uuid
+from drc.monitor.document import Status, StreamReport
 from drc.monitor.report import Reporter
 from drc.monitor.status import FRESH_US, SiteStatus, combine
 from drc.schema.facts import LedgerFacts
 from drc.source.resume import backlog
+from drc.worker.snapshot import (
+    ErrorFields,
+    SavedSnapshot,
+    Snapshot,
+    StreamSnapshot,
+    WatcherSnapshot,
+)
 
 UUID_A, UUID_B = b"\xaa" * 16, b"\xbb" * 16
 A, B = format_uuid(UUID_A), format_uuid(UUID_B)
@@ -45,20 +54,13 @@ def _site(uuid: bytes, executed: str, *, tags: bool = True, **ledger: str) -> Si
     return SiteStatus(facts, known)
 
 
-def _stream(status: dict[str, Any], origin: str) -> dict[str, Any]:
-    return next(s for s in status["streams"] if s["origin"] == origin)
+def _stream(status: Status, origin: str) -> StreamReport:
+    return next(s for s in status.streams if s.origin == origin)
 
 
-def _said(applied: str, saved_us: int = NOW) -> dict[str, Any]:
-    stream = {
-        "origin": "a",
-        "target": "b",
-        "state": "running",
-        "reason": "",
-        "error": None,
-        "applied_set": applied,
-    }
-    return {"b": {"saved_us": saved_us, "streams": [stream]}}
+def _said(applied: str, saved_us: int = NOW) -> dict[str, SavedSnapshot]:
+    stream = StreamSnapshot(origin="a", target="b", state="running", applied_set=applied)
+    return {"b": SavedSnapshot(saved_us=saved_us, streams=[stream])}
 
 
 def test_backlog_counts_native_transactions_only() -> None:
@@ -74,11 +76,11 @@ def test_servers_alone() -> None:
     }
     status = combine(CONFIG, sites, {}, NOW)
     there, back = _stream(status, "a"), _stream(status, "b")
-    assert (there["transactions_behind"], there["behind_set"]) == (3, f"{A}:8-10")
-    assert back["transactions_behind"] == 0
-    assert there["state"] == "unknown"
-    assert "drc run" in there["reason"]
-    assert not status["ok"]  # nobody knows whether a daemon runs
+    assert (there.transactions_behind, there.behind_set) == (3, f"{A}:8-10")
+    assert back.transactions_behind == 0
+    assert there.state == "unknown"
+    assert "drc run" in there.reason
+    assert not status.ok  # nobody knows whether a daemon runs
 
 
 def test_a_fresh_snapshot_tells_of_what_was_passed_over() -> None:
@@ -87,20 +89,20 @@ def test_a_fresh_snapshot_tells_of_what_was_passed_over() -> None:
         "b": _site(UUID_B, f"{B}:1", a=f"{A}:1-7"),
     }
     fresh = _stream(combine(CONFIG, sites, _said(f"{A}:1-9"), NOW), "a")
-    assert (fresh["state"], fresh["transactions_behind"]) == ("running", 1)
+    assert (fresh.state, fresh.transactions_behind) == ("running", 1)
     stale = _stream(combine(CONFIG, sites, _said(f"{A}:1-9", NOW - FRESH_US), NOW), "a")
-    assert (stale["state"], stale["transactions_behind"]) == ("unknown", 3)
-    assert stale["snapshot"]
+    assert (stale.state, stale.transactions_behind) == ("unknown", 3)
+    assert stale.snapshot
 
 
 def test_a_site_that_is_away_and_a_stream_that_never_ran() -> None:
     away = SiteStatus(error=TransientError("gone", hint="start it"))
     sites = {"a": away, "b": _site(UUID_B, f"{B}:1-4", a=f"{A}:1-7")}
     status = combine(CONFIG, sites, {}, NOW)
-    assert _stream(status, "a")["transactions_behind"] is None
-    assert status["sites"]["a"]["error"] == {"message": "gone", "hint": "start it"}
+    assert _stream(status, "a").transactions_behind is None
+    assert status.sites["a"].error == ErrorFields(message="gone", hint="start it")
     sites["a"] = _site(UUID_A, f"{A}:1")
-    assert _stream(combine(CONFIG, sites, {}, NOW), "b")["reason"] == "this stream has not begun"
+    assert _stream(combine(CONFIG, sites, {}, NOW), "b").reason == "this stream has not begun"
 
 
 def test_below_tags_the_count_is_an_upper_bound() -> None:
@@ -108,14 +110,14 @@ def test_below_tags_the_count_is_an_upper_bound() -> None:
         "a": _site(UUID_A, f"{A}:1-10", tags=False),
         "b": _site(UUID_B, f"{B}:1", a=f"{A}:1-7"),
     }
-    assert _stream(combine(CONFIG, sites, {}, NOW), "a")["exact"] is False
+    assert _stream(combine(CONFIG, sites, {}, NOW), "a").exact is False
 
 
 class _Store:
     def __init__(self) -> None:
         self.saved: list[Any] = []
 
-    def save_status(self, site: str, status: dict[str, Any]) -> None:
+    def save_status(self, site: str, status: Snapshot) -> None:
         self.saved.append((site, status))
 
     def save_lag(self, buckets: Sequence[Any]) -> None: ...
@@ -123,37 +125,37 @@ class _Store:
     def wanted(self, site: str) -> dict[str, Any]:
         return {}
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
+    def statuses(self) -> dict[str, SavedSnapshot]:
         return {}
 
 
 def test_changes_of_state_are_logged_once() -> None:
     store = _Store()
     reporter = Reporter(store)
-    stream: dict[str, Any] = {"origin": "a", "target": "b", "reason": ""}
-    error = {"message": "gone", "hint": "start it"}
-    steps: list[dict[str, Any]] = [
-        {"state": "running", "error": None},
-        {"state": "running", "error": None},
-        {"state": "connecting", "error": error},
-        {"state": "connecting", "error": error},
-        {"state": "running", "error": None},
-        {"state": "stopped", "error": error},
+    stream = StreamSnapshot(origin="a", target="b", state="running", applied_set="x")
+    error = ErrorFields(message="gone", hint="start it")
+    steps = [
+        stream,
+        stream,
+        replace(stream, state="connecting", error=error),
+        replace(stream, state="connecting", error=error),
+        stream,
+        replace(stream, state="stopped", error=error),
     ]
     with capture_logs() as logs:
         for step in steps:
-            reporter.save_status("b", {"streams": [stream | step]})
+            reporter.save_status("b", Snapshot(streams=[step]))
     assert [e["log_level"] for e in logs] == ["info", "warning", "info", "error"]
     assert logs[1]["hint"] == "start it"
     assert logs[3]["stream"] == "a->b"
-    assert store.saved == [("b", {"streams": [stream | step]}) for step in steps]
+    assert store.saved == [("b", Snapshot(streams=[step])) for step in steps]
 
 
 def test_a_spill_that_fails_is_logged_once() -> None:
     reporter = Reporter(_Store())
-    said: dict[str, Any] = {"state": "running", "reason": "", "error": None, "forgotten": 7}
     with capture_logs() as logs:
         for error in ("", "disk full", "disk full", "", "disk full"):
-            reporter.save_status("b", {"watcher": said | {"spill_error": error}})
+            watcher = WatcherSnapshot(state="running", forgotten=7, spill_error=error)
+            reporter.save_status("b", Snapshot(watcher=watcher))
     assert [e["log_level"] for e in logs] == ["info", "warning", "warning"]
     assert (logs[1]["error"], logs[1]["forgotten"], logs[1]["site"]) == ("disk full", 7, "b")

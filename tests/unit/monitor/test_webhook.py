@@ -10,11 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 from structlog.testing import capture_logs
 
 from drc.config import AlertsConfig
-from drc.monitor.alerts import Alert, Note
+from drc.monitor.alerts import Note
 from drc.monitor.webhook import Webhook, post
+from drc.worker.snapshot import Alert
 
 NOTE = Note("raised", Alert("a->b/blocked", "page", "b", "a->b", 1, "why", "do"))
 SECRET = "of-the-test-only"
@@ -68,7 +70,7 @@ def test_it_arrives_with_sentence_command_and_secret_after_failures(
         header, body = receiver.got.get(timeout=10)
         webhook.close()
     assert header == f"Bearer {SECRET}"
-    assert body == {"pair": "p", "event": "raised", **NOTE.alert._asdict()}
+    assert body == {"pair": "p", "event": "raised", **asdict(NOTE.alert)}
     assert [log["error"] for log in logs] == ["answered 500"]
     assert SECRET not in str(logs)
     assert "hook-that-is-secret" not in str(logs)

@@ -14,6 +14,7 @@ import yaml
 
 from drc import cli
 from drc.config import load
+from drc.worker.snapshot import Hold
 from tests.unit.web.test_app import samples, snapshot
 
 ROOT = Path(__file__).parents[3]
@@ -130,7 +131,7 @@ def test_rules_and_panels_use_metrics_that_exist() -> None:
     asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     shown = {
         s.name: set(s.labels) | {"job", "instance"}
-        for s in samples({**snapshot(blocked={"what": "lock"}), "site": "b"})
+        for s in samples(snapshot(blocked=Hold(what="lock")))
     }
     for expression in asked:
         for metric in re.findall(r"\b(?:drc|process)_\w+", expression):

@@ -11,7 +11,7 @@ import pytest
 
 from drc import mysql
 from drc.binlog.framing import Framer
-from drc.binlog.transaction import Kind, RawTransaction
+from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.clock import Mark
 from drc.errors import DataError, TransientError
 from drc.gtid import GtidSet, format_uuid
@@ -94,16 +94,16 @@ def test_status_counts_nothing_of_the_server_before_a_promotion() -> None:
     site = SiteStatus(_facts(A, f"{A_TEXT}:1-9,{OLD_TEXT}:1-4"), {})
     ledger = {"a": LedgerFacts(GtidSet.parse(f"{A_TEXT}:1-7"), 4)}
     promoted = SiteStatus(_facts(NEW, ""), ledger, servers=PROMOTED)
-    streams = combine(CONFIG, {"a": site, "b": promoted}, {}, 0)["streams"]
-    assert [s["behind_set"] for s in streams if s["origin"] == "a"] == [f"{A_TEXT}:8-9"]
+    streams = combine(CONFIG, {"a": site, "b": promoted}, {}, 0).streams
+    assert [s.behind_set for s in streams if s.origin == "a"] == [f"{A_TEXT}:8-9"]
 
 
 def test_status_never_takes_the_origins_own_server_for_another_sites() -> None:
     site = SiteStatus(_facts(A, f"{A_TEXT}:1-9"), {}, servers=Servers.of(("b", A)))
     ledger = {"a": LedgerFacts(GtidSet.parse(f"{A_TEXT}:1-7"), 4)}
     sites = {"a": site, "b": SiteStatus(_facts(NEW, ""), ledger)}
-    streams = combine(CONFIG, sites, {}, 0)["streams"]
-    assert [s["behind_set"] for s in streams if s["origin"] == "a"] == [f"{A_TEXT}:8-9"]
+    streams = combine(CONFIG, sites, {}, 0).streams
+    assert [s.behind_set for s in streams if s.origin == "a"] == [f"{A_TEXT}:8-9"]
 
 
 def test_a_pulse_keeps_the_server_that_it_saw_before_a_promotion(
@@ -165,11 +165,11 @@ def _ddl(uuid: bytes) -> RawTransaction:
 def test_a_watcher_learns_of_a_promotion_while_it_reads() -> None:
     """A schema change carries the GTID of its origin: of a server that is new at the other site."""
     tagger = Tagger({OLD}, Mark())
-    assert tagger.tag([_ddl(NEW)])[0].kind is Kind.DDL
+    assert tagger.tag([_ddl(NEW)])[0].kind is TransactionKind.DDL
     native = GtidSet.parse(f"{A_TEXT}:1-5,{format_uuid(NEW)}:1")
     read = _Read(CONFIG, A, GtidSet(), tagger, native.copy(), GtidSet())
     read.candidates = deque([_Candidate(GtidSet(), Mark(), native.copy())])
     read.learn(PROMOTED.foreign_to("a"))
     assert str(read.native) == str(read.candidates[0].native) == f"{A_TEXT}:1-5"
-    assert tagger.tag([_ddl(NEW)])[0].kind is Kind.SKIPPED
+    assert tagger.tag([_ddl(NEW)])[0].kind is TransactionKind.SKIPPED
     assert not tagger.learn(PROMOTED.foreign_to("a"))

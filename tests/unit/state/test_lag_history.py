@@ -7,7 +7,8 @@ from typing import Any
 
 from drc.state.lag_history import LEVELS, Bucket, History, sample, worst
 from drc.state.store import Store
-from drc.worker.progress import StreamProgress
+from drc.worker.progress import Observed
+from drc.worker.snapshot import Snapshot
 from drc.worker.stages import Passage
 
 S = 1_000_000
@@ -23,8 +24,7 @@ def one(lag: int, *, state: str = "running", rate: float = 0.0) -> dict[str, Any
 
 
 def test_a_sample_has_the_lag_of_its_second() -> None:
-    said = StreamProgress("a", "b").snapshot()
-    got = sample(said, [Passage(7, read=3)])
+    got = sample("running", Observed(), [Passage(7, read=3)])
     assert got["lag_us"] == {"p50": 7, "p99": 7, "p999": 7}
     assert got["stages"]["read_us"] == {"p99": 3}
     assert (got["behind"]["seconds"], got["blocked"]) == (None, None)
@@ -47,7 +47,7 @@ def test_seconds_become_longer_buckets() -> None:
 
 def test_the_store_keeps_a_bounded_history_and_tells_each_time_once(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/s.db")
-    store.save_status("b", {})  # creates it
+    store.save_status("b", Snapshot())  # creates it
     history = History("a", "b")
     for second in range(1000):
         store.save_lag(history.add(second * S, one(second + 1)))

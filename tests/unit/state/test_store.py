@@ -15,6 +15,7 @@ from drc.errors import ConfigError
 from drc.schema.version import site_head
 from drc.shipped import shipped
 from drc.state.store import Store
+from drc.worker.snapshot import Snapshot
 
 
 def _store(tmp_path: Path) -> Store:
@@ -23,10 +24,10 @@ def _store(tmp_path: Path) -> Store:
 
 def test_round_trip(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save_status("a", {"x": 1})
-    store.save_status("a", {"x": 2})
-    assert store.statuses()["a"]["x"] == 2
-    assert store.statuses()["a"]["saved_us"] > 0
+    store.save_status("a", Snapshot(cpu_us=1))
+    store.save_status("a", Snapshot(cpu_us=2))
+    assert store.statuses()["a"].cpu_us == 2
+    assert store.statuses()["a"].saved_us > 0
 
 
 def test_reading_creates_nothing(tmp_path: Path) -> None:
@@ -36,10 +37,10 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 
 def test_a_deleted_store_comes_back(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save_status("a", {"x": 1})
+    store.save_status("a", Snapshot(cpu_us=1))
     (tmp_path / "s.db").unlink()
     (tmp_path / "s.db-wal").write_bytes(b"of the deleted file")
-    store.save_status("b", {"x": 2})
+    store.save_status("b", Snapshot(cpu_us=2))
     assert list(store.statuses()) == ["b"]
 
 
@@ -48,8 +49,8 @@ def test_a_broken_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.db").write_bytes(content)
     store = _store(tmp_path)
     with capture_logs() as logs:
-        store.save_status("a", {"x": 1})
-    assert store.statuses()["a"]["x"] == 1
+        store.save_status("a", Snapshot(cpu_us=1))
+    assert store.statuses()["a"].cpu_us == 1
     assert bool(logs) == bool(content)
 
 
@@ -59,13 +60,13 @@ def test_an_unwritable_store_is_reported_once(
     monkeypatch.setattr("drc.state.migrate._ATTEMPT_PAUSE_S", 0.001)
     store = Store(f"sqlite:///{tmp_path}/missing/s.db")
     with capture_logs() as logs:
-        store.save_status("a", {})
-        store.save_status("a", {})
+        store.save_status("a", Snapshot())
+        store.save_status("a", Snapshot())
         assert store.statuses() == {}
     assert [e["log_level"] for e in logs] == ["warning"]
     (tmp_path / "missing").mkdir()
-    store.save_status("a", {"x": 1})
-    assert store.statuses()["a"]["x"] == 1
+    store.save_status("a", Snapshot(cpu_us=1))
+    assert store.statuses()["a"].cpu_us == 1
 
 
 def test_a_store_of_a_newer_release_stops_nobody(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_store_of_a_newer_release_stops_nobody(tmp_path: Path) -> None:
         file.execute("UPDATE drc_schema_version SET version_num = '9999'")
         file.execute("DROP TABLE statuses")
     with capture_logs() as logs:
-        store.save_status("a", {})
+        store.save_status("a", Snapshot())
     assert "'9999'" in logs[0]["error"]
     with pytest.raises(ConfigError, match="9999"):
         store.migrate()
@@ -83,7 +84,7 @@ def test_a_store_of_a_newer_release_stops_nobody(tmp_path: Path) -> None:
 
 def test_a_table_that_nothing_reads_goes_from_an_older_store(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save_status("a", {"x": 1})
+    store.save_status("a", Snapshot(cpu_us=1))
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file, file:
         file.execute("UPDATE drc_schema_version SET version_num = '0002'")
         file.execute("CREATE TABLE positions (origin VARCHAR)")
@@ -91,11 +92,11 @@ def test_a_table_that_nothing_reads_goes_from_an_older_store(tmp_path: Path) -> 
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file:
         tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
     assert "positions" not in tables
-    assert store.statuses()["a"]["x"] == 1
+    assert store.statuses()["a"].cpu_us == 1
 
 
 def _save(url: str, password: str, site: str) -> None:
-    Store(url, password).save_status(site, {"x": site})
+    Store(url, password).save_status(site, Snapshot(cpu_us=len(site)))
 
 
 def create_together(url: str, processes: int, password: str = "") -> None:

@@ -10,66 +10,96 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from msgspec import structs, to_builtins
+from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from drc.config import WebConfig
-from drc.conflict.live import LiveIndex
 from drc.errors import DataError
 from drc.web.app import build_app
 from drc.web.metrics import STATES, SiteCollector, registry
-from drc.worker.progress import PublisherProgress, SessionProgress, StreamProgress, WatcherProgress
+from drc.worker.progress import StreamProgress
+from drc.worker.snapshot import (
+    Behind,
+    CanarySnapshot,
+    PublisherSnapshot,
+    Snapshot,
+    Spread,
+    Stages,
+    StreamSnapshot,
+    WatcherSnapshot,
+    WorkerSnapshot,
+)
 from drc.worker.stages import QUANTILES
 from drc.worker.stages import STAGES as STAGES_OF_LAG
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "0123456789abcdef-right"
+S = TypeVar("S", bound=WorkerSnapshot)
 
 
-def snapshot(**stream: Any) -> dict[str, Any]:
-    """A snapshot as drc.site makes it; each number in it is another one."""
+def snapshot(**stream: Any) -> Snapshot:
+    """A snapshot in which each number is another one."""
     numbers = iter(range(1000, 9999))
 
-    def filled(progress: SessionProgress) -> dict[str, Any]:
-        said = progress.snapshot()  # type: ignore[attr-defined]
-        return {k: next(numbers) if isinstance(v, int) else v for k, v in said.items()}
+    def filled(kind: type[S], **fields: Any) -> S:
+        # Each type is Annotated: its origin is the type itself.
+        ints = [f.name for f in structs.fields(kind) if f.type.__origin__ is int]
+        counts = {name: next(numbers) for name in ints}
+        return kind(**{**counts, **fields})
 
-    streams = {**filled(StreamProgress("a", "b")), "state": "running", **stream}
-    streams["frames"] = {"accepted": next(numbers), "torn": next(numbers)}
-    streams["lag_us"] = {key: next(numbers) for key in QUANTILES}
-    streams["stages"] = {
-        f"{stage}_us": {key: next(numbers) for key in QUANTILES} for stage in STAGES_OF_LAG
-    }
-    streams["behind"] = {key: next(numbers) for key in ("seconds", "transactions", "bytes")}
-    streams["rates"] = {}  # counters tell them
-    streams["canary"] = {key: next(numbers) for key in ("sent_us", "landed_us", "bounced")}
-    streams["conflicts"] = {"insert_exists": next(numbers), "update_missing": next(numbers)}
-    publisher = {**filled(PublisherProgress("b")), "state": "running"}
-    watcher = {**filled(WatcherProgress("b", LiveIndex("b", ["a", "b"], 9))), "state": "running"}
-    return {"streams": [streams], "publisher": publisher, "watcher": watcher}
+    def spread() -> Spread:
+        return Spread(**{key: next(numbers) for key in QUANTILES})
+
+    one = filled(
+        StreamSnapshot,
+        **{"origin": "a", "target": "b", "state": "running", **stream},
+        frames={"accepted": next(numbers), "torn": next(numbers)},
+        lag_us=spread(),
+        stages=Stages(**{f"{stage}_us": spread() for stage in STAGES_OF_LAG}),
+        behind=Behind(next(numbers), next(numbers), next(numbers)),
+        canary=CanarySnapshot(
+            sent_us=next(numbers), landed_us=next(numbers), bounced=next(numbers)
+        ),
+        conflicts={"insert_exists": next(numbers), "update_missing": next(numbers)},
+    )
+    publisher = filled(PublisherSnapshot, site="b", state="running")
+    watcher = filled(WatcherSnapshot, site="b", state="running")
+    return Snapshot(streams=[one], publisher=publisher, watcher=watcher)
 
 
-def numbers(said: dict[str, Any], *, us: bool = False) -> Counter[float]:
+NOT_METRICS = {"every_s", "rates"}  # a setting; counters tell the rates
+
+
+def numbers(worker: WorkerSnapshot | None) -> Counter[float]:
+    return _numbers(to_builtins(worker))
+
+
+def _numbers(said: dict[str, Any], *, us: bool = False) -> Counter[float]:
     out: Counter[float] = Counter()
     for key, value in said.items():
+        if key in NOT_METRICS:
+            continue
         if isinstance(value, dict):
-            out += numbers(value, us="_us" in key)
+            out += _numbers(value, us="_us" in key)
         elif isinstance(value, int):
             out[round(value / 1e6 if us or "_us" in key else value, 6)] += 1
     return out
 
 
-def samples(said: dict[str, Any] | None) -> list[Any]:
+def samples(said: Snapshot | None) -> list[Any]:
     text = generate_latest(registry(SiteCollector("shop", "b", lambda: said))).decode()
     return [s for f in text_string_to_metric_families(text) for s in f.samples]
 
 
 def test_every_number_of_a_snapshot_is_one_metric() -> None:
     said = snapshot()
-    wanted = numbers(said["streams"][0]) + numbers(said["publisher"]) + numbers(said["watcher"])
+    wanted = numbers(said.streams[0]) + numbers(said.publisher) + numbers(said.watcher)
+    assert len(wanted) == wanted.total() > 60
     found = Counter(round(s.value, 6) for s in samples(said))
     assert wanted == Counter({n: c for n, c in found.items() if n in wanted})
 
@@ -98,8 +128,8 @@ def test_a_stop_by_an_operator_is_no_failure() -> None:
     by_error.stopped(DataError("row is gone"))
     for progress, failed in ((by_operator, 0), (by_error, 1)):
         said = progress.snapshot()
-        assert said["state"] == "stopped"
-        found = samples({"streams": [said], "publisher": None, "watcher": None})
+        assert said.state == "stopped"
+        found = samples(Snapshot(streams=[said]))
         assert [s.value for s in found if s.name == "drc_stream_failed"] == [failed]
 
 
@@ -111,7 +141,7 @@ def test_errors_and_names_of_rows_stay_inside() -> None:
     error = DataError("row 'secret@example.com' is there", table="shop.users", gtid="u:7")
     progress = StreamProgress("a", "b")
     progress.stopped(error)
-    said = {"streams": [progress.snapshot()], "publisher": None, "watcher": None}
+    said = Snapshot(streams=[progress.snapshot()])
     app = build_app(WebConfig(), "shop", "b", running(said))
     for path in ("/metrics", "/readyz", "/healthz"):
         _, body = ask(app, path)
@@ -121,14 +151,17 @@ def test_errors_and_names_of_rows_stay_inside() -> None:
 # ------------------------------------------------------------ over HTTP
 
 
-def running(said: dict[str, Any] | None) -> Any:
+def running(said: Snapshot | None) -> Any:
     """Return what a daemon shows once it runs: something with a snapshot."""
     return lambda: said and SimpleNamespace(snapshot=lambda: said)
 
 
-def ask(app: Any, path: str, authorization: str | None = None) -> tuple[int, str]:
+def ask(
+    app: Any, path: str, authorization: str | None = None, *, host: str = ""
+) -> tuple[int, str]:
     """Put one GET to the application, without a socket; return status and body."""
-    headers = [(b"authorization", authorization.encode())] if authorization else []
+    said = {"authorization": authorization or "", "host": host}
+    headers = [(name.encode(), value.encode()) for name, value in said.items() if value]
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -184,12 +217,12 @@ def test_without_a_token_anybody_who_reaches_it_may_ask() -> None:
         (None, 503),
         (snapshot(), 200),
         (snapshot(state="connecting"), 503),
-        ({**snapshot(), "publisher": {"state": "stopped"}}, 503),
-        ({**snapshot(), "watcher": {"state": "connecting"}}, 503),
-        ({**snapshot(), "publisher": None, "watcher": None}, 200),
+        (replace(snapshot(), publisher=PublisherSnapshot(state="stopped")), 503),
+        (replace(snapshot(), watcher=WatcherSnapshot(state="connecting")), 503),
+        (replace(snapshot(), publisher=None, watcher=None), 200),
     ],
 )
-def test_ready_is_when_everything_runs(said: dict[str, Any] | None, status: int) -> None:
+def test_ready_is_when_everything_runs(said: Snapshot | None, status: int) -> None:
     found, body = ask(build_app(WebConfig(), "shop", "b", running(said)), "/readyz")
     assert (found, json.loads(body)["ready"]) == (status, status == 200)
 

@@ -14,6 +14,7 @@ from drc.selection import Selection
 from drc.source.tagger import Tagger
 from drc.testing.binlog import FakeBinlog, FakeTable
 from drc.worker.canary import Canary, read
+from drc.worker.snapshot import CanarySnapshot
 
 HERE, THERE = b"\xaa" * 16, b"\xbb" * 16
 USERS = FakeTable(7, "shop", "users")
@@ -81,12 +82,12 @@ def test_it_is_applied_and_no_user_replicates_it() -> None:
 
 def test_what_landed_is_told_by_our_clock() -> None:
     canary = Canary("a", 5.0)
-    nothing = {"every_s": 5.0, "sent_us": None, "landed_us": None, "bounced": 0}
+    nothing = CanarySnapshot(every_s=5.0)
     users = transaction((USERS, ev.WRITE_ROWS, [USERS.image(1, b"x")]))
     canary.passed([users], 50, 0)
     assert canary.snapshot() == nothing
     canary.passed([users, sent(b"a", 1_000_100), sent(b"a", 1_000_300)], 500, 1_000_000)
-    assert canary.snapshot() == {"every_s": 5.0, "sent_us": 300, "landed_us": 500, "bounced": 0}
+    assert canary.snapshot() == CanarySnapshot(every_s=5.0, sent_us=300, landed_us=500)
 
 
 def test_an_update_is_read_as_it_is_after() -> None:
@@ -98,4 +99,4 @@ def test_one_of_another_site_has_come_back() -> None:
     canary = Canary("a", 5.0)
     canary.passed([sent(b"b", 1), sent(b"a", 2)], 9, 0)
     said = canary.snapshot()
-    assert (said["bounced"], said["sent_us"]) == (1, 2)
+    assert (said.bounced, said.sent_us) == (1, 2)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from drc.site.stream import Stream
 from drc.site.watcher import Watcher
 from drc.worker.progress import SessionProgress
 from drc.worker.sessions import Worker
+from drc.worker.snapshot import SavedSnapshot, Snapshot
 from drc.worker.wanted import Wanted
 
 
@@ -60,9 +60,9 @@ class Store:
     """Keeps what a site says of itself."""
 
     def __init__(self) -> None:
-        self.saved: list[dict[str, Any]] = []
+        self.saved: list[Snapshot] = []
 
-    def save_status(self, _: str, status: dict[str, Any]) -> None:
+    def save_status(self, _: str, status: Snapshot) -> None:
         self.saved.append(status)
 
     def save_lag(self, _: object) -> None: ...
@@ -70,7 +70,7 @@ class Store:
     def wanted(self, _: str) -> dict[str, Wanted]:
         return {}
 
-    def statuses(self) -> dict[str, dict[str, object]]:
+    def statuses(self) -> dict[str, SavedSnapshot]:
         return {}
 
 
@@ -105,7 +105,7 @@ def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.Mon
     store = Store()
     with pytest.raises(InvariantError, match="a->b broke"):
         _site(threading.Event(), store).run()
-    assert store.saved[-1]["streams"][0]["state"] == "stopped"
+    assert store.saved[-1].streams[0].state == "stopped"
 
 
 def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
@@ -125,12 +125,12 @@ def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
     looked, ended = threading.Event(), threading.Event()
 
     class Looks(Store):
-        def save_status(self, site: str, status: dict[str, Any]) -> None:
+        def save_status(self, site: str, status: Snapshot) -> None:
             super().save_status(site, status)
             if not looked.is_set():
                 looked.set()
                 stop.set()
-            elif status["watcher"]["state"] == "stopped":
+            elif status.watcher and status.watcher.state == "stopped":
                 ended.set()
 
     for kind in begins:
@@ -139,8 +139,11 @@ def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
     monkeypatch.setattr(Stream, "run", stream_run)
     store = Looks()
     _site(stop, store).run()
-    assert [said["watcher"]["state"] for said in store.saved][:2] == ["connecting", "stopped"]
-    assert [said["alerts"] for said in store.saved if said["alerts"]] == []
+    assert [said.watcher and said.watcher.state for said in store.saved][:2] == [
+        "connecting",
+        "stopped",
+    ]
+    assert [said.alerts for said in store.saved if said.alerts] == []
 
 
 # ------------------------------------------------------------ whose turn it is

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from drc.binlog.stamps import Stamps, received
 from drc.gtid import GtidSet
-from drc.monitor.behind import Ages, Behind, measure
+from drc.monitor.behind import Ages, measure
 from drc.monitor.observer import waiting_before
+from drc.worker.snapshot import Behind, Snapshot, Spread, StreamSnapshot
 from drc.worker.stages import ClockOffset, Passage, Passages, passage
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -43,13 +44,13 @@ def test_a_frame_of_an_older_publisher_has_no_stamps() -> None:
 
 def test_quantiles_of_what_is_known() -> None:
     passages = Passages()
-    assert passages.snapshot()[0] == {"p50": None, "p99": None, "p999": None}
+    assert passages.snapshot()[0] == Spread()
     for lag in range(1000):
         passages.add(Passage(lag, read=lag // 2))
     lag_us, stages = passages.snapshot()
-    assert lag_us == {"p50": 500, "p99": 990, "p999": 999}
-    assert stages["read_us"]["p50"] == 250
-    assert stages["logged_us"]["p999"] is None
+    assert lag_us == Spread(p50=500, p99=990, p999=999)
+    assert stages.read_us.p50 == 250
+    assert stages.logged_us.p999 is None
     assert len(passages.drain()) == 1000
     assert passages.drain() == []
 
@@ -114,15 +115,16 @@ def test_what_is_behind_is_as_old_as_its_oldest_part() -> None:
 
 
 def test_what_waited_before_a_restart_is_known_by_what_was_decided() -> None:
-    def said(transactions: int | None) -> dict[str, object]:
-        behind = {"seconds": None if transactions is None else 1.5, "transactions": transactions}
-        stream = {
-            "origin": "a",
-            "applied_set": str(gtids(5)),
-            "observed_us": 2_000_000,
-            "behind": behind,
-        }
-        return {"streams": [stream]}
+    def said(transactions: int | None) -> Snapshot:
+        stream = StreamSnapshot(
+            origin="a",
+            target="b",
+            state="running",
+            applied_set=str(gtids(5)),
+            observed_us=2_000_000,
+            behind=Behind(None if transactions is None else 1.5, transactions),
+        )
+        return Snapshot(streams=[stream])
 
     assert waiting_before(said(3)) == {"a": (gtids(5), 500_000)}
-    assert waiting_before(said(0)) == waiting_before(said(None)) == waiting_before({}) == {}
+    assert waiting_before(said(0)) == waiting_before(said(None)) == waiting_before(Snapshot()) == {}
