@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the secrets of docker-compose.yml: a file .env beside it, mode 600. Leaves one that is there.
+# Make the secrets of docker-compose.yml: a file .env in the same folder, mode 600. Keep an existing file.
 set -eu
 cd "$(dirname "$0")/.."
 if [ -e .env ]; then

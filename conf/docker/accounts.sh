@@ -1,8 +1,8 @@
-# Read by the MySQL image when it makes a data folder: the accounts of docs/operations/install.md,
-# an account for you, and a schema that is the same at both sites.
+# The MySQL image reads this file when the image makes a data folder: the accounts of
+# docs/operations/install.md, an account for you, and a schema that is the same at both sites.
 #
-# Passwords come from the environment, and go to the client by its standard input: they are in no
-# command line. `scripts/docker-env.sh` makes them of letters and digits, so none needs quoting.
+# Passwords come from the environment and go to the client by standard input, so no command line
+# shows a password. `scripts/docker-env.sh` makes passwords of letters and digits: no quoting.
 docker_process_sql <<SQL
 SET SESSION sql_log_bin = 0;
 

@@ -63,6 +63,7 @@ IGNORABLE_FLAG = 0x80  # LOG_EVENT_IGNORABLE_F: an unknown event with it may be 
 
 STMT_END = 0x01
 NO_FOREIGN_KEY_CHECKS = 0x02
+_LAST_OF_STATEMENT = NO_FOREIGN_KEY_CHECKS | STMT_END
 
 u16 = struct.Struct("<H").unpack_from
 u32 = struct.Struct("<I").unpack_from
@@ -484,14 +485,16 @@ def rows_header(data: bytes, at: int) -> tuple[int, int]:
     return table_id, at + 27 + u16(data, at + 27)[0]
 
 
-def rows_event(table: TableMap, kind: int, images: Sequence[bytes], ends_statement: bool) -> bytes:
-    """Build a v2 rows event with full images and without foreign key checks.
+def rows_event(
+    table: TableMap, kind: int, images: Sequence[bytes], flags: int = _LAST_OF_STATEMENT
+) -> bytes:
+    """Build a v2 rows event with full images.
 
     :param images: for updates before and after alternate.
-    :param ends_statement: the server closes the tables of the statement after this event.
+    :param flags: by default the event ends its statement: the server then closes the tables.
+        ``NO_FOREIGN_KEY_CHECKS`` alone leaves the statement open for the next event.
     """
     bitmap = table.full_bitmap * 2 if kind == UPDATE_ROWS else table.full_bitmap
-    flags = NO_FOREIGN_KEY_CHECKS | (STMT_END if ends_statement else 0)
     body = b"".join(
         (
             table.table_id.to_bytes(6, "little"),
@@ -523,7 +526,7 @@ def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None])
     body = b"".join(
         (
             table.table_id.to_bytes(6, "little"),
-            (NO_FOREIGN_KEY_CHECKS | STMT_END).to_bytes(2, "little"),
+            _LAST_OF_STATEMENT.to_bytes(2, "little"),
             b"\x02\x00",
             pack_lenenc(count),
             table.full_bitmap,

@@ -163,10 +163,9 @@ class Framer:
             end - self._start,
             self._checksum,
             self._kind,
-            self._part,
-            True,
             self._xid,
         )
+        transaction.part = self._part
         self._reset()
         return transaction
 
@@ -181,19 +180,15 @@ class Framer:
                 hint="raise apply.transaction_stream_bytes",
             )
         self._plain = False
-        out.append(
-            RawTransaction(
-                self._gtid[0],
-                self._gtid[1],
-                buf,
-                self._events,
-                end - self._start,
-                self._checksum,
-                Kind.ROWS,
-                self._part,
-                False,
-            )
+        part = RawTransaction(
+            self._gtid[0],
+            self._gtid[1],
+            buf,
+            self._events,
+            end - self._start,
+            self._checksum,
         )
+        out.append(part.as_part(self._part, last=False))
         self._part += 1
         self._events = []
         self._start = end
@@ -431,10 +426,10 @@ class _Unwrapped:
             if kind == ev.TABLE_MAP or kind in ev.ROWS_EVENTS:
                 self._events.append(at)
                 if end > self._stream_bytes:
-                    self._emit(buf[:end], False, out)
+                    self._emit(buf[:end], out, last=False)
                     buf, end = buf[end:], 0
             elif kind == ev.XID:
-                self._emit(buf, True, out)
+                self._emit(buf, out, last=True)
                 self._ended = True
             elif kind == ev.QUERY:
                 self._query(buf, at, end, out)
@@ -451,7 +446,7 @@ class _Unwrapped:
     def _query(self, buf: bytes, at: int, end: int, out: list[RawTransaction]) -> None:
         sql = bytes(ev.query_text(buf, at, end))
         if sql == b"COMMIT":
-            self._emit(buf, True, out)
+            self._emit(buf, out, last=True)
             self._ended = True
         elif sql != b"BEGIN" and not sql[:10].upper().startswith(b"SAVEPOINT "):
             raise DataError(
@@ -462,21 +457,10 @@ class _Unwrapped:
                 hint="run it with binlog_transaction_compression = OFF",
             )
 
-    def _emit(self, buf: bytes, last: bool, out: list[RawTransaction]) -> None:
+    def _emit(self, buf: bytes, out: list[RawTransaction], *, last: bool) -> None:
         size = self._size if last and not self._part else len(buf)
-        out.append(
-            RawTransaction(
-                self._gtid[0],
-                self._gtid[1],
-                buf,
-                self._events,
-                size,
-                0,
-                Kind.ROWS,
-                self._part,
-                last,
-            )
-        )
+        part = RawTransaction(self._gtid[0], self._gtid[1], buf, self._events, size, 0)
+        out.append(part.as_part(self._part, last=last))
         self._events = []
         self._part += 1
 

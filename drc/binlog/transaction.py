@@ -74,10 +74,7 @@ class RawTransaction:
         size: int,
         checksum: int,
         kind: Kind = Kind.ROWS,
-        part: int = 0,
-        last: bool = True,
         xid: bytes = b"",
-        also: tuple[Gtid, ...] = (),
     ) -> None:
         self.gtid = gtid
         self.commit_us = commit_us
@@ -86,14 +83,19 @@ class RawTransaction:
         self.size = size
         self.checksum = checksum
         self.kind = kind
-        self.part = part
-        self.last = last
+        self.part = 0
+        self.last = True
         self.xid = xid
-        self.also = also
+        self.also: tuple[Gtid, ...] = ()
         self.ets = 0
         self.seen = _NOTHING
         self.learned: tuple[str, str] | None = None
         self.stamps: Stamps | None = None
+
+    def as_part(self, number: int, *, last: bool) -> RawTransaction:
+        """Make this part ``number``, from 0, of a large transaction; return the same object."""
+        self.part, self.last = number, last
+        return self
 
     def skip(self) -> None:
         """Keep the GTID, as passed, and drop everything to apply."""

@@ -72,8 +72,8 @@ class PreparedTransactions:
             prepared.size,
             prepared.checksum,
             Kind.SKIPPED if rollback else Kind.ROWS,
-            also=(prepared.gtid,),
         )
+        admitted.also = (prepared.gtid,)
         admitted.ets, admitted.seen = transaction.ets, transaction.seen
         return admitted
 

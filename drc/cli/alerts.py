@@ -18,7 +18,7 @@ from drc.monitor.webhook import post
 @config_option
 @json_option
 @click.option("--test", is_flag=True, help="Post a test alert, and say what was answered.")
-def command(path: Path, as_json: bool, test: bool) -> None:
+def command(*, path: Path, as_json: bool, test: bool) -> None:
     """Show the alerts that the daemons have raised."""
     config = configuration.load(path)
     if test:

@@ -17,7 +17,7 @@ from drc.preflight import Finding, inspect
 @json_option
 @click.option("--site", "sites", multiple=True, help="Look at this site in full; may be repeated.")
 @click.option("--all", "show_all", is_flag=True, help="Show what is as wanted, too.")
-def command(path: Path, as_json: bool, sites: tuple[str, ...], show_all: bool) -> int:
+def command(*, path: Path, as_json: bool, sites: tuple[str, ...], show_all: bool) -> int:
     """Look whether servers, accounts and tables allow replication.
 
     Exits with 0 when nothing fails, 1 when something does, 2 when it is the configuration.
@@ -30,7 +30,7 @@ def command(path: Path, as_json: bool, sites: tuple[str, ...], show_all: bool) -
     if as_json:
         emit({"ok": code == 0, "exit_code": code, "findings": [f.as_dict() for f in found]})
     else:
-        _render(found, show_all)
+        _render(found, show_all=show_all)
     return code
 
 
@@ -40,7 +40,7 @@ def exit_code(found: list[Finding]) -> int:
     return 2 if "config" in kinds else 1 if kinds else 0
 
 
-def _render(found: list[Finding], show_all: bool) -> None:
+def _render(found: list[Finding], *, show_all: bool) -> None:
     out = console()
     shown = [f for f in found if show_all or f.level != "ok"]
     if shown:

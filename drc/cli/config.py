@@ -21,7 +21,7 @@ def command() -> None:
 @config_option
 @json_option
 @click.option("--no-secrets", is_flag=True, help="Do not look whether passwords can be read.")
-def check(path: Path, as_json: bool, no_secrets: bool) -> None:
+def check(*, path: Path, as_json: bool, no_secrets: bool) -> None:
     """Check keys, types, bounds, functions, and whether every password can be read."""
     config = configuration.load(path)
     load_all(config.conflicts.policies())

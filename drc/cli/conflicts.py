@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from rich.console import Group
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drc import config as configuration
-from drc.cli.output import config_option, console, emit, json_option, table
+from drc.cli.output import config_option, console, emit, gathered, json_option, table
 from drc.conflict.resolver import Kind
 from drc.desk import entries
 from drc.errors import ConfigError
@@ -51,16 +51,36 @@ class _Since(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither 90m, 24h, 7d nor a time such as 2026-11-24T08:00")
 
 
-def _filters(function: Any) -> Any:
-    for option in (
-        click.option("--since", type=_Since(), default=0, help="90m, 24h, 7d, or a UTC time."),
-        click.option("--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in Kind])),
-        click.option("--state", "states", multiple=True, type=click.Choice(entries.STATES)),
-        click.option("--table", "tables", default="", help="A glob such as 'shop.*'."),
-        click.option("--site", default="", help="One site's log; all by default."),
-    ):
-        function = option(function)
-    return function
+_site_option = click.option("--site", default="", help="One site's log; all by default.")
+_filters = gathered(
+    "chosen",
+    entries.Filter,
+    click.option("--table", default="", help="A glob such as 'shop.*'."),
+    click.option("--state", "states", multiple=True, type=click.Choice(entries.STATES)),
+    click.option("--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in Kind])),
+    click.option(
+        "--since", "since_us", type=_Since(), default=0, help="90m, 24h, 7d, or a UTC time."
+    ),
+)
+
+
+class _Decision(NamedTuple):
+    """The decision that an operator asks for: one version, or other values."""
+
+    take: str | None
+    values: tuple[str, ...]
+    nulls: tuple[str, ...]
+
+    def wanted(self) -> dict[str, str | None]:
+        """Return the values by column, None for NULL; none with ``take``.
+
+        :raises UsageError: both are asked for, or neither.
+        """
+        wanted: dict[str, str | None] = dict(map(_assignment, self.values))
+        wanted.update(dict.fromkeys(self.nulls))
+        if bool(self.take) == bool(wanted):
+            raise click.UsageError("either --take or --set")
+        return wanted
 
 
 @click.group()
@@ -71,15 +91,16 @@ def command() -> None:
 @command.command("list")
 @config_option
 @json_option
+@_site_option
 @_filters
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-def list_(path: Path, as_json: bool, site: str, limit: int, **chosen: Any) -> None:
+def list_(*, path: Path, as_json: bool, site: str, limit: int, chosen: entries.Filter) -> None:
     """Show conflicts, the newest of each site first."""
     config = configuration.load(path)
     found = [
         entry
         for name in entries.chosen_sites(config, site)
-        for entry in entries.read(config, name, _filter(**chosen), limit)
+        for entry in entries.read(config, name, chosen, limit)
     ]
     if as_json:
         emit({"conflicts": found})
@@ -92,7 +113,7 @@ def list_(path: Path, as_json: bool, site: str, limit: int, **chosen: Any) -> No
 @json_option
 @click.option("--site", required=True, help="Whose log.")
 @click.argument("number", type=click.IntRange(min=1))
-def show(path: Path, as_json: bool, site: str, number: int) -> None:
+def show(*, path: Path, as_json: bool, site: str, number: int) -> None:
     """Show one conflict, both versions side by side."""
     config = configuration.load(path)
     config.site(site)
@@ -106,14 +127,12 @@ def show(path: Path, as_json: bool, site: str, number: int) -> None:
 @command.command()
 @config_option
 @json_option
+@_site_option
 @_filters
-def stats(path: Path, as_json: bool, site: str, **chosen: Any) -> None:
+def stats(*, path: Path, as_json: bool, site: str, chosen: entries.Filter) -> None:
     """Count conflicts by table, kind and winner, and by hour."""
     config = configuration.load(path)
-    found = [
-        entries.stats(config, name, _filter(**chosen))
-        for name in entries.chosen_sites(config, site)
-    ]
+    found = [entries.stats(config, name, chosen) for name in entries.chosen_sites(config, site)]
     if as_json:
         emit({"sites": found})
     else:
@@ -122,23 +141,27 @@ def stats(path: Path, as_json: bool, site: str, **chosen: Any) -> None:
 
 @command.command()
 @config_option
+@_site_option
 @_filters
-def export(path: Path, site: str, **chosen: Any) -> None:
+def export(path: Path, site: str, chosen: entries.Filter) -> None:
     """Print conflicts as JSON, one a line, the newest of each site first."""
     config = configuration.load(path)
-    for entry in _all(config, site, _filter(**chosen)):
+    for entry in _all(config, site, chosen):
         click.echo(json.dumps(entry, ensure_ascii=False))
 
 
 @command.command()
 @config_option
 @json_option
+@_site_option
 @_filters
 @click.option("--limit", type=click.IntRange(min=1), help="The newest ones only.")
-def replay(path: Path, as_json: bool, site: str, limit: int | None, **chosen: Any) -> int:
+def replay(
+    *, path: Path, as_json: bool, site: str, limit: int | None, chosen: entries.Filter
+) -> int:
     """Let the resolver decide logged conflicts again; exit 1 if any comes out differently."""
     config = configuration.load(path)
-    found = entries.replay(config, islice(_all(config, site, _filter(**chosen)), limit))
+    found = entries.replay(config, islice(_all(config, site, chosen), limit))
     if as_json:
         emit(
             {
@@ -162,19 +185,22 @@ def replay(path: Path, as_json: bool, site: str, limit: int | None, **chosen: An
 @json_option
 @click.option("--site", required=True, help="Whose entry.")
 @click.argument("number", type=click.IntRange(min=1))
-@click.option("--take", type=click.Choice(["remote", "local"]), help="As that entry has them.")
-@click.option("--set", "values", multiple=True, metavar="COLUMN=VALUE", help="For its own row.")
-@click.option("--null", "nulls", multiple=True, metavar="COLUMN", help="Set it to NULL.")
+@gathered(
+    "decision",
+    _Decision,
+    click.option("--take", type=click.Choice(["remote", "local"]), help="As that entry has them."),
+    click.option("--set", "values", multiple=True, metavar="COLUMN=VALUE", help="For its own row."),
+    click.option("--null", "nulls", multiple=True, metavar="COLUMN", help="Set it to NULL."),
+)
 @click.option("--reason", required=True, help="Why; it is kept.")
 @click.option("--by", default="", help="Who says so, beside the operating system's user.")
 def settle(
+    *,
     path: Path,
     as_json: bool,
     site: str,
     number: int,
-    take: str | None,
-    values: tuple[str, ...],
-    nulls: tuple[str, ...],
+    decision: _Decision,
     reason: str,
     by: str,
 ) -> None:
@@ -186,12 +212,9 @@ def settle(
     from drc.desk.settlement import Order
     from drc.desk.settlement import settle as settled
 
-    wanted: dict[str, str | None] = dict(map(_assignment, values))
-    wanted.update(dict.fromkeys(nulls))
-    if bool(take) == bool(wanted):
-        raise click.UsageError("either --take or --set")
+    wanted = decision.wanted()
     who = f"{getpass.getuser()} ({by})" if by else getpass.getuser()
-    order = Order(site, take or "", wanted, who, reason)
+    order = Order(site, decision.take or "", wanted, who, reason)
     outcome = settled(configuration.load(path), site, number, order)
     if as_json:
         emit({"changed_at": outcome.changed_at, "settled": outcome.settled})
@@ -218,7 +241,7 @@ def purge(path: Path, site: str, days: int | None) -> None:
 @config_option
 @json_option
 @click.option("--site", default="", help="One site's tables; all by default.")
-def orphans(path: Path, as_json: bool, site: str) -> int:
+def orphans(*, path: Path, as_json: bool, site: str) -> int:
     """Look for rows whose parent is not there; exit 1 if there are any.
 
     One site may delete a parent while the other inserts its child: rows are replicated without
@@ -237,11 +260,6 @@ def orphans(path: Path, as_json: bool, site: str) -> int:
         rows = sum(one.rows for one in found)
         click.echo(f"{len(keys)} foreign keys looked at, {rows:,} rows without their parent")
     return 1 if found else 0
-
-
-def _filter(table: str = "", tables: str = "", **rest: Any) -> entries.Filter:
-    since = rest.pop("since")
-    return entries.Filter(tables or table, since_us=since, **rest)
 
 
 def _all(

@@ -6,13 +6,21 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.text import Text
 
 from drc import config as configuration
-from drc.cli.output import config_option, console, emit, error_document, json_option, table
+from drc.cli.output import (
+    config_option,
+    console,
+    emit,
+    error_document,
+    gathered,
+    json_option,
+    table,
+)
 from drc.client.daemons import Daemon, daemon_of
 from drc.config import Config
 from drc.errors import ConfigError, DrcError
@@ -39,7 +47,7 @@ def _order(action: str, text: str) -> click.Command:
     @click.argument("origin", required=False)
     @click.argument("target", required=False)
     def order(
-        path: Path, as_json: bool, reason: str, url: str, origin: str | None, target: str | None
+        *, path: Path, as_json: bool, reason: str, url: str, origin: str | None, target: str | None
     ) -> int:
         config = configuration.load(path)
         rows: list[dict[str, Any]] = []
@@ -60,6 +68,15 @@ def _order(action: str, text: str) -> click.Command:
     return order
 
 
+class _Move(NamedTuple):
+    """The place where a stream is to go on, and what the operator allows for it."""
+
+    to: str
+    force: bool
+    yes: bool
+    dry_run: bool
+
+
 pause = _order("pause", "Let a stream commit what is in flight, and hold it; without names, all.")
 resume = _order("resume", "Let a paused stream go on; without names, all.")
 stop = _order("stop", "As pause, for longer: nobody expects the stream to be near.")
@@ -71,21 +88,23 @@ restart = _order("restart", "End the session of a stream and begin another one."
 @_daemon_options
 @click.argument("origin")
 @click.argument("target")
-@click.option("--to", required=True, help="A GTID set, a time, or an offset of the topic.")
-@click.option("--force", is_flag=True, help="Give up on what would be passed; needs --reason.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Report what it would mean, and do nothing.")
+@gathered(
+    "move",
+    _Move,
+    click.option("--to", required=True, help="A GTID set, a time, or an offset of the topic."),
+    click.option("--force", is_flag=True, help="Give up on what would be passed; needs --reason."),
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--dry-run", is_flag=True, help="Report what it would mean, and do nothing."),
+)
 def reposition(
+    *,
     path: Path,
     as_json: bool,
     reason: str,
     url: str,
     origin: str,
     target: str,
-    to: str,
-    force: bool,
-    yes: bool,
-    dry_run: bool,
+    move: _Move,
 ) -> int:
     """Have a stream go on from another place; tells first what that means.
 
@@ -95,18 +114,18 @@ def reposition(
     config = configuration.load(path)
     asked = _daemon(config, target, url)
     with console().status("Asking both sites, counting rows"):
-        report = asked.order(origin, "reposition", "", to=to, dry_run=True)
+        report = asked.order(origin, "reposition", "", to=move.to, dry_run=True)
     if not as_json:
         _show_report(report)
-    if dry_run:
+    if move.dry_run:
         if as_json:
             emit(report)
         return 0 if report["harmless"] else 1
-    if (report["harmless"] or force) and not yes:
+    if (report["harmless"] or move.force) and not move.yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("nobody is there to confirm", hint="add --yes")
         click.confirm(f"Reposition {origin} {target}?", abort=True)
-    report = asked.order(origin, "reposition", reason, to=report["to"], force=force)
+    report = asked.order(origin, "reposition", reason, to=report["to"], force=move.force)
     if as_json:
         emit(report)
     else:
@@ -120,7 +139,7 @@ def reposition(
 @click.argument("target")
 @click.argument("gtids")
 def skip(
-    path: Path, as_json: bool, reason: str, url: str, origin: str, target: str, gtids: str
+    *, path: Path, as_json: bool, reason: str, url: str, origin: str, target: str, gtids: str
 ) -> int:
     """Give up on transactions of ORIGIN: they are not applied at TARGET.
 
@@ -138,7 +157,7 @@ def skip(
 
 @click.command()
 @_daemon_options
-def reload(path: Path, as_json: bool, reason: str, url: str) -> int:
+def reload(*, path: Path, as_json: bool, reason: str, url: str) -> int:
     """Have the daemons take up the configuration file, without a restart.
 
     Tables, policies, parallelism and throttle can change so; what cannot is named, and then nothing
@@ -159,7 +178,7 @@ def reload(path: Path, as_json: bool, reason: str, url: str) -> int:
 @config_option
 @json_option
 @click.option("--limit", default=50, show_default=True, help="Entries.")
-def audit(path: Path, as_json: bool, limit: int) -> int:
+def audit(*, path: Path, as_json: bool, limit: int) -> int:
     """Show what operators did, and why; the newest first."""
     from drc.state.store import Store  # SQLAlchemy: --help does without
 

@@ -3,61 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from drc.cli.output import console, emit, json_option
+from drc.cli.output import console, emit, gathered, json_option
+
+if TYPE_CHECKING:
+    from drc.demo.stage import Options
+
+
+def _options(**values: Any) -> Options:
+    from drc.demo.stage import Options  # the sandbox: --help does without
+
+    return Options(**values)
 
 
 @click.command()
-@click.option(
-    "--dir",
-    "folder",
-    default=".sandbox/demo",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where the servers live.",
+@gathered(
+    "options",
+    _options,
+    click.option(
+        "--dir",
+        "folder",
+        default=".sandbox/demo",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Where the servers live.",
+    ),
+    click.option(
+        "--seconds",
+        default=15.0,
+        show_default=True,
+        type=click.FloatRange(1, 3600),
+        help="How long both sites are written.",
+    ),
+    click.option(
+        "--rate",
+        default=200.0,
+        show_default=True,
+        type=click.FloatRange(0),
+        help="Transactions per second at each site; 0: all it can.",
+    ),
+    click.option(
+        "--users",
+        default=500,
+        show_default=True,
+        type=click.IntRange(2, 100_000),
+        help="Who trade at each site.",
+    ),
+    click.option("--seed", default=1, show_default=True, help="The same seed trades alike."),
+    click.option("--keep", is_flag=True, help="Leave the servers running."),
+    click.option("--fresh", is_flag=True, help="Remove the servers of an earlier demo first."),
+    click.option(
+        "--kafka", is_flag=True, help="Kafka between two daemons; needs Java 17 and Maven."
+    ),
 )
-@click.option(
-    "--seconds",
-    default=15.0,
-    show_default=True,
-    type=click.FloatRange(1, 3600),
-    help="How long both sites are written.",
-)
-@click.option(
-    "--rate",
-    default=200.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="Transactions per second at each site; 0: all it can.",
-)
-@click.option(
-    "--users",
-    default=500,
-    show_default=True,
-    type=click.IntRange(2, 100_000),
-    help="Who trade at each site.",
-)
-@click.option("--seed", default=1, show_default=True, help="The same seed trades alike.")
-@click.option("--keep", is_flag=True, help="Leave the servers running.")
-@click.option("--fresh", is_flag=True, help="Remove the servers of an earlier demo first.")
-@click.option("--kafka", is_flag=True, help="Kafka between two daemons; needs Java 17 and Maven.")
 @click.option("--conflicts", is_flag=True, help="Let both sites write the same few rows.")
 @json_option
-def command(
-    folder: Path,
-    seconds: float,
-    rate: float,
-    users: int,
-    seed: int,
-    keep: bool,
-    fresh: bool,
-    kafka: bool,
-    conflicts: bool,
-    as_json: bool,
-) -> int:
+def command(*, options: Options, conflicts: bool, as_json: bool) -> int:
     """Replicate an order system between two sites, live, and prove that both end up equal.
 
     Ends with code 0 only if all tables are identical, nothing bounced, nothing was applied twice.
@@ -66,9 +71,7 @@ def command(
     """
     from drc.demo.duel import Duel
     from drc.demo.run import Demo
-    from drc.demo.stage import Options
 
-    options = Options(folder, seconds, rate, users, seed, keep, fresh, kafka)
     out = Console(stderr=True, highlight=False) if as_json else console()
     outcome = (Duel if conflicts else Demo)(options, out).run()
     if as_json:

@@ -71,7 +71,7 @@ def _option_us(_context: click.Context, _option: click.Parameter, text: str | No
     show_default=True,
     help="How long a write is taken to be on its way, where the binlogs do not tell.",
 )
-def command(path: Path, as_json: bool, start: str, live: int | None, lag_us: int) -> None:
+def command(*, path: Path, as_json: bool, start: str, live: int | None, lag_us: int) -> None:
     """Tell which writes would have met if both sites had been replicated, from their binlogs.
 
     For the time before replication is switched on both ways. Nothing is applied or written.

@@ -17,7 +17,7 @@ from drc.state.store import Store
 @config_option
 @json_option
 @click.option("--site", "only", multiple=True, help="Only this site; may be repeated.")
-def command(path: Path, as_json: bool, only: tuple[str, ...]) -> None:
+def command(*, path: Path, as_json: bool, only: tuple[str, ...]) -> None:
     """Create or update the schema `drc`, the checkpoint store and the topics; safe to repeat.
 
     Uses each site's operator account.

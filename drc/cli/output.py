@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -36,6 +37,34 @@ def config_option(function: F) -> F:
         type=click.Path(path_type=Path),
         help="Configuration file; also by DRC_CONFIG.",
     )(function)
+
+
+def gathered(
+    name: str, make: Callable[..., Any], *options: Callable[[Any], Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options that belong together; the command gets ``make(**values)`` as ``name``.
+
+    For example ``@gathered("span", Span, first, last)`` adds the options ``first`` and ``last``,
+    and the command takes one parameter, ``span: Span``.
+
+    :param options: decorators by ``click.option``, in the order of the help text.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            made = make(**{option: given.pop(option) for option in names})
+            return function(**{name: made}, **given)
+
+        # click keeps the parameters of a command to be in this attribute of its function.
+        before = len(getattr(command, "__click_params__", ()))
+        for option in reversed(options):
+            option(command)
+        added: list[click.Parameter] = command.__click_params__[before:]  # type: ignore[attr-defined]
+        names = [parameter.name for parameter in added if parameter.name]
+        return command
+
+    return decorate
 
 
 def json_option(function: F) -> F:

@@ -27,7 +27,7 @@ log = structlog.get_logger("drc.run")
 @click.option("--all", "every", is_flag=True, help="A process for each site, kept alive.")
 @click.option("--checked", is_flag=True, hidden=True, help="Preflight was done by the parent.")
 @click.option("--supervised", is_flag=True, hidden=True, help="The parent starts it again.")
-def command(path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
+def command(*, path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
     """Replicate into one site (--site) or into all (--all)."""
     if bool(site) == every:
         raise click.UsageError("name one site with --site, or take --all")
@@ -44,7 +44,7 @@ def command(path: Path, site: str | None, every: bool, checked: bool, supervised
             return 0
         assert site
         config.site(site)
-        run_one(path, config, site, stop, checked)
+        run_one(path, config, site, stop, checked=checked)
     except DrcError as error:
         log.error(error.message, **error.fields())
         again = supervised and isinstance(error, TransientError)

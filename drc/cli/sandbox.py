@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from drc.cli.output import console, emit, json_option, table
+from drc.cli.output import console, emit, gathered, json_option, table
 from drc.errors import ConfigError
-from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
+from drc.sandbox import ConfigSpec, KafkaSpec, Sandbox, SiteSpec
 
 _dir = click.option(
     "--dir",
@@ -20,38 +20,10 @@ _dir = click.option(
 )
 
 
-@click.group()
-def command() -> None:
-    """Real MySQL servers on loopback ports; nothing on the host changes."""
+def _specs(sites: int, names: str, versions: str) -> list[SiteSpec]:
+    """Return the servers to start.
 
-
-@command.command()
-@_dir
-@click.option("--sites", default=2, show_default=True, type=click.IntRange(1, 9), help="How many.")
-@click.option("--names", default="", help="Their names, by commas, in place of a, b, ….")
-@click.option(
-    "--mysql", "versions", default="9.7", show_default=True, help="9.7 or 8.0; by commas, per site."
-)
-@click.option("--durable", is_flag=True, help="Sync at every commit, as production does.")
-@click.option("--kafka", is_flag=True, help="A Kafka broker, too; needs Java 17 and Maven.")
-@click.option("--brokers", type=click.IntRange(1, 5), help="How many Kafka brokers.  [default: 1]")
-@click.option("--secure", is_flag=True, help="Let Kafka listen with TLS and SASL, too.")
-@json_option
-def up(
-    folder: Path,
-    sites: int,
-    names: str,
-    versions: str,
-    durable: bool,
-    kafka: bool,
-    brokers: int | None,
-    secure: bool,
-    as_json: bool,
-) -> None:
-    """Start servers; does nothing for those that run.
-
-    The first time MySQL is fetched into a cache folder. A configuration for `drc run` is written
-    beside the servers.
+    :raises ConfigError: there are more or fewer versions than sites.
     """
     chosen = names.split(",") if names else [chr(ord("a") + i) for i in range(sites)]
     each = versions.split(",")
@@ -62,33 +34,85 @@ def up(
             f"--mysql names {len(each)} versions for {len(chosen)} sites",
             hint="give one version, or one for each site",
         )
+    return [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
+
+
+def _cluster(*, kafka: bool, brokers: int | None, secure: bool) -> KafkaSpec | None:
+    """Return the Kafka cluster to start, None for none."""
+    return KafkaSpec(brokers or 1, secure=secure) if kafka or brokers or secure else None
+
+
+@click.group()
+def command() -> None:
+    """Real MySQL servers on loopback ports; nothing on the host changes."""
+
+
+@command.command()
+@_dir
+@gathered(
+    "specs",
+    _specs,
+    click.option(
+        "--sites", default=2, show_default=True, type=click.IntRange(1, 9), help="How many."
+    ),
+    click.option("--names", default="", help="Their names, by commas, in place of a, b, …."),
+    click.option(
+        "--mysql",
+        "versions",
+        default="9.7",
+        show_default=True,
+        help="9.7 or 8.0; by commas, per site.",
+    ),
+)
+@click.option("--durable", is_flag=True, help="Sync at every commit, as production does.")
+@gathered(
+    "cluster",
+    _cluster,
+    click.option("--kafka", is_flag=True, help="A Kafka broker, too; needs Java 17 and Maven."),
+    click.option(
+        "--brokers", type=click.IntRange(1, 5), help="How many Kafka brokers.  [default: 1]"
+    ),
+    click.option("--secure", is_flag=True, help="Let Kafka listen with TLS and SASL, too."),
+)
+@json_option
+def up(
+    *,
+    folder: Path,
+    specs: list[SiteSpec],
+    durable: bool,
+    cluster: KafkaSpec | None,
+    as_json: bool,
+) -> None:
+    """Start servers; does nothing for those that run.
+
+    The first time MySQL is fetched into a cache folder. A configuration for `drc run` is written
+    beside the servers.
+    """
     box = Sandbox(folder)
-    specs = [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
-    cluster = KafkaSpec(brokers or 1, secure) if kafka or brokers or secure else None
     with console().status("") as spinner:
         box.up(specs, durable=durable, kafka=cluster, say=spinner.update)
     if len(specs) > 1:
-        box.write_config(kafka=box.kafka)
-    _show(box, as_json)
+        box.write_config(spec=ConfigSpec(kafka=box.kafka))
+    _show(box, as_json=as_json)
 
 
 @command.command()
 @_dir
 @json_option
-def status(folder: Path, as_json: bool) -> None:
+def status(*, folder: Path, as_json: bool) -> None:
     """Show which servers run."""
-    _show(Sandbox(folder), as_json)
+    _show(Sandbox(folder), as_json=as_json)
 
 
 @command.command()
 @_dir
 @click.option("--purge", is_flag=True, help="Remove their data, too.")
-def down(folder: Path, purge: bool) -> None:
+def down(*, folder: Path, purge: bool) -> None:
     """Stop all servers of a folder."""
     Sandbox(folder).down(purge=purge)
 
 
-def _show(box: Sandbox, as_json: bool) -> None:
+def _show(box: Sandbox, *, as_json: bool) -> None:
     rows = box.status()
     if as_json:
         emit(rows)

@@ -26,7 +26,7 @@ _STATE_STYLES = {"running": "green", "connecting": "yellow", "stopped": "bold re
 @config_option
 @json_option
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
-def command(path: Path, as_json: bool, watch: bool) -> None:
+def command(*, path: Path, as_json: bool, watch: bool) -> None:
     """Show how far behind each stream is, asked of the servers."""
     from drc.state.store import Store  # SQLAlchemy: --help does without
 

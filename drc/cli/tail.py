@@ -39,6 +39,7 @@ _KEY_STYLES = {"insert": "green", "update": "yellow", "delete": "red"}
 @click.option("--tables", default="", help="A glob such as 'shop.*'; all but drc's by default.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after this many transactions.")
 def command(
+    *,
     path: Path,
     as_json: bool,
     site: str,

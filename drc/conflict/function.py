@@ -119,7 +119,9 @@ class Asked:
         if answer is None:
             return self._open(kind, "it leaves this row to a person")
         if answer in ("earlier", "later"):
-            return self._whole(kind, remote, (answer == "later") == later_is_remote, str(answer))
+            return self._whole(
+                kind, remote, str(answer), takes=(answer == "later") == later_is_remote
+            )
         if not isinstance(answer, Mapping) or not all(isinstance(name, str) for name in answer):
             return self._open(kind, f"its answer is none: {answer!r}")
         kept = later if later.values is not None else earlier
@@ -128,7 +130,7 @@ class Asked:
         decision = Decision(Action.MERGE, kind, Winner.MERGED, f"{self._name} merged both")
         return Verdict(decision, kept is remote, MappingProxyType(dict(answer)))
 
-    def _whole(self, kind: Kind, remote: Version, takes: bool, which: str) -> Verdict:
+    def _whole(self, kind: Kind, remote: Version, which: str, *, takes: bool) -> Verdict:
         why = f"{self._name} took the {which} write"
         if not takes:
             return Verdict(Decision(Action.KEEP, kind, Winner.LOCAL, why))

@@ -32,6 +32,20 @@ class Found(NamedTuple):
     columns: int
 
 
+class Forgotten(NamedTuple):
+    """Transactions of an origin whose writes are nowhere any more."""
+
+    origin: str
+    gtids: GtidSet
+
+
+class Remembered(NamedTuple):
+    """The writes by slot, and the GTIDs of the same origin that had to be forgotten meanwhile."""
+
+    writes: dict[int, list[Write]]
+    forgotten: GtidSet
+
+
 class Segment(Protocol):
     """Writes of one origin; ``bytes`` is what they take.
 
@@ -90,7 +104,7 @@ class Spill:
         """Return what all segments take."""
         return sum(held.segment.bytes for held in self._held)
 
-    def put(self, origin: str, moved: Sequence[Moved]) -> list[tuple[str, GtidSet]]:
+    def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
         """Take writes, in the origin's order; return what had to be forgotten, by origin."""
         held = next((h for h in self._held if h.origin == origin and not h.sealed), None)
         if held is None:
@@ -113,22 +127,20 @@ class Spill:
             lost.append(self._drop(self._held[0]))
         return lost
 
-    def find(
-        self, origin: str, slots: Iterable[int], known: GtidSet
-    ) -> tuple[dict[int, list[Write]], GtidSet]:
-        """Return the writes of these slots that are not ``known``, and what had to be forgotten."""
+    def find(self, origin: str, slots: Iterable[int], known: GtidSet) -> Remembered:
+        """Return the writes of these slots that are not ``known``."""
         out: dict[int, list[Write]] = {}
         lost = GtidSet()
         for held in [h for h in self._held if h.origin == origin and not h.known_to(known)]:
             try:
                 found = held.segment.find(slots)
             except OSError as error:
-                lost.update(self._fail(held, error)[1])
+                lost.update(self._fail(held, error).gtids)
                 continue
             for slot, gtid, ets, columns in found:
                 if gtid not in known:
                     out.setdefault(slot, []).append(Write(origin, gtid, ets, columns))
-        return out, lost
+        return Remembered(out, lost)
 
     def advance(self, origin: str, known: Sequence[GtidSet]) -> None:
         """Let go what is in each of ``known``."""
@@ -142,12 +154,12 @@ class Spill:
             self._drop(held)
         self.error = ""
 
-    def _fail(self, held: _Held, error: OSError) -> tuple[str, GtidSet]:
+    def _fail(self, held: _Held, error: OSError) -> Forgotten:
         self.error = str(error)
         return self._drop(held)
 
-    def _drop(self, held: _Held) -> tuple[str, GtidSet]:
+    def _drop(self, held: _Held) -> Forgotten:
         self._held.remove(held)
         self.slots -= held.slots
         held.segment.close()
-        return held.origin, held.gtids
+        return Forgotten(held.origin, held.gtids)

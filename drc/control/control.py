@@ -141,11 +141,11 @@ class Control:
         found = plan(self._config, origin, self._site.name, text)
         if dry_run:
             return {**found.document(), "done": False}
-        _refuse_harm(found, order, force)
+        _refuse_harm(found, order, force=force)
         with self._one, stream.turn.held(_REST_S):
             # What was in flight is decided by now, and more may be purged.
             found = plan(self._config, origin, self._site.name, str(found.to), count=False)
-            _refuse_harm(found, order, force)
+            _refuse_harm(found, order, force=force)
             if missing := found.skipped | found.lost:
                 self._give_up(stream, missing, order, "reposition")
             else:
@@ -206,7 +206,7 @@ class Control:
         log.info(f"order: {action}", stream=stream.name, **order._asdict(), **detail)
 
 
-def _refuse_harm(found: Plan, order: Order, force: bool) -> None:
+def _refuse_harm(found: Plan, order: Order, *, force: bool) -> None:
     """Refuse what does harm, unless an operator insists and says why."""
     if refusal := found.refusal:
         if not (force and found.forcible):

@@ -265,7 +265,7 @@ def _counted(
             left -= transaction.last
         if time.monotonic() > deadline:
             break
-    return Counted(dict(repeats), not left), Counted(dict(skips), not left)
+    return Counted(dict(repeats), all=not left), Counted(dict(skips), all=not left)
 
 
 def _rows(transaction: RawTransaction) -> Counter[str]:

@@ -32,7 +32,7 @@ DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
 log = structlog.get_logger("drc.run")
 
 
-def run_one(path: Path, config: Config, site: str, stop: threading.Event, checked: bool) -> None:
+def run_one(path: Path, config: Config, site: str, stop: threading.Event, *, checked: bool) -> None:
     # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
     from drc.control.control import Control
     from drc.site.site import Site

@@ -25,7 +25,7 @@ from drc.demo.daemon import Daemon
 from drc.demo.probe import CANARY, Probe
 from drc.errors import TransientError
 from drc.gtid import GtidSet
-from drc.sandbox import KafkaSpec, Sandbox, SiteSpec
+from drc.sandbox import ConfigSpec, KafkaSpec, Sandbox, SiteSpec
 from drc.verify import TableComparison, compare
 
 SITES = ("a", "b")
@@ -93,10 +93,12 @@ class Stage(ABC, Generic[Found]):
                 for table, names in self.deltas.items()
             }
             path = self._box.write_config(
-                schemas=[self.schema],
-                name="demo",
-                kafka=self._box.kafka,
-                conflicts={"tables": tables},
+                spec=ConfigSpec(
+                    schemas=[self.schema],
+                    name="demo",
+                    kafka=self._box.kafka,
+                    conflicts={"tables": tables},
+                ),
             )
             since = {name: self._facts(name).gtid_executed for name in SITES}
             daemon = Daemon(path)

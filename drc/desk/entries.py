@@ -255,7 +255,7 @@ def _asked(logged: Entry, policy: TablePolicy) -> tuple[Change, Rivals]:
     if policy.owner_column and logged["rivals"]:
         owner = policy.owner(row.get(policy.owner_column) for row in rows if row)
     writes = tuple(Write(rival["origin"], _UNASKED, rival["ets"]) for rival in logged["rivals"])
-    return Change(before, after, exists, owner=owner), Rivals(writes)
+    return Change(before=before, after=after, exists=exists, owner=owner), Rivals(writes)
 
 
 # ------------------------------------------------------------ the end

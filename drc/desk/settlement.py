@@ -326,7 +326,7 @@ class _Desk:
 
     def write(self, table: TableMap, kind: int, images: list[bytes]) -> None:
         """Write a row by its image."""
-        self.lane.apply([table.event, ev.rows_event(table, kind, images, True)])
+        self.lane.apply([table.event, ev.rows_event(table, kind, images)])
 
     def update(self, table: TableMap, where: str, values: Mapping[str, str | None]) -> None:
         """Give a row other values.

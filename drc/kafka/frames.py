@@ -349,10 +349,9 @@ def _decode_body(body: bytes, count: int, clock: Clock) -> list[RawTransaction]:
             size,
             checksum,
             _KINDS[kind],
-            part,
-            bool(last),
             named_xid,
         )
+        transaction.part, transaction.last = part, bool(last)
         transaction.ets, transaction.seen, transaction.learned = ets, clock.seen, learned
         out.append(transaction)
     if at != len(body):

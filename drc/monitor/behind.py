@@ -26,6 +26,13 @@ class Behind(NamedTuple):
     bytes: int | None = None
 
 
+class Undecided(NamedTuple):
+    """GTIDs that are executed at the origin and undecided here, and since when any of them was."""
+
+    gtids: GtidSet
+    since_us: int
+
+
 class Ages:
     """Tell since when something undecided has been executed at the origin."""
 
@@ -42,8 +49,8 @@ class Ages:
         applied: GtidSet,
         foreign: AbstractSet[bytes],
         decided_us: int | None = None,
-    ) -> tuple[GtidSet, int]:
-        """Return what is undecided, and since when, in our time, any of it has been executed.
+    ) -> Undecided:
+        """Return the undecided GTIDs, and since when, by our clock, any of them was executed.
 
         :param decided_us: when the last that is decided was committed.
         """
@@ -58,7 +65,7 @@ class Ages:
         since_us = self._looks[0][0]
         if decided_us is not None and (self._clean_us or since_us) < decided_us < since_us:
             since_us = decided_us
-        return backlog(executed, applied, foreign), since_us
+        return Undecided(backlog(executed, applied, foreign), since_us)
 
 
 def measure(

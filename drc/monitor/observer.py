@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from drc import mysql
 from drc.binlog.stamps import now_us
@@ -33,6 +33,13 @@ _API_VERSIONS = bytes.fromhex("0000000d 0012 0000 00000001 0003 647263")
 _SILENCE_S = 3.0  # beyond the time in which an idle site publishes a frame
 
 
+class Waiting(NamedTuple):
+    """The GTIDs that a stream had decided, and since when those after them wait."""
+
+    decided: GtidSet
+    since_us: int
+
+
 @dataclass
 class _Seen:
     """What is known of one stream from the last second to this one."""
@@ -49,7 +56,7 @@ class _Seen:
     untold: bool = False
     broker_away: str = ""
     blocked: dict[str, Any] | None = None
-    before: tuple[GtidSet, int] | None = None  # what was decided, and since when what follows waits
+    before: Waiting | None = None  # until anything is decided since
     history: History = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +125,7 @@ class Observer:
 
     def _rates(self, seen: _Seen) -> dict[str, float]:
         progress, now = seen.progress, now_us()
-        counts = (progress.transactions, progress.rows_in, progress.read[0])
+        counts = (progress.transactions, progress.rows_in, progress.intake.read_bytes)
         passed_s = max(1, now - seen.at_us) / 1e6
         # A session counts its bytes from zero.
         grown = [max(0, a - b) for a, b in zip(counts, seen.counts, strict=True)]
@@ -148,8 +155,8 @@ class Observer:
             foreign(self._pulses, progress.origin),
             None if decided_us is None else decided_us - offset_us,
         )
-        if seen.before and decided <= seen.before[0]:  # nothing of it was decided since
-            seen_us = min(seen_us, seen.before[1])
+        if seen.before and decided <= seen.before.decided:  # nothing of it was decided since
+            seen_us = min(seen_us, seen.before.since_us)
         else:
             seen.before = None
         transactions, size = seen.totals
@@ -158,7 +165,7 @@ class Observer:
             now_us=now_us() if self._pulses[progress.origin].error else look.at_us,
             seen_us=seen_us,
             read_us=None if oldest_us is None else oldest_us - offset_us,
-            waiting_bytes=progress.read[1],
+            waiting_bytes=progress.intake.waiting_bytes,
             mean_bytes=size / transactions if transactions else None,
         )
 
@@ -230,10 +237,10 @@ class Observer:
         return ", ".join(brokers)
 
 
-def waiting_before(said: Mapping[str, Any]) -> dict[str, tuple[GtidSet, int]]:
-    """Return by origin what was decided when a site spoke last, and since when the rest waits."""
+def waiting_before(said: Mapping[str, Any]) -> dict[str, Waiting]:
+    """Return by origin how its stream stood when the site's daemon spoke last."""
     return {
-        one["origin"]: (
+        one["origin"]: Waiting(
             GtidSet.parse(one["applied_set"]),
             one["observed_us"] - int(behind["seconds"] * 1e6),
         )

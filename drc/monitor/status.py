@@ -120,7 +120,7 @@ def _stream(
         "origin": origin,
         "target": target,
         "state": own["state"] if own and fresh else "unknown",
-        "reason": _reason(own, fresh, ledger),
+        "reason": _reason(own, ledger, fresh=fresh),
         "error": own["error"] if own and fresh else None,
         "transactions_behind": None if behind is None else len(behind),
         "behind_set": None if behind is None else str(behind),
@@ -150,7 +150,7 @@ def _behind(
     return backlog(facts.gtid_executed, applied, {f.server_uuid for f in others if f})
 
 
-def _reason(own: dict[str, Any] | None, fresh: bool, ledger: LedgerFacts | None) -> str:
+def _reason(own: dict[str, Any] | None, ledger: LedgerFacts | None, *, fresh: bool) -> str:
     if own and fresh:
         return str(own["reason"])
     if ledger is None:

@@ -66,8 +66,8 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
     if role == "applier":
         untold = have.all_missing([grants.EXPLAINS])
         yield judge(
-            not untold,
-            Finding(
+            good=not untold,
+            finding=Finding(
                 name,
                 setting,
                 "SELECT on performance_schema",
@@ -97,8 +97,8 @@ def _programs(
     kinds = {kind for kind, _ in programs}
     missing = grants.parse(applier.grants).all_missing(grants.program_needs(programs, site.version))
     yield judge(
-        not missing,
-        Finding(
+        good=not missing,
+        finding=Finding(
             name,
             "account applier",
             f"rights to repeat DDL of {', '.join(f'{kind}s' for kind in sorted(kinds))}",
@@ -111,8 +111,8 @@ def _programs(
     if kinds & {"function", "trigger"}:
         trusted = site.variable("log_bin_trust_function_creators") != "OFF"
         yield judge(
-            trusted,
-            Finding(
+            good=trusted,
+            finding=Finding(
                 name,
                 "log_bin_trust_function_creators",
                 "ON",

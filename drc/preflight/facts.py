@@ -139,7 +139,7 @@ def foreign_uuids(origin: str, facts: Facts) -> set[bytes]:
     return out
 
 
-def judge(good: bool, finding: Finding) -> Finding:
+def judge(*, good: bool, finding: Finding) -> Finding:
     """Return the finding as it is, or as a good one."""
     if not good:
         return finding

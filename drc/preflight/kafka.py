@@ -28,8 +28,8 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
             )
             continue
         yield judge(
-            topic is not None,
-            Finding(
+            good=topic is not None,
+            finding=Finding(
                 site,
                 "topic",
                 config.topic(site),
@@ -40,14 +40,16 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
             ),
         )
         if topic:
-            yield from _settings(config, site, topic)
+            yield from _order(config, site, topic)
+            yield from _room(config, site, topic)
+            yield from _retention(config, site, topic)
 
 
-def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
-    kafka = config.kafka
+def _order(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that the topic keeps every frame, in one order."""
     yield judge(
-        topic.partitions == 1,
-        Finding(
+        good=topic.partitions == 1,
+        finding=Finding(
             site,
             "partitions",
             "1",
@@ -58,8 +60,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.cleanup == "delete",
-        Finding(
+        good=topic.cleanup == "delete",
+        finding=Finding(
             site,
             "cleanup.policy",
             "delete",
@@ -69,9 +71,14 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
             f"set cleanup.policy = delete for {config.topic(site)}",
         ),
     )
+
+
+def _room(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that full messages fit, and are kept when a broker is lost."""
+    kafka = config.kafka
     yield judge(
-        topic.message_bytes_max > kafka.message_bytes_max,
-        Finding(
+        good=topic.message_bytes_max > kafka.message_bytes_max,
+        finding=Finding(
             site,
             "max.message.bytes",
             f"above kafka.message_bytes_max = {kafka.message_bytes_max}",
@@ -83,8 +90,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
     )
     kept = min(kafka.min_insync_replicas, 2)
     yield judge(
-        topic.min_insync_replicas >= kept and topic.replicas >= topic.min_insync_replicas,
-        Finding(
+        good=topic.min_insync_replicas >= kept and topic.replicas >= topic.min_insync_replicas,
+        finding=Finding(
             site,
             "min.insync.replicas",
             f"at least {kept}",
@@ -94,12 +101,17 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
             "raise min.insync.replicas and the replication factor",
         ),
     )
+
+
+def _retention(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
+    """Check that frames stay until a peer that was away has read them."""
+    hours = config.kafka.retention_hours
     yield judge(
-        topic.retention_ms < 0 or topic.retention_ms >= kafka.retention_hours * _HOUR_MS,
-        Finding(
+        good=topic.retention_ms < 0 or topic.retention_ms >= hours * _HOUR_MS,
+        finding=Finding(
             site,
             "retention.ms",
-            f"at least {kafka.retention_hours} h",
+            f"at least {hours} h",
             f"{topic.retention_ms // _HOUR_MS} h",
             "warn",
             "a site that is away for longer reads the peer's binlog instead",
@@ -107,8 +119,8 @@ def _settings(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]
         ),
     )
     yield judge(
-        topic.retention_bytes < 0,
-        Finding(
+        good=topic.retention_bytes < 0,
+        finding=Finding(
             site,
             "retention.bytes",
             "-1",

@@ -23,8 +23,8 @@ def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
     a, b = reached[one], reached[other]
     both = f"{one}, {other}"
     yield judge(
-        a.server_id != b.server_id,
-        Finding(
+        good=a.server_id != b.server_id,
+        finding=Finding(
             both,
             "server_id",
             "different",
@@ -35,8 +35,8 @@ def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
         ),
     )
     yield judge(
-        a.server_uuid != b.server_uuid,
-        Finding(
+        good=a.server_uuid != b.server_uuid,
+        finding=Finding(
             both,
             "server_uuid",
             "different",
@@ -58,8 +58,8 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
     ):
         x, y = a.variable(variable), b.variable(variable)
         yield judge(
-            x == y,
-            Finding(
+            good=x == y,
+            finding=Finding(
                 both,
                 variable,
                 "equal",
@@ -75,8 +75,8 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
     yield from _auto_increment(both, a, b)
     skew = abs(a.clock_offset_us - b.clock_offset_us)
     yield judge(
-        skew <= _SKEW_MAX_US,
-        Finding(
+        good=skew <= _SKEW_MAX_US,
+        finding=Finding(
             both,
             "clocks",
             "within 1 s",
@@ -113,8 +113,8 @@ def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
         return
     (i1, o1), (i2, o2) = _numbers(a), _numbers(b)
     yield judge(
-        not numbers_meet(a, b),
-        Finding(
+        good=not numbers_meet(a, b),
+        finding=Finding(
             both,
             "auto_increment_offset",
             "different remainders",

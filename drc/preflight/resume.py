@@ -44,8 +44,8 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
     if known := (facts[target].ledger or {}).get(origin):
         purged = purged - known.skipped
     yield judge(
-        not purged,
-        Finding(
+        good=not purged,
+        finding=Finding(
             origin,
             "binlogs",
             f"all that {target} still needs",

@@ -134,8 +134,8 @@ def _variables(name: str, site: SiteFacts) -> Iterator[Finding]:
 def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
     packet = int(site.variable("max_allowed_packet") or 0)
     yield judge(
-        packet >= _PACKET_WANTED,
-        Finding(
+        good=packet >= _PACKET_WANTED,
+        finding=Finding(
             name,
             "max_allowed_packet",
             f"at least {_PACKET_WANTED}",
@@ -148,8 +148,8 @@ def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
     expiry = int(site.variable("binlog_expire_logs_seconds") or 0)
     never = expiry == 0 or site.variable("binlog_expire_logs_auto_purge") == "OFF"
     yield judge(
-        never or expiry >= _EXPIRY_WANTED_S,
-        Finding(
+        good=never or expiry >= _EXPIRY_WANTED_S,
+        finding=Finding(
             name,
             "binlog_expire_logs_seconds",
             f"at least {_EXPIRY_WANTED_S}",
@@ -184,8 +184,8 @@ def _ledger(name: str, site: SiteFacts, head: str) -> Iterator[Finding]:
     if "applier" not in site.accounts:
         return  # asked as another account, that need not see it
     yield judge(
-        site.schema_version == head and site.ledger is not None,
-        Finding(
+        good=site.schema_version == head and site.ledger is not None,
+        finding=Finding(
             name,
             "schema drc",
             f"version {head}",
@@ -203,8 +203,8 @@ def _strangers(config: Config, name: str, facts: Facts) -> Iterator[Finding]:
     if config.log == "kafka" and "applier" in site.accounts:
         strangers = [n for n in config.sites if not (facts[n].reached or site.servers.get(n))]
         yield judge(
-            not strangers,
-            Finding(
+            good=not strangers,
+            finding=Finding(
                 name,
                 "servers of other sites",
                 "seen once",

@@ -95,12 +95,13 @@ def _emit_net(change: TableChanges, out: list[Buffer]) -> None:
     ]
     if kinds:
         out.append(table.event)
-        last = kinds[-1][0]
-        out.extend(ev.rows_event(table, kind, images, kind == last) for kind, images in kinds)
+        for kind, images in kinds[:-1]:
+            out.append(ev.rows_event(table, kind, images, ev.NO_FOREIGN_KEY_CHECKS))
+        out.append(ev.rows_event(table, *kinds[-1]))
     if passing:
         out.append(table.event)
-        out.append(ev.rows_event(table, ev.WRITE_ROWS, passing, False))
-        out.append(ev.rows_event(table, ev.DELETE_ROWS, passing, True))
+        out.append(ev.rows_event(table, ev.WRITE_ROWS, passing, ev.NO_FOREIGN_KEY_CHECKS))
+        out.append(ev.rows_event(table, ev.DELETE_ROWS, passing))
 
 
 def _emit_written(change: WrittenRows, out: list[Buffer]) -> None:

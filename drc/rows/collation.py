@@ -42,17 +42,16 @@ class Collation(NamedTuple):
     rule: str
 
 
-def _rows(rule: str, pads: bool, charset: str, *rows: tuple[int, str]) -> dict[int, Collation]:
-    return {id_: Collation(name, charset or name[:-4], pads, rule) for id_, name in rows}
+def _rows(rule: str, charset: str, *rows: tuple[int, str], pads: bool) -> dict[int, Collation]:
+    return {id_: Collation(name, charset or name[:-4], pads=pads, rule=rule) for id_, name in rows}
 
 
 COLLATIONS: dict[int, Collation] = {
-    **_rows("bytes", False, "binary", (63, "binary")),
-    **_rows("utf8", False, "utf8mb4", (309, "utf8mb4_0900_bin")),
-    **_rows("utf8", True, "", (46, "utf8mb4_bin"), (83, "utf8mb3_bin")),
+    **_rows("bytes", "binary", (63, "binary"), pads=False),
+    **_rows("utf8", "utf8mb4", (309, "utf8mb4_0900_bin"), pads=False),
+    **_rows("utf8", "", (46, "utf8mb4_bin"), (83, "utf8mb3_bin"), pads=True),
     **_rows(
         "bytes",
-        True,
         "",
         *((43, "macce_bin"), (47, "latin1_bin"), (50, "cp1251_bin"), (53, "macroman_bin")),
         *((58, "cp1257_bin"), (64, "armscii8_bin"), (65, "ascii_bin"), (66, "cp1250_bin")),
@@ -61,29 +60,32 @@ COLLATIONS: dict[int, Collation] = {
         *((75, "koi8u_bin"), (77, "latin2_bin"), (78, "latin5_bin"), (79, "latin7_bin")),
         *((80, "cp850_bin"), (81, "cp852_bin"), (82, "swe7_bin"), (89, "tis620_bin")),
         (93, "geostd8_bin"),
+        pads=True,
     ),
-    **_rows("bytes", True, "latin1", (49, "latin1_general_cs")),
+    **_rows("bytes", "latin1", (49, "latin1_general_cs"), pads=True),
     **_rows(
         "multibyte",
-        True,
         "",
         *((84, "big5_bin"), (85, "euckr_bin"), (86, "gb2312_bin"), (87, "gbk_bin")),
         *((88, "sjis_bin"), (91, "ujis_bin"), (96, "cp932_bin"), (98, "eucjpms_bin")),
         (249, "gb18030_bin"),
+        pads=True,
     ),
-    **_rows("utf-16-be", True, "", (55, "utf16_bin"), (90, "ucs2_bin")),
-    **_rows("utf-16-le", True, "", (62, "utf16le_bin")),
-    **_rows("utf-32-be", True, "", (61, "utf32_bin")),
-    **_rows("fold", False, "utf8mb4", (255, "utf8mb4_0900_ai_ci"), (305, "utf8mb4_0900_as_ci")),
-    **_rows("exact", False, "utf8mb4", (278, "utf8mb4_0900_as_cs")),
-    **_rows("fold", True, "utf8mb4", (45, "utf8mb4_general_ci"), (224, "utf8mb4_unicode_ci")),
-    **_rows("fold", True, "utf8mb4", (246, "utf8mb4_unicode_520_ci")),
-    **_rows("fold", True, "utf8mb3", (33, "utf8mb3_general_ci"), (192, "utf8mb3_unicode_ci")),
-    **_rows("fold", True, "utf8mb3", (214, "utf8mb3_unicode_520_ci")),
-    **_rows("latin1_swedish", True, "latin1", (8, "latin1_swedish_ci")),
-    **_rows("latin1_general", True, "latin1", (48, "latin1_general_ci")),
-    **_rows("ascii", True, "ascii", (11, "ascii_general_ci")),
-    **_rows("gbk", True, "gbk", (28, "gbk_chinese_ci")),
+    **_rows("utf-16-be", "", (55, "utf16_bin"), (90, "ucs2_bin"), pads=True),
+    **_rows("utf-16-le", "", (62, "utf16le_bin"), pads=True),
+    **_rows("utf-32-be", "", (61, "utf32_bin"), pads=True),
+    **_rows(
+        "fold", "utf8mb4", (255, "utf8mb4_0900_ai_ci"), (305, "utf8mb4_0900_as_ci"), pads=False
+    ),
+    **_rows("exact", "utf8mb4", (278, "utf8mb4_0900_as_cs"), pads=False),
+    **_rows("fold", "utf8mb4", (45, "utf8mb4_general_ci"), (224, "utf8mb4_unicode_ci"), pads=True),
+    **_rows("fold", "utf8mb4", (246, "utf8mb4_unicode_520_ci"), pads=True),
+    **_rows("fold", "utf8mb3", (33, "utf8mb3_general_ci"), (192, "utf8mb3_unicode_ci"), pads=True),
+    **_rows("fold", "utf8mb3", (214, "utf8mb3_unicode_520_ci"), pads=True),
+    **_rows("latin1_swedish", "latin1", (8, "latin1_swedish_ci"), pads=True),
+    **_rows("latin1_general", "latin1", (48, "latin1_general_ci"), pads=True),
+    **_rows("ascii", "ascii", (11, "ascii_general_ci"), pads=True),
+    **_rows("gbk", "gbk", (28, "gbk_chinese_ci"), pads=True),
 }
 
 # The ids of every collation by character set, whether we can follow it or not.
@@ -173,10 +175,10 @@ def canonical_text(collation: int, prefix: int = 0, *, fixed: bool = False) -> C
     if row.rule == "multibyte":
         return _multibyte(size)
     if row.rule == "fold":
-        return _folded(size, strips)
+        return _folded(size, strips=strips)
     if row.rule == "exact":
-        return _exactly(size, strips)
-    return _decoded(size, "utf-8" if row.rule == "utf8" else row.rule, strips)
+        return _exactly(size, strips=strips)
+    return _decoded(size, "utf-8" if row.rule == "utf8" else row.rule, strips=strips)
 
 
 def _bytes(size: int, pad: bytes) -> Canonical:
@@ -210,7 +212,7 @@ def _gbk(size: int, table: bytes) -> Canonical:
     return canonical
 
 
-def _decoded(size: int, encoding: str, strips: bool) -> Canonical:
+def _decoded(size: int, encoding: str, *, strips: bool) -> Canonical:
     """A character equals itself only."""
 
     def canonical(value: bytes) -> bytes | None:
@@ -223,7 +225,7 @@ def _decoded(size: int, encoding: str, strips: bool) -> Canonical:
     return canonical
 
 
-def _folded(size: int, strips: bool) -> Canonical:
+def _folded(size: int, *, strips: bool) -> Canonical:
     """A character equals those of its group."""
 
     def canonical(value: bytes) -> bytes | None:
@@ -244,7 +246,7 @@ def _folded(size: int, strips: bool) -> Canonical:
     return canonical
 
 
-def _exactly(size: int, strips: bool) -> Canonical:
+def _exactly(size: int, *, strips: bool) -> Canonical:
     """Within the alphabet a character equals itself only."""
 
     def canonical(value: bytes) -> bytes | None:

@@ -129,17 +129,17 @@ class RowDecoder:
             self._library,
             _NoConnection(),
             (8, 0, 0),
-            True,  # it has a checksum
-            _EVENTS,
-            None,
-            None,
-            None,
-            None,
-            False,
-            True,
-            False,
-            True,
-            False,
+            use_checksum=True,
+            allowed_events=_EVENTS,
+            only_tables=None,
+            ignored_tables=None,
+            only_schemas=None,
+            ignored_schemas=None,
+            freeze_schema=False,
+            ignore_decode_errors=True,
+            verify_checksum=False,
+            optional_meta_data=True,
+            enable_logging=False,
         )
         return wrapper.event
 
@@ -186,7 +186,7 @@ class Decoder:
         if table is not self._learned:
             self._rows.learn(table.event)
             self._learned = table
-        (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image], True))
+        (change,) = self._rows.rows(ev.rows_event(table, ev.WRITE_ROWS, [image]))
         (shown,) = _shown(change)
         row: dict[str, Any] = shown.get("row", shown)
         return row

@@ -3,6 +3,6 @@
 from drc.sandbox.fetch import fetch_tool
 from drc.sandbox.servers import SandboxSite
 from drc.sandbox.set import Sandbox
-from drc.sandbox.spec import KafkaSpec, SiteSpec
+from drc.sandbox.spec import ConfigSpec, KafkaSpec, SiteSpec
 
-__all__ = ["KafkaSpec", "Sandbox", "SandboxSite", "SiteSpec", "fetch_tool"]
+__all__ = ["ConfigSpec", "KafkaSpec", "Sandbox", "SandboxSite", "SiteSpec", "fetch_tool"]

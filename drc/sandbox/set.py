@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drc.errors import ConfigError
+from drc.sandbox.config import render_config
 from drc.sandbox.fetch import KAFKA_VERSION, fetch_server, locked
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
-from drc.sandbox.spec import KAFKA_STATE, KafkaSpec, SiteSpec
+from drc.sandbox.spec import KAFKA_STATE, ConfigSpec, KafkaSpec, SiteSpec
 
 if TYPE_CHECKING:
     from drc.sandbox.kafka import KafkaCluster
@@ -85,11 +86,11 @@ class Sandbox:
                         list(spec.extra_args),
                     )
             self._save()
-            self._start_all(durable, say)
+            self._start_all(say, durable=durable)
             if kafka or self.kafka:
                 self._start_kafka(kafka, say)
 
-    def _start_all(self, durable: bool, say: Callable[[str], None]) -> None:
+    def _start_all(self, say: Callable[[str], None], *, durable: bool) -> None:
         idle = [site for site in self.sites.values() if not site.pid]
         try:
             for site in idle:
@@ -109,7 +110,7 @@ class Sandbox:
 
         cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
         try:
-            cluster.up(spec or KafkaSpec(len(cluster.nodes), cluster.secure), say)
+            cluster.up(spec or KafkaSpec(len(cluster.nodes), secure=cluster.secure), say)
         except BaseException:
             cluster.down()
             raise
@@ -187,77 +188,12 @@ class Sandbox:
             for site in self.sites.values()
         ] + brokers
 
-    def write_config(
-        self,
-        path: str | Path | None = None,
-        *,
-        sites: Sequence[str] = (),
-        schemas: Sequence[str] = (),
-        start: str = "earliest",
-        tls: str = "required",
-        name: str = "sandbox",
-        apply: dict[str, Any] | None = None,
-        detect: bool = True,
-        conflicts: dict[str, Any] | None = None,
-        kafka: KafkaCluster | None = None,
-        listener: str = "PLAINTEXT",
-        web: dict[str, Any] | None = None,
-        listen: dict[str, int] | None = None,
-        monitor: dict[str, Any] | None = None,
-    ) -> Path:
+    def write_config(self, path: str | Path | None = None, spec: ConfigSpec | None = None) -> Path:
         """Write a ``drc`` configuration for these servers; return its path.
 
-        :param apply: more keys of the section ``[apply]``.
-        :param detect: find concurrent writes; it must be False with three sites.
-        :param conflicts: more keys of the section ``[conflicts]``, its tables by name.
-        :param kafka: the cluster that carries changes; without it, the direct log.
-        :param listener: how to reach it: PLAINTEXT or SASL_SSL.
-        :param web: keys of the section ``[web]``.
-        :param listen: ports of the sites' daemons.
-        :param monitor: keys of the section ``[monitor]``.
+        :param path: by default ``pair.toml`` in the sandbox's folder.
         """
         target = Path(path) if path else self.folder / "pair.toml"
-        lines = [
-            f"name = {json.dumps(name)}",
-            f'log = "{"kafka" if kafka else "direct"}"',
-            f"state_url = {json.dumps(f'sqlite:///{target.absolute().parent / name}.state.db')}",
-            "",
-            "[replicate]",
-            f"schemas = {json.dumps(list(schemas))}",
-            f"start = {json.dumps(start)}",
-            "",
-            "[apply]",
-            *(f"{key} = {json.dumps(value)}" for key, value in (apply or {}).items()),
-            "",
-            "[conflicts]",
-            f"detect = {json.dumps(detect)}",
-            *(f"{key} = {_toml(value)}" for key, value in (conflicts or {}).items()),
-        ]
-        for section, keys in (("web", web), ("monitor", monitor)):
-            if keys:
-                lines += ["", f"[{section}]"]
-                lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-        for chosen in sites or list(self.sites):
-            site = self.sites[chosen]
-            lines += ["", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}"]
-            lines.append(f'tls = {{ mode = "{tls}" }}')
-            if listen:
-                lines.append(f'listen = "127.0.0.1:{listen[chosen]}"')
-            for role in ("source", "applier", "operator"):
-                file = json.dumps(str(site.password_file(f"drc_{role}")))
-                lines.append(f'{role} = {{ user = "drc_{role}", password_file = {file} }}')
-        if kafka:
-            count = len(kafka.nodes)
-            lines += ["", "[kafka]", f"brokers = {json.dumps(kafka.addresses(listener))}"]
-            lines += [f"replication_factor = {count}", f"min_insync_replicas = {min(2, count)}"]
-            lines += kafka.client_settings(listener)
-        target.write_text("\n".join(lines) + "\n")
+        folder = target.absolute().parent
+        target.write_text(render_config(spec or ConfigSpec(), self.sites, folder))
         return target
-
-
-def _toml(value: Any) -> str:
-    """Return a value as TOML has it: as JSON, but for tables."""
-    if not isinstance(value, dict):
-        return json.dumps(value)
-    items = (f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())
-    return f"{{ {', '.join(items)} }}"

@@ -6,7 +6,7 @@ window index: so everything noted is known to all peers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pymysql
 
@@ -18,8 +18,15 @@ from drc.mysql import ask
 _NO_SELECT = 1142
 
 
-def clock_note(conn: pymysql.Connection[Any], site: str) -> tuple[GtidSet, Mark]:
-    """Return a set of GTIDs of this server and its clock after them.
+class Noted(NamedTuple):
+    """GTIDs that a server had executed, and its site's clock after them."""
+
+    executed: GtidSet
+    mark: Mark
+
+
+def clock_note(conn: pymysql.Connection[Any], site: str) -> Noted:
+    """Return the note.
 
     :raises PreflightError: there is none.
     """
@@ -41,7 +48,7 @@ def clock_note(conn: pymysql.Connection[Any], site: str) -> tuple[GtidSet, Mark]
             stage="read",
             hint="run `drc migrate`, and grant the source account SELECT on drc.*",
         )
-    return GtidSet.parse(row[0]), Mark(int(row[1]), decode_seen(row[2]))
+    return Noted(GtidSet.parse(row[0]), Mark(int(row[1]), decode_seen(row[2])))
 
 
 def write_note(conn: pymysql.Connection[Any], executed: GtidSet, mark: Mark) -> None:

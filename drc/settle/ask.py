@@ -81,7 +81,7 @@ def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
         row.take(change.after)
     elif decision.action is Action.MERGE:
         raw = None if change.after is None else column_values(table, change.after)
-        sides = Sides(raw, after, here, (ets, site) > (rival.ets, rival.origin))
+        sides = Sides(raw, after, here, later_is_remote=(ets, site) > (rival.ets, rival.origin))
         try:
             sets = merged(table, sides, verdict.values, remote=verdict.remote)
         except DataError as error:
@@ -104,7 +104,7 @@ def _read_back(
         return None
     kind, images = (ev.UPDATE_ROWS, [key, image]) if exists else (ev.WRITE_ROWS, [image])
     lane.execute("SAVEPOINT version")
-    lane.apply([table.event, ev.rows_event(table, kind, images, True)])
+    lane.apply([table.event, ev.rows_event(table, kind, images)])
     found = lane.locked(table, key_condition(table, image))
     lane.execute("ROLLBACK TO SAVEPOINT version")
     return found

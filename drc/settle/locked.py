@@ -57,7 +57,7 @@ class NetRow(NamedTuple):
         table = self.table.map
         images = [i for i in (self.before, self.after) if i is not None] or [self.image]
         kinds = (ev.DELETE_ROWS if self.after is None else ev.WRITE_ROWS, ev.UPDATE_ROWS)
-        return table.event + ev.rows_event(table, kinds[len(images) - 1], images, True)
+        return table.event + ev.rows_event(table, kinds[len(images) - 1], images)
 
 
 def net_rows(
@@ -173,17 +173,17 @@ class LockedRow:
         table, sets = self.table.map, self.sets
         if self.image is None:
             if self.had and not self.has:
-                return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key], True))]
+                return [(ev.DELETE_ROWS, ev.rows_event(table, ev.DELETE_ROWS, [self.key]))]
             return [(ev.UPDATE_ROWS, ev.partial_update(table, self.key, sets))] if sets else []
         image = self.image
         if sets:
             whole = enumerate(column_values(table, image))
             image = ev.image([sets.get(i, value) for i, value in whole])
         if self.had and self.table.unique is None:
-            event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image], True)
+            event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image])
             return [(ev.UPDATE_ROWS, event)]
-        out = [(ev.WRITE_ROWS, ev.rows_event(table, ev.WRITE_ROWS, [image], True))]
+        out = [(ev.WRITE_ROWS, ev.rows_event(table, ev.WRITE_ROWS, [image]))]
         if self.had:  # by way of a delete, as rows may exchange values of a unique key
-            delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key], True)
+            delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key])
             out.insert(0, (ev.DELETE_ROWS, delete))
         return out

@@ -83,9 +83,14 @@ class Settler:
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
         if found.blind:
             raise self._blind(change)
-        images = change.before is not None, change.after is not None
         owner = self._owner(change, row, policy) if policy.owner_column and found.writes else ""
-        state = Change(*images, row.has, change.changed, owner)
+        state = Change(
+            before=change.before is not None,
+            after=change.after is not None,
+            exists=row.has,
+            changed=change.changed,
+            owner=owner,
+        )
         decision = resolve(state, found, transaction.ets, self._origin, policy)
         if decision.action is Action.ASK:
             assert decision.kind
@@ -163,7 +168,7 @@ def _lock(lane: Lane, changes: Iterable[NetRow]) -> dict[Place, LockedRow]:
     for place, change in sorted(first.items(), key=lambda item: item[0]):
         table = change.table.map
         values = lane.locked(table, key_condition(table, change.image))
-        out[place] = LockedRow(change.table, change.image, values, values is not None)
+        out[place] = LockedRow(change.table, change.image, values, has=values is not None)
     return out
 
 

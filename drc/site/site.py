@@ -163,7 +163,7 @@ class Site:
             raise
 
     def _behind(self) -> bool:
-        return any(s.progress.read[1] >= _BACKLOG_BYTES for s in self.streams.values())
+        return any(s.progress.intake.waiting_bytes >= _BACKLOG_BYTES for s in self.streams.values())
 
     def _works(self) -> bool:
         return any(thread.is_alive() for thread in self._threads.values())

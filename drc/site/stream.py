@@ -192,9 +192,9 @@ class _Session:
         self,
         control: mysql.Connection,
         state: ledger.LedgerState | None,
-        until: GtidSet | None,
+        stop_after: GtidSet | None,
     ) -> _Begun:
-        """Begin to read the origin's binlog; with ``until``, only a gap of its topic."""
+        """Begin to read the origin's binlog; with ``stop_after``, only a gap of its topic."""
         source = SourceSite(self._config, self._origin, self._target)
         self._open.callback(source.close)
         if state is None:
@@ -210,8 +210,14 @@ class _Session:
         again, memory.again = memory.again, None
         if again is not None:
             begin = source.resume(again, point.decided | self._given_up)
-        again = already_decided - begin
-        reader = source.read(queue, begin, point.mark, stream=name, again=again, until=until)
+        reader = source.read(
+            queue,
+            begin,
+            point.mark,
+            stream=name,
+            already_decided=already_decided - begin,
+            stop_after=stop_after,
+        )
         return _Begun(state, already_decided, reader)
 
     def _fetch(self, control: mysql.Connection, state: ledger.LedgerState | None) -> _Begun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 from drc.binlog.framing import Framer
 from drc.binlog.stamps import Stamps, now_us
@@ -16,55 +17,64 @@ from drc.source.dump import reads, start_dump
 from drc.source.tagger import Tagger
 
 
-class Reader(Link):
-    """Read one site's binlog; takes over ``conn``.
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The transactions that a reader delivers: those that are in none of the first three sets.
 
-    :param known: pass these through the site's clock, and deliver them to nobody.
-    :param again: these were decided before: read past them, and leave the clock alone.
-    :param until: end, with an error that passes by itself, once all of this was delivered.
+    :param executed: GTIDs that the server does not send.
+    :param clock_only: GTIDs that advance the site's clock but are not delivered.
+    :param already_decided: GTIDs that are read past; the clock stays as it is.
+    :param stop_after: end, with a TransientError, once all of these were delivered.
     """
+
+    executed: GtidSet
+    clock_only: GtidSet | None = None
+    already_decided: GtidSet | None = None
+    stop_after: GtidSet | None = None
+
+
+class Reader(Link):
+    """Read one site's binlog; takes over ``conn``."""
 
     def __init__(
         self,
         conn: Connection,
         log: TransactionQueue,
         tagger: Tagger,
+        delivery: Delivery,
         *,
-        executed: GtidSet,
         server_id: int,
         stream: str,
         heartbeat_s: float,
         stream_bytes: int,
-        known: GtidSet | None = None,
-        again: GtidSet | None = None,
-        until: GtidSet | None = None,
     ) -> None:
         super().__init__(log, f"read-{stream}")
         self._conn = conn
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
-        self._known = known and known.copy()  # a publisher's own set grows
-        self._again = again
-        self._until = until
-        self._seen = executed.copy() if until is not None else GtidSet()
+        executed, clock_only = delivery.executed, delivery.clock_only
+        self._clock_only = clock_only and clock_only.copy()  # a publisher's own set grows
+        self._already_decided = delivery.already_decided
+        self._stop_after = delivery.stop_after
+        self._seen = executed.copy() if self._stop_after is not None else GtidSet()
         self._sock = start_dump(
             conn, executed, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
         self._start()
 
     def _deliver(self, transactions: list[RawTransaction]) -> None:
-        if self._again:
+        if self._already_decided:
             came = transactions
-            transactions = [t for t in came if t.gtid not in self._again]
+            transactions = [t for t in came if t.gtid not in self._already_decided]
             self.repeated += sum(t.last for t in came) - sum(t.last for t in transactions)
         tagged = self._tagger.tag(transactions)
-        if self._known:
-            tagged = [t for t in tagged if t.gtid not in self._known]
+        if self._clock_only:
+            tagged = [t for t in tagged if t.gtid not in self._clock_only]
         stamps = Stamps(now_us())
         for transaction in tagged:
             transaction.stamps = stamps
         self.log.append(tagged)
-        if self._until is not None:
+        if self._stop_after is not None:
             for transaction in transactions:
                 if transaction.last:
                     self._seen.add(transaction.gtid)
@@ -76,7 +86,7 @@ class Reader(Link):
             self._begun.set()
             if self.log.cancelled:
                 break
-            if self._until is not None and self._until <= self._seen:
+            if self._stop_after is not None and self._stop_after <= self._seen:
                 return TransientError("what the log did not hold was read", stage="read")
         return TransientError("the source ended the stream", stage="read")
 

@@ -12,7 +12,7 @@ from drc.gtid import GtidSet, format_uuid
 from drc.pipe.queue import TransactionQueue
 from drc.schema.clock_note import clock_note
 from drc.schema.servers import foreign_uuids
-from drc.source.reader import Reader
+from drc.source.reader import Delivery, Reader
 from drc.source.resume import resume_set, start_set
 from drc.source.tagger import Tagger
 
@@ -68,7 +68,7 @@ class SourceSite:
         executed, mark = clock_note(self._conn, self._site)
         if not (executed <= start and self._facts.gtid_purged <= executed):
             return self.read(log, self.resume(start), mark, **options)
-        return self.read(log, executed, mark, known=start, **options)
+        return self.read(log, executed, mark, clock_only=start, **options)
 
     def read(
         self,
@@ -77,28 +77,25 @@ class SourceSite:
         mark: Mark,
         *,
         stream: str,
-        known: GtidSet | None = None,
-        again: GtidSet | None = None,
-        until: GtidSet | None = None,
+        clock_only: GtidSet | None = None,
+        already_decided: GtidSet | None = None,
+        stop_after: GtidSet | None = None,
     ) -> Reader:
         """Begin to read what is not in ``executed``; the reader takes over the connection.
 
-        :param mark: where the site's clock stands after ``executed``, or after ``again``.
-        :param known: see :class:`Reader`, and ``again`` and ``until``.
+        :param mark: where the site's clock stands after ``executed``, or after ``already_decided``.
+        :param clock_only: see :class:`Delivery`, also for the other two sets.
         """
         config = self._config
         return Reader(
             self._conn,
             log,
             Tagger(self._foreign, mark),
-            executed=executed,
+            Delivery(executed, clock_only, already_decided, stop_after),
             server_id=config.dump_server_id(self._site, self._reader),
             stream=stream,
             heartbeat_s=config.source.heartbeat_s,
             stream_bytes=config.apply.transaction_stream_bytes,
-            known=known,
-            again=again,
-            until=until,
         )
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Ref
         for number, (table, kind, images) in enumerate(row_images(transaction, tables)):
             if number >= _ROWS_MAX:
                 return None
-            event = ev.rows_event(table.map, kind, images, True)
+            event = ev.rows_event(table.map, kind, images)
             try:
                 lane.apply([table.map.event, event])
             except DataError:

@@ -84,7 +84,9 @@ class FakeBinlog:
         body = struct.pack("<H50sIB", 4, b"9.7.4", 0, 19) + bytes(42)
         self._event(ev.FORMAT_DESCRIPTION, body + bytes((checksums,)), force_checksum=True)
 
-    def _event(self, kind: int, body: bytes, flags: int = 0, force_checksum: bool = False) -> None:
+    def _event(
+        self, kind: int, body: bytes, flags: int = 0, *, force_checksum: bool = False
+    ) -> None:
         self.data += packets(self.event(kind, body, flags=flags, force_checksum=force_checksum))
 
     def event(

@@ -10,6 +10,8 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,6 @@ _BODY_MAX = 1 << 20
 
 Ask = Callable[[], "Control | None"]
 Guard = Callable[[Request], Response | None]
-Answer = Callable[[Request], Awaitable[Any]]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,126 +52,173 @@ class UnavailableError(TransientError):
     """There is no running site yet: another daemon has it, or servers are waited for."""
 
 
-def routes(pair: str, site: str, ask: Ask, may_read: Guard, may_order: Guard) -> list[Route]:
-    """Return the routes below ``/api/v1``, and the document that describes them.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The site of a daemon, as its API sees it.
 
-    :param ask: returns what gives orders to the running site, None before it runs.
-    :param may_read: returns what to answer those who may not ask, None to those who may.
-    :param may_order: the same for orders.
+    :param ask: returns the control of the running site, None before it runs.
     """
 
-    def control() -> Control:
-        if (found := ask()) is None:
+    pair: str
+    site: str
+    ask: Ask
+
+    def control(self) -> Control:
+        """Return the control of the running site.
+
+        :raises UnavailableError: the site does not run yet.
+        """
+        if (found := self.ask()) is None:
             raise UnavailableError(
-                f"the daemon of {site} does not replicate yet",
+                f"the daemon of {self.site} does not replicate yet",
                 hint="another one may run for this site, or servers are waited for: see its log",
             )
         return found
 
-    def snapshot() -> dict[str, Any]:
-        found = ask()
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state of the site now; it has no streams before it runs."""
+        found = self.ask()
         said = found.snapshot() if found else {"streams": [], "publisher": None, "watcher": None}
         now_us = time.time_ns() // 1000
-        who = {"pair": pair, "site": site, "version": __version__, "now_us": now_us}
+        who = {"pair": self.pair, "site": self.site, "version": __version__, "now_us": now_us}
         return {"controls": {}, **said, **who}
 
-    async def once(_request: Request) -> Any:
-        return snapshot()
 
-    async def events() -> AsyncIterator[str]:
-        while True:
-            yield f"data: {json.dumps(snapshot())}\n\n"
-            await asyncio.sleep(_EVENT_S)
+Answer = Callable[[Served, Request], Awaitable[Any]]
+
+
+def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
+    """Return the routes below ``/api/v1``, and the document that describes them.
+
+    :param may_read: returns the answer to a client that may not ask, None to one that may.
+    :param may_order: the same for orders.
+    """
 
     async def follow(request: Request) -> Response:
         return may_read(request) or StreamingResponse(
-            events(), media_type="text/event-stream", headers=_HEADERS
+            _events(served), media_type="text/event-stream", headers=_HEADERS
         )
 
-    async def status(_request: Request) -> Any:
-        from drc.monitor.status import collect
-
-        here = control()
-        return await run_in_threadpool(collect, here.config, here.store)
-
-    async def lag(request: Request) -> Any:
-        asked = request.query_params
-        here, since_us = control(), _number(request, "since_us", 0)
-        target = asked.get("target", site)
-        rows = await run_in_threadpool(here.store.lag, asked.get("origin", ""), target, since_us)
-        return {"buckets": rows}
-
-    async def conflicts(request: Request) -> Any:
-        from drc.desk import entries
-
-        here, limit = control(), _number(request, "limit", 100)
-
-        def read() -> list[dict[str, Any]]:
-            return list(islice(entries.read(here.config, site, entries.Filter(), limit), limit))
-
-        return {"conflicts": await run_in_threadpool(read)}
-
-    async def audit(request: Request) -> Any:
-        limit = _number(request, "limit", 30)
-        return {"entries": await run_in_threadpool(control().store.noted, limit)}
-
-    async def describe(_request: Request) -> Any:
-        return openapi(pair, site)
-
-    async def order(request: Request) -> Any:
-        body, here = await _body(request), control()
-        origin, action = request.path_params["origin"], request.path_params["action"]
-        return await run_in_threadpool(here.order, origin, action, _order(request, body))
-
-    async def reposition(request: Request) -> Any:
-        body, here = await _body(request), control()
-        if body.to is None:
-            raise ConfigError("to: where to go is missing", hint="see /openapi.json")
-        return await run_in_threadpool(
-            here.reposition,
-            request.path_params["origin"],
-            body.to,
-            _order(request, body),
-            dry_run=body.dry_run,
-            force=body.force,
-        )
-
-    async def skip(request: Request) -> Any:
-        body, here = await _body(request), control()
-        return await run_in_threadpool(
-            here.skip, request.path_params["origin"], body.gtids, _order(request, body)
-        )
-
-    async def reload(request: Request) -> Any:
-        body, here = await _body(request), control()
-        return await run_in_threadpool(here.reload, _order(request, body))
-
-    reads = {
-        "/api/v1/snapshot": once,
-        "/api/v1/status": status,
-        "/api/v1/lag": lag,
-        "/api/v1/conflicts": conflicts,
-        "/api/v1/audit": audit,
-        "/openapi.json": describe,
-    }
-    stream = "/api/v1/streams/{origin}"
-    orders = {
-        f"{stream}/reposition": reposition,
-        f"{stream}/skip": skip,
-        f"{stream}/{{action}}": order,
-        "/api/v1/reload": reload,
-    }
     return [
         Route("/api/v1/events", follow),
-        *(Route(path, _answering(answer, may_read)) for path, answer in reads.items()),
         *(
-            Route(path, _answering(answer, may_order), methods=["POST"])
-            for path, answer in orders.items()
+            Route(path, _answering(partial(read, served), may_read))
+            for path, read in _READS.items()
+        ),
+        *(
+            Route(path, _answering(partial(order, served), may_order), methods=["POST"])
+            for path, order in _ORDERS.items()
         ),
     ]
 
 
-def _answering(answer: Answer, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+# ------------------------------------------------------------ reads
+
+
+async def _events(served: Served) -> AsyncIterator[str]:
+    while True:
+        yield f"data: {json.dumps(served.snapshot())}\n\n"
+        await asyncio.sleep(_EVENT_S)
+
+
+async def _snapshot(served: Served, _request: Request) -> Any:
+    return served.snapshot()
+
+
+async def _status(served: Served, _request: Request) -> Any:
+    from drc.monitor.status import collect
+
+    here = served.control()
+    return await run_in_threadpool(collect, here.config, here.store)
+
+
+async def _lag(served: Served, request: Request) -> Any:
+    asked = request.query_params
+    here, since_us = served.control(), _number(request, "since_us", 0)
+    target = asked.get("target", served.site)
+    rows = await run_in_threadpool(here.store.lag, asked.get("origin", ""), target, since_us)
+    return {"buckets": rows}
+
+
+async def _conflicts(served: Served, request: Request) -> Any:
+    from drc.desk import entries
+
+    here, limit = served.control(), _number(request, "limit", 100)
+
+    def read() -> list[dict[str, Any]]:
+        return list(islice(entries.read(here.config, served.site, entries.Filter(), limit), limit))
+
+    return {"conflicts": await run_in_threadpool(read)}
+
+
+async def _audit(served: Served, request: Request) -> Any:
+    limit = _number(request, "limit", 30)
+    return {"entries": await run_in_threadpool(served.control().store.noted, limit)}
+
+
+async def _describe(served: Served, _request: Request) -> Any:
+    return openapi(served.pair, served.site)
+
+
+_READS: dict[str, Answer] = {
+    "/api/v1/snapshot": _snapshot,
+    "/api/v1/status": _status,
+    "/api/v1/lag": _lag,
+    "/api/v1/conflicts": _conflicts,
+    "/api/v1/audit": _audit,
+    "/openapi.json": _describe,
+}
+
+
+# ------------------------------------------------------------ orders
+
+
+async def _act(served: Served, request: Request) -> Any:
+    body, here = await _body(request), served.control()
+    origin, action = request.path_params["origin"], request.path_params["action"]
+    return await run_in_threadpool(here.order, origin, action, _order(request, body))
+
+
+async def _reposition(served: Served, request: Request) -> Any:
+    body, here = await _body(request), served.control()
+    if body.to is None:
+        raise ConfigError("to: where to go is missing", hint="see /openapi.json")
+    return await run_in_threadpool(
+        here.reposition,
+        request.path_params["origin"],
+        body.to,
+        _order(request, body),
+        dry_run=body.dry_run,
+        force=body.force,
+    )
+
+
+async def _skip(served: Served, request: Request) -> Any:
+    body, here = await _body(request), served.control()
+    origin = request.path_params["origin"]
+    return await run_in_threadpool(here.skip, origin, body.gtids, _order(request, body))
+
+
+async def _reload(served: Served, request: Request) -> Any:
+    body, here = await _body(request), served.control()
+    return await run_in_threadpool(here.reload, _order(request, body))
+
+
+_STREAM = "/api/v1/streams/{origin}"
+_ORDERS: dict[str, Answer] = {
+    f"{_STREAM}/reposition": _reposition,
+    f"{_STREAM}/skip": _skip,
+    f"{_STREAM}/{{action}}": _act,  # the last of a stream: the first match counts
+    "/api/v1/reload": _reload,
+}
+
+
+# ------------------------------------------------------------ parts
+
+
+def _answering(
+    answer: Callable[[Request], Awaitable[Any]], guard: Guard
+) -> Callable[[Request], Awaitable[Response]]:
     """Return an endpoint: guarded, and with errors as JSON."""
 
     async def endpoint(request: Request) -> Response:
@@ -180,12 +228,12 @@ def _answering(answer: Answer, guard: Guard) -> Callable[[Request], Awaitable[Re
             return JSONResponse(await answer(request), headers=_HEADERS)
         except DrcError as error:
             body = {"kind": type(error).__name__, "message": error.message, **error.fields()}
-            return JSONResponse({"error": body}, _status(error), headers=_HEADERS)
+            return JSONResponse({"error": body}, _status_code(error), headers=_HEADERS)
 
     return endpoint
 
 
-def _status(error: DrcError) -> int:
+def _status_code(error: DrcError) -> int:
     from drc.control.control import UnknownStreamError
 
     if isinstance(error, UnknownStreamError):

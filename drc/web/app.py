@@ -91,7 +91,7 @@ def build_app(
             Route("/metrics", metrics),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            *api.routes(pair, site, control, may_read, may_order),
+            *api.routes(api.Served(pair, site, control), may_read, may_order),
             *page.routes(asks_token=bool(web.token_env or web.token_file)),
         ]
     )

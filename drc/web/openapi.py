@@ -44,7 +44,7 @@ def _read(summary: str, parameters: list[dict[str, Any]] | None = None) -> dict[
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": _answers()}}
 
 
-def _order(summary: str, path: bool = True, **fields: Any) -> dict[str, Any]:
+def _order(summary: str, *, path: bool = True, **fields: Any) -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": {**fields, **_REASON},

@@ -33,7 +33,7 @@ _KINDS = {
 }
 
 
-def routes(asks_token: bool) -> list[Route]:
+def routes(*, asks_token: bool) -> list[Route]:
     """Return the page at ``/`` and its files under ``/page/``, read once.
 
     :param asks_token: the API does; the page then asks for it before it asks the API.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from drc.binlog.stamps import now_us
 from drc.binlog.transaction import Kind, RawTransaction
@@ -122,6 +122,13 @@ class SessionProgress:
         }
 
 
+class Intake(NamedTuple):
+    """The bytes that a session has read, and those of them that wait to be applied."""
+
+    read_bytes: int
+    waiting_bytes: int
+
+
 class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
@@ -171,9 +178,9 @@ class StreamProgress(SessionProgress):
         return self._inlet.heard_us if self._inlet else 0
 
     @property
-    def read(self) -> tuple[int, int]:
-        """Return the bytes that this session has read, and those that wait."""
-        return (
+    def intake(self) -> Intake:
+        """Return the bytes of this session."""
+        return Intake(
             self._inlet.read_bytes if self._inlet else 0,
             self._inlet.log.bytes if self._inlet else 0,
         )

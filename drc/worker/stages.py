@@ -74,6 +74,13 @@ def spread(values: Iterable[int | None]) -> Spread:
     return {name: percentile(ordered, q) if ordered else None for name, q in QUANTILES.items()}
 
 
+class Spreads(NamedTuple):
+    """The spread of the lag, and of each stage by its name as ``NAME_us``."""
+
+    lag: Spread
+    stages: dict[str, Spread]
+
+
 class Passages:
     """The newest passages of a stream; one thread adds, others read."""
 
@@ -91,16 +98,17 @@ class Passages:
         fresh, self._fresh = self._fresh, deque(maxlen=_FRESH_MAX)
         return list(fresh)
 
-    def snapshot(self) -> tuple[Spread, dict[str, Spread]]:
-        """Return the spread of the lag, and of each stage as ``NAME_us``."""
+    def snapshot(self) -> Spreads:
+        """Return the spreads of those that are kept."""
         return spreads(list(self._kept))
 
 
-def spreads(passages: Sequence[Passage]) -> tuple[Spread, dict[str, Spread]]:
-    """Return the spread of the lag of ``passages``, and of each stage as ``NAME_us``."""
+def spreads(passages: Sequence[Passage]) -> Spreads:
+    """Return the spreads of ``passages``."""
     columns = list(zip(*passages, strict=True)) or [()] * len(Passage._fields)
     lag, *stages = (spread(column) for column in columns)
-    return lag, {f"{name}_us": each for name, each in zip(STAGES, stages, strict=True)}
+    named = {f"{name}_us": each for name, each in zip(STAGES, stages, strict=True)}
+    return Spreads(lag, named)
 
 
 class ClockOffset:

@@ -100,26 +100,30 @@ def _of_backlog(b: Backlog) -> list[Verdict]:
             f" goal: at least {PUBLISH_GOAL:,.0f}"
         )
         out.append(
-            Verdict(f"{b.case}.publish_rate", rate, PUBLISH_GOAL, rate >= PUBLISH_GOAL, text)
+            Verdict(
+                f"{b.case}.publish_rate", rate, PUBLISH_GOAL, met=rate >= PUBLISH_GOAL, text=text
+            )
         )
     if goal := RATIO_GOALS.get(b.case):
         text = (
             f"drc applied the {b.case} backlog {b.ratio:.2f} times as fast as the native replica"
             f" ({b.ratio_process:.2f} with Python's start); goal: at least {goal:g}"
         )
-        out.append(Verdict(f"{b.case}.ratio", b.ratio, goal, b.ratio >= goal, text))
+        out.append(Verdict(f"{b.case}.ratio", b.ratio, goal, met=b.ratio >= goal, text=text))
     text = (
         f"the daemon took {b.python_us:.1f} µs of CPU per {b.case} transaction;"
         f" goal: at most {PYTHON_US_GOAL:g}"
     )
     met = b.python_us <= PYTHON_US_GOAL
-    out.append(Verdict(f"{b.case}.python_us", b.python_us, PYTHON_US_GOAL, met, text))
+    out.append(Verdict(f"{b.case}.python_us", b.python_us, PYTHON_US_GOAL, met=met, text=text))
     text = (
         f"the target server took {b.target_share:.0%} of the native replica's CPU for a"
         f" {b.case} transaction; goal: at most a third"
     )
     met = b.target_share <= TARGET_SHARE_GOAL
-    out.append(Verdict(f"{b.case}.target_share", b.target_share, TARGET_SHARE_GOAL, met, text))
+    out.append(
+        Verdict(f"{b.case}.target_share", b.target_share, TARGET_SHARE_GOAL, met=met, text=text)
+    )
     return out
 
 
@@ -129,7 +133,7 @@ def _of_detection(share: float) -> Verdict:
         f" goal: at least {DETECTION_GOAL:.0%}"
     )
     met = share >= DETECTION_GOAL
-    return Verdict("detection.share", share, DETECTION_GOAL, met, text)
+    return Verdict("detection.share", share, DETECTION_GOAL, met=met, text=text)
 
 
 def _of_lag(native: Lag, drc: Lag, log: str) -> Verdict:
@@ -143,7 +147,7 @@ def _of_lag(native: Lag, drc: Lag, log: str) -> Verdict:
         min(native.transactions_per_s, drc.transactions_per_s) >= _RATE_SHARE * drc.wanted_per_s
     )
     met = extra <= goal if steady else None
-    return Verdict("lag.p99_extra_ms", extra, goal, met, text)
+    return Verdict("lag.p99_extra_ms", extra, goal, met=met, text=text)
 
 
 # ------------------------------------------------------------ for people

@@ -20,7 +20,7 @@ from bench.meter import cpu_s
 from bench.workload import Sysbench, finish
 from drc import config as configuration
 from drc.gtid import GtidSet, parse_uuid
-from drc.sandbox import Sandbox, SandboxSite, SiteSpec
+from drc.sandbox import ConfigSpec, Sandbox, SandboxSite, SiteSpec
 from drc.sandbox.spec import KafkaSpec
 from drc.source.resume import native_set
 from drc.state.migrate import migrate_site
@@ -55,7 +55,7 @@ class Servers:
         )
         self.s, self.r, self.t = (self._box.sites[name] for name in "srt")
         self.config_path = self._box.write_config(
-            sites=["s", "t"], tls="disabled", name="bench", kafka=self._box.kafka
+            spec=ConfigSpec(sites=["s", "t"], tls="disabled", name="bench", kafka=self._box.kafka)
         )
         self.config = configuration.load(self.config_path)
         self.undetected_path = self.config_path.with_name("undetected.toml")

@@ -22,7 +22,7 @@ from drc.cli import invoke as drc_command
 from drc.config import Config, load
 from drc.gtid import GtidSet
 from drc.kafka.topic import open_topic
-from drc.sandbox import Sandbox, fetch_tool
+from drc.sandbox import ConfigSpec, Sandbox, fetch_tool
 from drc.sandbox.servers import SandboxSite
 from drc.verify import Audit, audit, compare
 
@@ -222,7 +222,9 @@ def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
     started: list[Daemon] = []
 
     def start(box: Sandbox, **options: Any) -> Daemon:
-        path = box.write_config(tmp_path / "pair.toml", schemas=[schema], start="now", **options)
+        path = box.write_config(
+            tmp_path / "pair.toml", ConfigSpec(schemas=[schema], start="now", **options)
+        )
         assert drc_command(["migrate", "-c", str(path)]) == 0
         forget_streams(box)
         make_marker(box, schema)

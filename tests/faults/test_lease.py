@@ -18,7 +18,7 @@ from drc.cli import invoke as drc_command
 from drc.clock import Mark
 from drc.config import load
 from drc.gtid import GtidSet
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.schema import ledger
 from drc.source.recorded import recorded
 from drc.source.tagger import Tagger
@@ -135,7 +135,7 @@ def test_a_standby_takes_over_and_the_one_that_wakes_is_fenced(
 
 
 def test_a_takeover_fences_and_tells_readers_nothing_new(pair: Sandbox, tmp_path: Path) -> None:
-    path = pair.write_config(tmp_path / "pair.toml", name="fence")
+    path = pair.write_config(tmp_path / "pair.toml", ConfigSpec(name="fence"))
     assert drc_command(["migrate", "-c", str(path)]) == 0
     config, b = load(path), pair.sites["b"]
     b.query("DELETE FROM drc.ledger")

@@ -18,7 +18,7 @@ from drc.kafka.kafka_python import open_admin
 from drc.kafka.publisher import Publisher
 from drc.kafka.reader import TopicReader
 from drc.kafka.topic import open_topic
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from tests.faults.fix_daemon import forget_streams
 
@@ -59,10 +59,12 @@ def published(
 ) -> Iterator[Published]:
     path = pair.write_config(
         tmp_path / "pair.toml",
-        kafka=kafka,
-        name=f"reader-{schema}",
-        start="now",
-        apply={"transaction_stream_bytes": 20_000},
+        ConfigSpec(
+            kafka=kafka,
+            name=f"reader-{schema}",
+            start="now",
+            apply={"transaction_stream_bytes": 20_000},
+        ),
     )
     out = Published(pair, path, schema)
     assert cli.invoke(["migrate", "-c", str(path)]) == 0

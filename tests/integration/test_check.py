@@ -20,7 +20,7 @@ import pytest
 
 from drc import cli
 from drc.gtid import GtidSet, parse_uuid
-from drc.sandbox import Sandbox, SiteSpec
+from drc.sandbox import ConfigSpec, Sandbox, SiteSpec
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -34,7 +34,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Servers of this file alone, as their settings are changed: `a` is 9.7, `b` is 8.0."""
     with Sandbox(tmp_path_factory.mktemp("check"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "8.0")])
-        config = box.write_config(box.folder / "m.toml", start="now")
+        config = box.write_config(box.folder / "m.toml", ConfigSpec(start="now"))
         assert cli.invoke(["migrate", "-c", str(config)]) == 0
         yield box
 
@@ -50,7 +50,7 @@ def _new_streams(sites: Sandbox) -> None:
 def config(sites: Sandbox, tmp_path: Path, schema: str) -> Iterator[Path]:
     for site in sites.sites.values():
         site.query(f"CREATE DATABASE {schema}")
-    yield sites.write_config(tmp_path / "pair.toml", schemas=[schema], start="now")
+    yield sites.write_config(tmp_path / "pair.toml", ConfigSpec(schemas=[schema], start="now"))
     for site in sites.sites.values():
         site.query(f"DROP DATABASE {schema}")
 
@@ -385,7 +385,9 @@ def test_documented_grants_are_enough(
     secret = tmp_path / "secret"
     secret.write_text("change me")
     secret.chmod(0o600)
-    path = sites.write_config(tmp_path / "p.toml", schemas=[schema], start="now", name="documented")
+    path = sites.write_config(
+        tmp_path / "p.toml", ConfigSpec(schemas=[schema], start="now", name="documented")
+    )
     lines = re.sub(r'password_file = "[^"]*"', f'password_file = "{secret}"', path.read_text())
     path.write_text(re.sub(r'user = "drc_', 'user = "doc_', lines))
     for name, site in sites.sites.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drc.config import load
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.fetch import fetch_server
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
@@ -128,7 +128,7 @@ def test_a_container_is_configured_as_a_site(tmp_path: Path) -> None:
         for role in ("source", "applier", "operator"):
             site._new_password(f"drc_{role}")
         box.sites[name] = site
-    config = load(box.write_config(kafka=ContainerKafka("docker.example:9092")))  # type: ignore[arg-type]
+    config = load(box.write_config(spec=ConfigSpec(kafka=ContainerKafka("docker.example:9092"))))
     assert (config.sites["b"].host, config.sites["b"].port) == ("docker.example", 40002)
     assert config.sites["a"].applier.password() == box.sites["a"].password("drc_applier")
     assert config.brokers("a") == ("docker.example:9092",)

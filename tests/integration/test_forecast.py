@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from drc import mysql
 from drc.cli.forecast import command
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 
 pytestmark = pytest.mark.servers
 
@@ -46,7 +46,7 @@ def test_known_overlaps_are_counted_exactly(pair: Sandbox, schema: str, tmp_path
         site.query(f"CREATE DATABASE {schema}")
         for table in _TABLES:
             site.query(f"CREATE TABLE {schema}.{table}", (), "app")
-    config = pair.write_config(tmp_path / "pair.toml", schemas=[schema])
+    config = pair.write_config(tmp_path / "pair.toml", ConfigSpec(schemas=[schema]))
     start = executed(pair)
 
     def write(site: Any, *statements: str) -> None:

@@ -20,10 +20,10 @@ from drc.config import Config, load
 from drc.errors import DataError, TransientError
 from drc.gtid import Gtid, GtidSet, parse_uuid
 from drc.pipe.queue import TransactionQueue
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.servers import SandboxSite
 from drc.schema import ledger
-from drc.source.reader import Reader
+from drc.source.reader import Delivery, Reader
 from drc.source.tagger import Tagger
 from drc.target import replay
 from drc.target.lane import Lane
@@ -36,7 +36,7 @@ UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 @pytest.fixture
 def config(pair: Sandbox, tmp_path: Path) -> Config:
-    path = pair.write_config(tmp_path / "pair.toml", name="ledgertest")
+    path = pair.write_config(tmp_path / "pair.toml", ConfigSpec(name="ledgertest"))
     assert drc_command(["migrate", "-c", str(path)]) == 0
     pair.sites["b"].query("DELETE FROM drc.ledger")
     return load(path)
@@ -48,7 +48,7 @@ def format_of(config: Config, site: str) -> bytes:
         source,
         TransactionQueue(1 << 20),
         Tagger((), Mark()),
-        executed=mysql.server_facts(source).gtid_executed,
+        Delivery(mysql.server_facts(source).gtid_executed),
         server_id=4242,
         stream="test",
         heartbeat_s=1.0,
@@ -91,7 +91,7 @@ def test_a_second_applier_of_the_same_batch_is_refused(
 
 def row_events(schema: str, kind: int, key: int) -> list[bytes]:
     table = table_map(schema, "t", [Column("id", ev.TYPE_LONG, 0, nullable=False)], [0])
-    return [table.event, ev.rows_event(table, kind, [b"\0" + key.to_bytes(4, "little")], True)]
+    return [table.event, ev.rows_event(table, kind, [b"\0" + key.to_bytes(4, "little")])]
 
 
 def make_table(site: SandboxSite, schema: str) -> None:

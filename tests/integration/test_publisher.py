@@ -23,7 +23,7 @@ from drc.kafka.frames import Assembler, Frame, decode_chunk, decode_frame
 from drc.kafka.publisher import Publisher
 from drc.kafka.topic import open_topic
 from drc.pipe.tee import Branch
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.kafka import KafkaCluster
 from drc.site.watcher import Watcher
 from drc.source.reader import Reader
@@ -104,10 +104,12 @@ class Site:
 def site(pair: Sandbox, kafka: KafkaCluster, schema: str, tmp_path: Path) -> Iterator[Site]:
     path = pair.write_config(
         tmp_path / "pair.toml",
-        kafka=kafka,
-        name=f"publisher-{schema}",
-        start="now",
-        apply={"transaction_stream_bytes": PART_BYTES},
+        ConfigSpec(
+            kafka=kafka,
+            name=f"publisher-{schema}",
+            start="now",
+            apply={"transaction_stream_bytes": PART_BYTES},
+        ),
     )
     assert cli.invoke(["migrate", "-c", str(path)]) == 0
     forget_streams(pair)

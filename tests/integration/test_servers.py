@@ -12,7 +12,7 @@ from drc.cli import invoke as drc_command
 from drc.config import Config, load
 from drc.errors import PreflightError, TransientError
 from drc.gtid import parse_uuid
-from drc.sandbox import Sandbox
+from drc.sandbox import ConfigSpec, Sandbox
 from drc.sandbox.process import free_port
 from drc.schema.servers import foreign_uuids
 from drc.source.site import SourceSite
@@ -25,7 +25,7 @@ INSERT = "INSERT INTO drc.site_uuid (site, server_uuid) VALUES ('b', %s)"
 
 @pytest.fixture
 def config(pair: Sandbox, tmp_path: Path) -> Iterator[Config]:
-    path = pair.write_config(tmp_path / "pair.toml", name="servers")
+    path = pair.write_config(tmp_path / "pair.toml", ConfigSpec(name="servers"))
     assert drc_command(["migrate", "-c", str(path)]) == 0
     pair.sites["a"].query("DELETE FROM drc.site_uuid")
     assert drc_command(["migrate", "-c", str(path)]) == 0

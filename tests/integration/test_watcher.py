@@ -17,7 +17,7 @@ from drc.clock import Mark
 from drc.config import Config, load
 from drc.conflict.live import LiveIndex
 from drc.gtid import GtidSet, parse_uuid
-from drc.sandbox import Sandbox, SiteSpec
+from drc.sandbox import ConfigSpec, Sandbox, SiteSpec
 from drc.schema import ledger
 from drc.site.watcher import Watcher, _Read
 from drc.source.tagger import Tagger
@@ -38,7 +38,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def config(sites: Sandbox, tmp_path: Path) -> Config:
-    path = sites.write_config(tmp_path / "p.toml", start="now", name="watcher")
+    path = sites.write_config(tmp_path / "p.toml", ConfigSpec(start="now", name="watcher"))
     assert invoke(["migrate", "-c", str(path)]) == 0
     sites.sites["a"].query("DELETE FROM drc.ledger")  # no stream has begun
     return load(path)

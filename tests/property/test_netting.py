@@ -137,13 +137,13 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
         for i in range(0, len(images), step):
             row = images[i : i + step]
             try:
-                origin.apply(ev.rows_event(table, kind, row, True))
+                origin.apply(ev.rows_event(table, kind, row))
             except (DuplicateKey, MissingRow):
                 continue
             taken += row
         if taken:
             self.rows += len(taken) // step
-            self.open += [table.event, ev.rows_event(table, kind, taken, True)]
+            self.open += [table.event, ev.rows_event(table, kind, taken)]
 
     @rule(images=st.lists(numbered_rows(), min_size=1, max_size=3))
     def insert_numbered(self, images: list[bytes]) -> None:

@@ -65,11 +65,11 @@ def change(table: KeyedTable, row: Row, *, delete: bool) -> bytes | None:
     after = image(row)
     stored = table.rows.get((after[1:2],))
     if stored is None:
-        event = ev.rows_event(TABLE, ev.WRITE_ROWS, [after], True)
+        event = ev.rows_event(TABLE, ev.WRITE_ROWS, [after])
     elif delete:
-        event = ev.rows_event(TABLE, ev.DELETE_ROWS, [stored], True)
+        event = ev.rows_event(TABLE, ev.DELETE_ROWS, [stored])
     else:
-        event = ev.rows_event(TABLE, ev.UPDATE_ROWS, [stored, after], True)
+        event = ev.rows_event(TABLE, ev.UPDATE_ROWS, [stored, after])
     try:
         table.apply(event)
     except DuplicateKey:

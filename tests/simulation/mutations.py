@@ -11,8 +11,8 @@ from drc.clock import Clock, Mark, Seen
 from drc.conflict.function import Verdict
 from drc.conflict.index import WindowIndex
 from drc.conflict.resolver import Action, Change, Decision, Kind, Winner, resolve
-from drc.conflict.spill import Spill
-from drc.conflict.writes import Moved, Rivals, Write
+from drc.conflict.spill import Forgotten, Remembered, Spill
+from drc.conflict.writes import Moved, Rivals
 from drc.gtid import Gtid, GtidSet
 from drc.policy import TablePolicy
 from tests.simulation.model import Edit, Learned, Native, Row, Taken
@@ -112,16 +112,14 @@ class Careless(WindowIndex):
 class Unasked(Spill):
     """I4: what has left memory is not asked."""
 
-    def find(
-        self, origin: str, slots: Iterable[int], known: GtidSet
-    ) -> tuple[dict[int, list[Write]], GtidSet]:
-        return {}, GtidSet()
+    def find(self, origin: str, slots: Iterable[int], known: GtidSet) -> Remembered:
+        return Remembered({}, GtidSet())
 
 
 class FirstSeen(Spill):
     """I4: a segment is let go, and not asked, when its first write was seen."""
 
-    def put(self, origin: str, moved: Sequence[Moved]) -> list[tuple[str, GtidSet]]:
+    def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
         lost = super().put(origin, moved)
         for held in self._held:
             uuid, tag, first, _ = next(held.gtids.intervals())
@@ -141,7 +139,7 @@ class OnePeer(Spill):
 class Silent(Spill):
     """I4: what the spill had to forget is not named."""
 
-    def put(self, origin: str, moved: Sequence[Moved]) -> list[tuple[str, GtidSet]]:
+    def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
         super().put(origin, moved)
         return []
 

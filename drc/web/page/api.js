@@ -1,4 +1,4 @@
-// The daemon's API: the token, questions, orders, and events that reconnect by themselves.
+// The daemon's API: the token, queries, commands, and events that reconnect by themselves.
 
 const KEY = "drc.token";
 const SILENT_MS = 5000; // a snapshot comes each second
@@ -9,7 +9,7 @@ export const token = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** An answer that is none; `status` is 0 when nobody answered. */
+/** A failed request; `status` is 0 without an answer. */
 export class Refused extends Error {
   constructor(status, message, hint = "") {
     super(message);
@@ -47,7 +47,7 @@ async function ask(path, { headers = {}, ...options } = {}) {
   throw new Refused(answer.status, ...explained(text, answer.status));
 }
 
-/** Return message and hint of an error, however the daemon words it. */
+/** Return message and hint of an error, in each form that a daemon sends. */
 function explained(text, status) {
   try {
     const body = JSON.parse(text);
@@ -59,7 +59,7 @@ function explained(text, status) {
   }
 }
 
-/** Tell of each snapshot for ever; `lost(error)` of each end, before it is tried again. */
+/** Report each snapshot for ever, and each lost connection to `lost(error)` before reconnecting. */
 export async function events(heard, lost) {
   for (let tries = 0; ; tries++) {
     const gone = new AbortController();

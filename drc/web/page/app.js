@@ -1,4 +1,4 @@
-// The page: asks, listens, and hands what it hears to those who draw.
+// The page: queries the API, listens to events, and passes the data to the drawing modules.
 
 import { events, get, post, token } from "./api.js";
 import { Chart } from "./chart.js";
@@ -24,7 +24,7 @@ const cards = new Cards($("streams"), confirm);
 const lagChart = new Chart($("lag-chart"), { log: true, format: duration, tick: decade, label: "Lag over time, logarithmic", height: 260, empty: "No lag told yet" });
 const rateChart = new Chart($("rate-chart"), { format: (v) => `${rate(v)} trx/s`, label: "Transactions a second over time", height: 150, empty: "No rates told yet" });
 
-// ------------------------------------------------------------ what is heard
+// ------------------------------------------------------------ events
 
 async function start() {
   if (document.documentElement.dataset.token === "asked" && !token.get()) return login("");
@@ -101,7 +101,7 @@ async function loadPast() {
   drawCharts(current());
 }
 
-// ------------------------------------------------------------ what is drawn
+// ------------------------------------------------------------ drawing
 
 const current = () => directions(seen.said, seen.status, meter);
 
@@ -153,7 +153,7 @@ function drawFoot(said) {
   say($("foot"), parts.filter(Boolean).join("  ·  "));
 }
 
-// ------------------------------------------------------------ what is done
+// ------------------------------------------------------------ commands
 
 function confirm(one, action, label, text) {
   say($("ask-title"), `${label} ${one.name}?`);

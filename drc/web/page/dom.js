@@ -7,7 +7,7 @@ export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
+/** Return an SVG element; `props` as for HTML elements. */
 export function s(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -24,12 +24,12 @@ function fill(node, props, children) {
 
 export const $ = (id) => document.getElementById(id);
 
-/** Change a text only when it differs, so that screen readers are told only of what is new. */
+/** Change a text only when the text differs, so that screen readers read only news. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Draw anew only when `data` changed: what is focused, folded out or selected stays. */
+/** Draw again only when `data` changed: focus, folds and selection stay. */
 export function redraw(node, data, draw) {
   const now = JSON.stringify(data);
   if (node.drawnFrom === now) return;
@@ -41,7 +41,7 @@ export function redraw(node, data, draw) {
   }
 }
 
-/** A command to be copied. */
+/** Return a command with a copy button. */
 export function command(text) {
   const button = h("button", { type: "button", class: "plain small", "aria-label": `Copy ${text}` }, "Copy");
   button.addEventListener("click", async () => {
@@ -58,7 +58,7 @@ export function command(text) {
   return h("div", { class: "command" }, code, button);
 }
 
-/** Buttons of which one is pressed. */
+/** Return a group of buttons, one of which is pressed. */
 export function pick(node, options, chosen, choose) {
   redraw(node, [options, chosen], () =>
     options.map(([value, label]) =>

@@ -1,7 +1,7 @@
-// What is so, from the daemon's snapshot and the status of all sites. Pure.
+// The facts to show, from the daemon's snapshot and the status of all sites. Pure.
 //
-// A daemon knows its own streams each second; the others are as they reported to the store.
-// Keys that a daemon does not tell are null here, never guessed.
+// A daemon knows its own streams each second; other streams are as their daemons reported to the store.
+// Keys that a daemon does not report are null here, never guessed.
 
 export const STAGES = [
   ["read_us", "read", "the origin's commit until its binlog was read"],
@@ -16,7 +16,7 @@ const MORE_MAX = 2; // troubles told behind the worst
 const LEFT_OVER = 11;
 const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
 
-/** What each state is called, and how bad it is: ok, watch, bad or unknown. */
+/** The name of each state, and its level: ok, watch, bad or unknown. */
 export const STATES = {
   running: { label: "running", level: "ok" },
   paused: { label: "paused", level: "watch" },
@@ -28,7 +28,7 @@ export const STATES = {
 export const stateOf = (state) => STATES[state] ?? { label: state, level: "unknown" };
 export const shown = (one) => (one.state === "running" && one.blocked ? { label: "blocked", level: "watch" } : stateOf(one.state));
 
-/** Return one object for each stream of the pair, those of this daemon first. */
+/** Return one object for each stream of the pair, the streams of this daemon first. */
 export function directions(said, status, meter) {
   const own = new Map((said?.streams ?? []).map((one) => [one.origin, one]));
   const out = [...own.values()].map((one) => {
@@ -76,7 +76,7 @@ function direction(one, asked, status, meter, own, atUs, said) {
   };
 }
 
-/** Rates for daemons that tell counters only. */
+/** Compute rates for daemons that report counters only. */
 export class Meter {
   #last = new Map();
 
@@ -92,7 +92,7 @@ export class Meter {
   }
 }
 
-/** Return level, sentence, detail and the commands that help: what one has to know first. */
+/** Return level, sentence, detail and the commands that help, for the first line of the page. */
 export function verdict(streams, status, conflicts) {
   const found = [...unreachable(status, streams), ...streams.map(trouble).filter(Boolean), ...leftOver(streams, conflicts)];
   found.sort((a, b) => a.rank - b.rank);
@@ -153,7 +153,7 @@ function trouble(one) {
   return null;
 }
 
-/** Return since when canaries are missing, in microseconds; 0 while they land, or none is sent. */
+/** Return since when canaries are missing, in microseconds; 0 while canaries land or are off. */
 export function missingFor({ canary, atUs }) {
   const passed = canary?.landed_us ? atUs - canary.landed_us : 0;
   return passed > MISSED * (canary?.every_s ?? 0) * 1e6 ? passed : 0;
@@ -183,14 +183,14 @@ export function sentence(text) {
   return trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
 }
 
-/** Return a time that does not change each second: it is read aloud when it does. */
+/** Return a time that does not change each second: screen readers read each change aloud. */
 const about = (seconds) => (seconds < 120 ? `${Math.floor(seconds / 10) * 10} s` : duration(Math.floor(seconds / 60) * 60e6).replace(" 0 s", ""));
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
 export const count = (n) => (n === null || n === undefined ? "–" : Math.round(n).toLocaleString("en-US"));
 
-/** Return microseconds in the unit that a person would take. */
+/** Return microseconds in the unit that a person would choose. */
 export function duration(us) {
   if (us === null || us === undefined) return "–";
   const ms = Math.abs(us) / 1000;
@@ -216,7 +216,7 @@ export function rate(n) {
   return n > 0 && n < 10 ? n.toFixed(1) : count(n);
 }
 
-/** Return a time of day here, and its day if that is another one. */
+/** Return a local time of day, and the day unless the day is today. */
 export function clock(us, seconds = true) {
   const at = new Date(us / 1000);
   const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) });

@@ -1,11 +1,11 @@
-// Conflicts, positions, and what operators did. Values of rows come in as text, whatever they hold.
+// Conflicts, GTID sets, and the audit of commands. Values of rows go in as text nodes only.
 
 import { h, redraw } from "./dom.js";
 import { clock } from "./facts.js";
 
 const OPEN_FIRST = { open: 0 };
 
-/** Draw conflicts; the open ones first, each with both versions folded away. */
+/** Draw conflicts; open conflicts first, each with both versions folded away. */
 export function showConflicts(root, conflicts) {
   const sorted = [...conflicts].sort((a, b) => (OPEN_FIRST[a.state] ?? 1) - (OPEN_FIRST[b.state] ?? 1) || (a.detected_at < b.detected_at ? 1 : -1));
   redraw(root, sorted, (all) =>

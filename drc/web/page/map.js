@@ -1,4 +1,4 @@
-// The pair as a picture: sites, and an arrow for each stream that moves as its transactions do.
+// The pair as a picture: sites, and an arrow for each stream, with dots that move as transactions do.
 
 import { s } from "./dom.js";
 import { count, duration, rate, shown } from "./facts.js";
@@ -128,7 +128,7 @@ function node(name, at, [width, height]) {
   );
 }
 
-/** Return the parts of one stream; three sites and more leave no room for words beside it. */
+/** Return the parts of one stream; with three sites and more there is no room for words beside the arrow. */
 function lane(from, to, box, told) {
   const dx = to.x - from.x;
   const dy = to.y - from.y;

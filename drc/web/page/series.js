@@ -1,4 +1,4 @@
-// What the charts draw: the store's lag history, then what came live. Times in ms.
+// The data of the charts: the store's lag history, then live values. Times in ms.
 
 import { get } from "./api.js";
 import { STAGES } from "./facts.js";
@@ -9,7 +9,7 @@ export class Series {
   #past = new Map();
   #live = new Map();
 
-  /** Take in the streams of this moment. */
+  /** Add the present values of the streams. */
   add(streams) {
     for (const one of streams) {
       const live = this.#live.get(one.name) ?? [];
@@ -21,7 +21,7 @@ export class Series {
     }
   }
 
-  /** Fetch what the store has of a stream since a time. */
+  /** Fetch the store's history of a stream since a time. */
   async load(one, sinceMs) {
     const query = new URLSearchParams({ origin: one.origin, target: one.target, since_us: Math.floor(sinceMs * 1000) });
     const { buckets } = await get(`/api/v1/lag?${query}`);
@@ -40,7 +40,7 @@ export class Series {
     return [...past, ...live].filter((p) => p.at >= from);
   }
 
-  /** Return lines of lag: each stage, the whole way, and how old what waits is. */
+  /** Return lines of lag: each stage, the whole way, and the age of the oldest waiting transaction. */
   lag(name, share, from) {
     const points = this.#of(name, from);
     const line = (label, tone, value, more = {}) => ({ name: label, tone, points: points.map((p) => [p.at, value(p) ?? null]), ...more });

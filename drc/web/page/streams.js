@@ -1,4 +1,4 @@
-// A card for each stream: how it is, why, its numbers, and the buttons that change it.
+// A card for each stream: state, reason, numbers, and the buttons for commands.
 
 import { command, h, redraw, say } from "./dom.js";
 import { bytes, clock, count, duration, missingFor, rate, sentence, shown } from "./facts.js";
@@ -103,7 +103,7 @@ function canary(one) {
   return landed ? ["Canary landed", ...split(duration(landed - sent))] : ["Canary", "under way", ""];
 }
 
-/** Return number and unit; the unit is small beside it. */
+/** Return number and unit; the unit is small beside the number. */
 function split(text) {
   const at = text.indexOf(" ");
   return at < 0 || text.lastIndexOf(" ") !== at ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import pytest
@@ -150,6 +151,31 @@ def test_error_document() -> None:
         "error": {"kind": "PreflightError", "message": "m", "site": "a", "hint": "h"},
         "exit_code": 1,
     }
+
+
+class _Span(NamedTuple):
+    first: int
+    last: int | None
+
+
+def test_options_that_belong_together_reach_a_command_as_one_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command()
+    @click.option("--before", default="")
+    @output.gathered(
+        "span",
+        _Span,
+        click.option("--first", default=1),
+        click.option("--to", "last", type=int),
+    )
+    @output.json_option
+    def command(*, span: _Span, before: str, as_json: bool) -> None:
+        click.echo(f"{span} {before!r} {as_json}")
+
+    assert [option.name for option in command.params] == ["before", "first", "last", "as_json"]
+    command.main(["--to", "7", "--json"], standalone_mode=False)
+    assert capsys.readouterr().out == "_Span(first=1, last=7) '' True\n"
 
 
 def _finding(level: str, kind: str = "server") -> Finding:

@@ -18,7 +18,7 @@ ROOM = 1 << 20
 
 
 def transaction(gno: int, *, last: bool = True) -> RawTransaction:
-    return RawTransaction(Gtid(UUID, gno), gno, b"", [0], 100, 0, last=last)
+    return RawTransaction(Gtid(UUID, gno), gno, b"", [0], 100, 0).as_part(0, last=last)
 
 
 def upto(gno: int) -> GtidSet:

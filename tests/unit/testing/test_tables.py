@@ -75,13 +75,13 @@ def test_an_event_stops_at_the_row_that_fails() -> None:
     table = fake()
     images = [row(6, b"x"), row(1), row(7, b"y")]
     with pytest.raises(DuplicateKey):
-        table.apply(ev.rows_event(TABLE, ev.WRITE_ROWS, images, True))
+        table.apply(ev.rows_event(TABLE, ev.WRITE_ROWS, images))
     assert row(6, b"x") in table.images()
     assert row(7, b"y") not in table.images()
     swap = [row(1, b"a"), row(1, b"b"), row(2, b"b"), row(2, b"a")]
     with pytest.raises(DuplicateKey):
-        table.apply(ev.rows_event(TABLE, ev.UPDATE_ROWS, swap, True))
-    table.apply(ev.rows_event(TABLE, ev.DELETE_ROWS, [row(1), row(2)], True))
+        table.apply(ev.rows_event(TABLE, ev.UPDATE_ROWS, swap))
+    table.apply(ev.rows_event(TABLE, ev.DELETE_ROWS, [row(1), row(2)]))
     assert len(table.images()) == 3
 
 

@@ -17,7 +17,7 @@ FILES = {file.name: file.read_text() for file in (resources.files("drc.web") / "
 
 def served(*, asks_token: bool = False) -> dict[str, Response]:
     request = Request({"type": "http", "method": "GET", "headers": []})
-    return {r.path: asyncio.run(r.endpoint(request)) for r in page.routes(asks_token)}
+    return {r.path: asyncio.run(r.endpoint(request)) for r in page.routes(asks_token=asks_token)}
 
 
 def test_every_file_is_served_under_the_policy() -> None:

@@ -1,0 +1,73 @@
+"""The configuration file for sandbox servers, as text. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from drc.sandbox.spec import Brokers, ConfigSpec, Server
+
+
+def render_config(spec: ConfigSpec, servers: Mapping[str, Server], folder: Path) -> str:
+    """Return a ``drc`` configuration for these servers.
+
+    :param servers: by name; all of them are in it if ``spec`` names none.
+    :param folder: the folder of the checkpoint store.
+    """
+    lines = [
+        f"name = {json.dumps(spec.name)}",
+        f'log = "{"kafka" if spec.kafka else "direct"}"',
+        f"state_url = {json.dumps(f'sqlite:///{folder / spec.name}.state.db')}",
+        "",
+        "[replicate]",
+        f"schemas = {json.dumps(list(spec.schemas))}",
+        f"start = {json.dumps(spec.start)}",
+        "",
+        "[apply]",
+        *(f"{key} = {json.dumps(value)}" for key, value in spec.apply.items()),
+        "",
+        "[conflicts]",
+        f"detect = {json.dumps(spec.detect)}",
+        *(f"{key} = {_toml(value)}" for key, value in spec.conflicts.items()),
+    ]
+    for section, keys in (("web", spec.web), ("monitor", spec.monitor)):
+        if keys:
+            lines += ["", f"[{section}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    for name in spec.sites or servers:
+        lines += _site(spec, servers[name])
+    if spec.kafka:
+        lines += _kafka(spec.kafka, spec.listener)
+    return "\n".join(lines) + "\n"
+
+
+def _site(spec: ConfigSpec, site: Server) -> Iterator[str]:
+    yield from ("", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}")
+    yield f'tls = {{ mode = "{spec.tls}" }}'
+    if spec.listen:
+        yield f'listen = "127.0.0.1:{spec.listen[site.name]}"'
+    for role in ("source", "applier", "operator"):
+        file = json.dumps(str(site.password_file(f"drc_{role}")))
+        yield f'{role} = {{ user = "drc_{role}", password_file = {file} }}'
+
+
+def _kafka(cluster: Brokers, listener: str) -> list[str]:
+    count = len(cluster.nodes)
+    return [
+        "",
+        "[kafka]",
+        f"brokers = {json.dumps(cluster.addresses(listener))}",
+        f"replication_factor = {count}",
+        f"min_insync_replicas = {min(2, count)}",
+        *cluster.client_settings(listener),
+    ]
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML has it: as JSON, but for tables."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    items = (f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())
+    return f"{{ {', '.join(items)} }}"
