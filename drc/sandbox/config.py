@@ -1,16 +1,51 @@
-"""The configuration file for sandbox servers, as text. Pure."""
+"""The configuration file for sandbox servers, as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drc.sandbox.spec import Brokers, ConfigSpec, Server
+if TYPE_CHECKING:
+    from drc.sandbox.kafka import KafkaCluster
+    from drc.sandbox.servers import SandboxSite
 
 
-def render_config(spec: ConfigSpec, servers: Mapping[str, Server], folder: Path) -> str:
+@dataclass(frozen=True, kw_only=True)
+class ConfigSpec:
+    """A ``drc`` configuration to be written for sandbox servers.
+
+    For example ``ConfigSpec(schemas=["shop"], start="now", apply={"lanes": 4})``.
+
+    :param sites: names of servers; all of the sandbox by default.
+    :param apply: more keys of the section ``[apply]``.
+    :param detect: find concurrent writes; it must be False with three sites.
+    :param conflicts: more keys of the section ``[conflicts]``, its tables by name.
+    :param kafka: the cluster that carries changes; without a cluster, the direct log.
+    :param listener: the Kafka listener to use: PLAINTEXT or SASL_SSL.
+    :param web: keys of the section ``[web]``.
+    :param listen: ports of the sites' daemons.
+    :param monitor: keys of the section ``[monitor]``.
+    """
+
+    name: str = "sandbox"
+    sites: Sequence[str] = ()
+    schemas: Sequence[str] = ()
+    start: str = "earliest"
+    tls: str = "required"
+    apply: Mapping[str, Any] = field(default_factory=dict)
+    detect: bool = True
+    conflicts: Mapping[str, Any] = field(default_factory=dict)
+    kafka: KafkaCluster | None = None
+    listener: str = "PLAINTEXT"
+    web: Mapping[str, Any] = field(default_factory=dict)
+    listen: Mapping[str, int] = field(default_factory=dict)
+    monitor: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render_config(spec: ConfigSpec, servers: Mapping[str, SandboxSite], folder: Path) -> str:
     """Return a ``drc`` configuration for these servers.
 
     :param servers: by name; all of them are in it if ``spec`` names none.
@@ -43,7 +78,7 @@ def render_config(spec: ConfigSpec, servers: Mapping[str, Server], folder: Path)
     return "\n".join(lines) + "\n"
 
 
-def _site(spec: ConfigSpec, site: Server) -> Iterator[str]:
+def _site(spec: ConfigSpec, site: SandboxSite) -> Iterator[str]:
     yield from ("", f"[sites.{site.name}]", f'host = "{site.host}"', f"port = {site.port}")
     yield f'tls = {{ mode = "{spec.tls}" }}'
     if spec.listen:
@@ -53,7 +88,7 @@ def _site(spec: ConfigSpec, site: Server) -> Iterator[str]:
         yield f'{role} = {{ user = "drc_{role}", password_file = {file} }}'
 
 
-def _kafka(cluster: Brokers, listener: str) -> list[str]:
+def _kafka(cluster: KafkaCluster, listener: str) -> list[str]:
     count = len(cluster.nodes)
     return [
         "",

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drc.errors import ConfigError
-from drc.sandbox.config import render_config
+from drc.sandbox.config import ConfigSpec, render_config
 from drc.sandbox.fetch import KAFKA_VERSION, fetch_server, locked
 from drc.sandbox.process import free_port
 from drc.sandbox.servers import SandboxSite
-from drc.sandbox.spec import KAFKA_STATE, ConfigSpec, KafkaSpec, SiteSpec
+from drc.sandbox.spec import KAFKA_STATE, KafkaSpec, SiteSpec
 
 if TYPE_CHECKING:
     from drc.sandbox.kafka import KafkaCluster

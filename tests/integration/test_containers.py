@@ -128,7 +128,7 @@ def test_a_container_is_configured_as_a_site(tmp_path: Path) -> None:
         for role in ("source", "applier", "operator"):
             site._new_password(f"drc_{role}")
         box.sites[name] = site
-    config = load(box.write_config(spec=ConfigSpec(kafka=ContainerKafka("docker.example:9092"))))
+    config = load(box.write_config(spec=ConfigSpec(kafka=ContainerKafka("docker.example:9092"))))  # type: ignore[arg-type]
     assert (config.sites["b"].host, config.sites["b"].port) == ("docker.example", 40002)
     assert config.sites["a"].applier.password() == box.sites["a"].password("drc_applier")
     assert config.brokers("a") == ("docker.example:9092",)

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from drc import config
-from drc.sandbox.config import render_config
+from drc.sandbox.config import ConfigSpec, render_config
 from drc.sandbox.fetch import Tree
 from drc.sandbox.servers import SandboxSite
-from drc.sandbox.spec import ConfigSpec
 
 TREE = Tree("9.7.4", (), "mysqld", ())
 
