@@ -52,3 +52,35 @@ def test_what_is_held_is_bounded_and_freed() -> None:
     held.admit(transaction(31, TransactionKind.XA_PREPARE, b"b"))
     with pytest.raises(DataError, match="more than 25 bytes"):
         held.admit(transaction(32, TransactionKind.XA_PREPARE, b"c"))
+
+
+def test_a_dropped_transaction_is_decided_and_holds_nothing() -> None:
+    prepared = PreparedTransactions()
+    plain = transaction(1, TransactionKind.ROWS)
+    prepared.drop(plain)
+    assert (plain.kind, plain.events) == (TransactionKind.SKIPPED, [])
+
+
+def test_dropping_either_half_of_an_xa_transaction_drops_its_rows_and_decides_both() -> None:
+    for dropped in (0, 1):
+        prepared = PreparedTransactions()
+        halves = (
+            transaction(1, TransactionKind.XA_PREPARE, b"x"),
+            transaction(2, TransactionKind.XA_COMMIT, b"x"),
+        )
+        outcome = None
+        for n, half in enumerate(halves):
+            if n == dropped:
+                prepared.drop(half)
+            outcome = prepared.admit(half)
+        assert outcome
+        assert (outcome.gtid, outcome.also) == (halves[1].gtid, (halves[0].gtid,))
+        assert outcome.events == []
+        assert not prepared.held
+
+
+def test_the_outcome_of_an_unknown_xa_transaction_can_be_dropped() -> None:
+    prepared, commit = PreparedTransactions(), transaction(2, TransactionKind.XA_COMMIT, b"x")
+    prepared.drop(commit)
+    assert prepared.admit(commit) is commit
+    assert commit.kind is TransactionKind.SKIPPED

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from tests.unit.project.sources import name, parse, python_files, text_of
 
 LINES_MAX = 70
-BEING_SPLIT = {"_settings", "routes"}  # goes with their splits
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -18,7 +17,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
         for file in python_files("drc", "scripts", "tests")
         if text_of(file).count("\n") > LINES_MAX
         for function in _functions(parse(file).body)
-        if _lines(function) > LINES_MAX and function.name not in BEING_SPLIT
+        if _lines(function) > LINES_MAX
     ]
     assert long == []
 
