@@ -282,8 +282,8 @@ class Framer:
                 " non-transactional table",
                 stage="read",
                 gtid=self._name(),
-                hint="convert that table to InnoDB, repair the rows, and run `drc skip` for this"
-                " transaction",
+                hint="convert that table to InnoDB and repair the rows, then run `drc reposition`"
+                " past this transaction",
             )
         else:
             self._kind, self._plain = TransactionKind.DDL, False
