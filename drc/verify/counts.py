@@ -57,12 +57,12 @@ class BinlogCount:
     """The transactions of a site's binlog, sorted.
 
     ``native`` are the transactions of the site's own users. ``required`` are the native
-    transactions that change replicated tables or, with ``ddl``, replicated schemas.
+    transactions that change replicated tables or, with ``ddl``, the objects of replicated schemas.
     ``replicated`` are the transactions of other sites, and the notes that daemons write.
     ``ledger`` has the transactions that ledger rows name, by origin.
 
     :param foreign: server UUIDs of all other sites.
-    :param ddl: whether schema changes are replicated.
+    :param ddl: whether a schema change makes a transaction ``required``.
     """
 
     def __init__(

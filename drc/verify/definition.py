@@ -132,9 +132,9 @@ class Definition:
 
     def difference(self, other: Definition) -> str:
         """Return the first difference between two definitions as a sentence, '' without any."""
-        ours, theirs = (tuple(c.name for c in d.columns) for d in (self, other))
-        if ours != theirs:
-            return f"columns are {', '.join(ours)} here and {', '.join(theirs)} there"
+        here, there = (tuple(c.name for c in d.columns) for d in (self, other))
+        if here != there:
+            return f"columns are {', '.join(here)} here and {', '.join(there)} there"
         for a, b in zip(self.columns, other.columns, strict=True):
             if a != b:
                 return f"column {a.name} is {a.full_type} {a.collation} {a.extra} here" + (
