@@ -105,7 +105,7 @@ class SandboxSite(ServerProcess):
     # ------------------------------------------------------------ life
 
     def prepare(self) -> None:
-        """Make the data folder, unless the folder exists, as a copy of the version's :func:`template`."""
+        """Make the data folder unless it exists: a copy of the version's :func:`template`."""
         if self.data.exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
