@@ -112,7 +112,7 @@ _ERRNO: dict[int, tuple[type[DrcError], str]] = {
     2003: (TransientError, "start the server, or check host, port and firewall"),
     2006: (TransientError, "wait: the connection was lost; drc connects again"),
     2013: (TransientError, "wait: the connection was lost; drc connects again"),
-    2026: (ConfigError, "check tls.mode and tls.ca of this site, and the server's certificate"),
+    2026: (ConfigError, "check the TLS settings of this site and the server's certificate"),
     3159: (ConfigError, "set tls.mode for this site: the server requires TLS"),
     6038: (PreflightError, "grant TRANSACTION_GTID_TAG to the applier account"),
 }

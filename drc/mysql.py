@@ -124,7 +124,7 @@ def translate(
     stage: str = "",
     default: type[DrcError] = TransientError,
 ) -> DrcError:
-    """Return a driver's error as the class of ours that names the remedy.
+    """Return a driver's error as the :class:`~drc.errors.DrcError` that names the remedy.
 
     :param default: the class for an errno that :func:`~drc.errors.from_errno` does not list.
     """

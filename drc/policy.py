@@ -8,7 +8,7 @@
    A, B is newer than C, so each of the three beats another.
    ``owner_unit`` is such a preference by row. Both sites must name the same owner, so a row's
    unit is taken from all versions that a site has at hand. Where the units differ, the row stays
-   open, because the site that changed a unit and changed the unit back could not notice the
+   open, because a site that changed a unit and changed the unit back shows no trace of the
    change. ``(ets, site)`` decides where all versions have the same unit and no site owns that
    unit.
 3. ``delta`` of a column adds the increments of both sites. The sites agree as long as both update

@@ -54,7 +54,7 @@ class Lease(threading.Thread):
         self._session = 0  # connection id of our session that last had the lock
         self._epoch: int | None = None
         self._claimed = 0  # the epoch that we last wrote to the ledger
-        self._confirmed = 0.0  # when the lock was last certainly ours
+        self._confirmed = 0.0  # when this daemon last certainly had the lock
         self._error: DrcError = TransientError("the daemon has not asked for the lease yet")
         self._halt: Halt | None = None
         self._closed = threading.Event()
@@ -186,7 +186,7 @@ class Lease(threading.Thread):
         return bool(rows[0][0] == 1)
 
     def _lock_of_our_own(self) -> bool:
-        """Take the lock from our last session; return whether the lock is ours now.
+        """Take the lock from our last session; return whether that worked.
 
         The server may not know yet that the link of that session is lost.
         """

@@ -51,7 +51,7 @@ class Canary:
     ) -> None:
         """Look for canaries in ``transactions``, which are visible since ``landed_us``.
 
-        :param offset_us: microseconds by which the origin's clock is ahead of ours.
+        :param offset_us: microseconds by which the origin's clock is ahead of the daemon's.
         """
         for transaction in transactions:
             if not _begins_with_canary(transaction):

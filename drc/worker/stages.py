@@ -5,7 +5,7 @@
 1. Measuring costs nothing per row: a network read or a frame has stamps, and only the oldest
    transaction of each batch is measured.
 2. The stages of a transaction add up to the transaction's lag, because :class:`ClockOffset`
-   gives the difference between the origin's clock and ours.
+   gives the difference between the origin's clock and the daemon's.
 3. ``logged`` and ``received`` do not exist without Kafka, because the daemon that reads a
    transaction also applies the transaction.
 """
@@ -49,7 +49,7 @@ def passage(
 ) -> Passage:
     """Return the lag and the stages of a transaction.
 
-    :param commit_us: time of the commit by the origin's clock, ``offset_us`` ahead of ours.
+    :param commit_us: time of the commit by the origin's clock, ``offset_us`` ahead of the daemon's.
     :param dispatched_us: when the batch was begun; 0: not known.
     :param done_us: when the batch was visible.
     """
@@ -116,7 +116,7 @@ def spreads(passages: Sequence[Passage]) -> Spreads:
 
 
 class ClockOffset:
-    """The time by which a server's clock is ahead of ours, measured by asking the server.
+    """The time by which a server's clock is ahead of the daemon's, measured with questions.
 
     The server reads the clock at some time between question and answer, so the error is at most
     half the round trip of the quickest answer of the last minute. A smaller offset than that
