@@ -98,7 +98,7 @@ GUARDS = (
     Guard(
         "a canary that comes back is noticed",
         "drc/worker/canary.py",
-        "if one.site == self._origin:",
+        "if sent.site == self._origin:",
         "if True:",
         f"{_UNIT}/worker/test_canary.py",
     ),

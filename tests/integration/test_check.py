@@ -126,7 +126,7 @@ def test_password_file_that_others_can_read(
     loose.chmod(0o644)
     right = str(sites.sites["a"].password_file("drc_source"))
     config.write_text(config.read_text().replace(right, str(loose)))
-    _both_name(config, capsys, 2, "can be read by others", f"chmod 600 {loose}")
+    _both_name(config, capsys, 2, "can be read by others", f"run `chmod 600 {loose}`")
 
 
 def test_server_that_is_not_in_row_format(
