@@ -101,6 +101,7 @@ class _Read:
         As native transactions they would never be seen by any peer, and no clock note would ever
         be written again.
         """
+        foreign = foreign - {self.server}  # a wrong note must not hide this site's own writes
         if self.tagger.learn(foreign):
             self.native = native_set(self.native, foreign)
             self.candidates = deque(
@@ -190,7 +191,7 @@ class _Session:
         """Empty the index; return the state to read from, so that the index will be complete."""
         config, site, index = self._config, self._site, self._index
         already_read, mark = clock_note(conn, site)
-        foreign = foreign_uuids(config, site, at=site)
+        foreign = foreign_uuids(config, site, at=site) - {facts.server_uuid}
         lost = native_set(facts.gtid_purged - already_read, foreign)
         index.restart()
         begun = False

@@ -173,3 +173,12 @@ def test_a_watcher_learns_of_a_promotion_while_it_reads() -> None:
     assert str(read.native) == str(read.candidates[0].native) == f"{A_TEXT}:1-5"
     assert tagger.tag([_ddl(NEW)])[0].kind is TransactionKind.SKIPPED
     assert not tagger.learn(PROMOTED.foreign_to("a"))
+
+
+def test_a_watcher_never_takes_its_own_server_for_another_sites() -> None:
+    """Its writes would count as replicated, and no conflict with them would be found."""
+    native = GtidSet.parse(f"{A_TEXT}:1-5")
+    read = _Read(CONFIG, A, GtidSet(), Tagger({OLD}, Mark()), native.copy(), GtidSet())
+    read.learn(Servers.of(("b", A), ("b", NEW)).foreign_to("a"))
+    assert read.native == native
+    assert read.tagger.tag([_ddl(A)])[0].kind is TransactionKind.DDL
