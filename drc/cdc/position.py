@@ -35,9 +35,9 @@ class PublishedTopic:
         self.name = f"{config.topic(site)}.position"
         create(config, site, self.name, _SETTINGS)
 
-    def write(self, producer: KafkaProducer, position: GtidSet) -> Any:
+    def write(self, producer: KafkaProducer, published: GtidSet) -> Any:
         """Send a position in the transaction that is open; return its future."""
-        value = json.dumps({"gtid_set": str(position)}).encode()
+        value = json.dumps({"gtid_set": str(published)}).encode()
         return producer.send(self.name, value, key=self._site.encode(), partition=0)
 
     def read(self) -> GtidSet | None:

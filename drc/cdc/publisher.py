@@ -85,13 +85,13 @@ class _Session:
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site = config, site
-        self._positions = PublishedTopic(config, site)
+        self._published_topic = PublishedTopic(config, site)
         prefix = config.topic(site)
         # Before the position is read: nobody can move it any more.
         self._producer = open_transactions(config, site, f"{prefix}.cdc")
         opened.callback(abandon, self._producer)
-        position = self._positions.read()
-        self._reader = TopicReader(config, site, start if position is None else position)
+        published = self._published_topic.read()
+        self._reader = TopicReader(config, site, start if published is None else published)
         opened.callback(self._reader.close)
         self._envelopes = Envelopes(prefix, chosen, lambda: time.time_ns() // 1000)
         self._prepared = PreparedTransactions()
@@ -100,11 +100,11 @@ class _Session:
         self._sent_bytes = 0
         self._open = False
         self._inside = False  # parts of a large transaction are sent, and others will come
-        self._position = self._reader.already_read.copy()
-        self._written: GtidSet | None = position
+        self._published = self._reader.already_read.copy()
+        self._written: GtidSet | None = published
         self._due = 0.0
         self._commit()  # before anything comes: `now` must mean the same after a restart
-        log.info("publishing row changes", topics=f"{prefix}.*", position=str(self._position))
+        log.info("publishing row changes", topics=f"{prefix}.*", published=str(self._published))
 
     def round(self) -> None:
         """Read for a while and commit what came, unless it is inside a large transaction.
@@ -135,7 +135,7 @@ class _Session:
         self._inside = not admitted.last
         if admitted.last:
             for gtid in (admitted.gtid, *admitted.also):
-                self._position.add(gtid)
+                self._published.add(gtid)
 
     # ------------------------------------------------------------ Kafka
 
@@ -183,16 +183,16 @@ class _Session:
 
     def _commit(self) -> None:
         self._due = time.monotonic() + _IDLE_S
-        if self._position == self._written:
+        if self._published == self._written:
             return
         try:
             self._begin()
-            self._sent.append(self._positions.write(self._producer, self._position))
+            self._sent.append(self._published_topic.write(self._producer, self._published))
             self._await_acknowledged()
             self._producer.commit_transaction()
         except Exception as error:
             raise translate(error) from error
-        self._written = self._position.copy()
+        self._written = self._published.copy()
         self._sent, self._open = [], False
 
     def _abort(self) -> None:

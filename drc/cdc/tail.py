@@ -17,17 +17,17 @@ from drc.source.dump import reads, start_dump
 
 
 def follow(
-    config: Config, site: str, start: str, tables: str, log: str = "binlog"
+    config: Config, site: str, start: str, tables: str, transport: str = "binlog"
 ) -> Iterator[dict[str, Any]]:
     """Yield transactions of a site as documents, for ever.
 
     :param start: ``now``, ``earliest``, or the GTID set that is already known.
     :param tables: as :class:`drc.rows.decoded.Decoder` takes it.
-    :param log: ``binlog`` or ``kafka``: the site's binlog, or its topic.
+    :param transport: ``binlog`` or ``kafka``: the site's binlog, or its topic.
     :raises DrcError: the site, its account or its binlog refuse; Kafka does, or has a hole.
     """
     decoder = Decoder(tables)
-    if log == "kafka":
+    if transport == "kafka":
         from drc.kafka.reader import follow_topic  # not loaded where Kafka is not used
 
         transactions = follow_topic(config, site, start)

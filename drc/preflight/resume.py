@@ -42,7 +42,7 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
     applied = decided_at(config, origin, target, facts)
     purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - applied
     if known := (facts[target].ledger or {}).get(origin):
-        purged = purged - known.skipped
+        purged = purged - known.given_up
     yield judge(
         good=not purged,
         finding=Finding(

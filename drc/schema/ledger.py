@@ -26,7 +26,7 @@ from drc import mysql
 from drc.clock import Mark, decode_seen, encode_seen
 from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet
-from drc.schema import skips
+from drc.schema import given_up
 from drc.schema.facts import LedgerFacts
 
 ROWS = 8
@@ -153,7 +153,7 @@ def update_sql(
     origin: str,
     seq: int,
     gtids: str,
-    applied: str,
+    decided: str,
     mark: Mark,
     transactions: int,
     commit_us: int,
@@ -165,7 +165,7 @@ def update_sql(
     names from the checked configuration, and printed GTID sets.
     """
     return (
-        f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
+        f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{decided}',"
         f"ets={mark.ets},seen='{encode_seen(mark.seen)}',"
         f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS} AND epoch={epoch}"
@@ -186,8 +186,8 @@ def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
         return None
     skipped: defaultdict[str, GtidSet] = defaultdict(GtidSet)
     with contextlib.suppress(DrcError):  # a schema from before, which is a finding of its own
-        skipped = skips.read(conn)
+        skipped = given_up.read(conn)
     return {
-        origin: LedgerFacts(GtidSet.parse(applied), int(seq), skipped[origin])
-        for origin, seq, applied in rows
+        origin: LedgerFacts(GtidSet.parse(decided), int(seq), skipped[origin])
+        for origin, seq, decided in rows
     }

@@ -38,11 +38,11 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
     with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
-        seen = ask_servers(config, config.sites)
+        reached = ask_servers(config, config.sites)
         with contextlib.suppress(TransientError):  # read-only for now: asked again next time
-            remember(conn, seen, known)
+            remember(conn, reached, known)
     for name in others:
-        found = seen[name]
+        found = reached[name]
         if isinstance(found, bytes):
             known |= Servers.of((name, found))
         elif not known.at(name):
@@ -102,14 +102,14 @@ def remembered_if_readable(conn: mysql.Connection) -> Servers:
 
 def remember(
     conn: mysql.Connection,
-    seen: Mapping[str, bytes | DrcError],
+    reached: Mapping[str, bytes | DrcError],
     known: Servers,
 ) -> None:
     """Write down what is not ``known`` yet of what was ``seen``.
 
     :raises DrcError: classed by errno.
     """
-    for site, uuid in seen.items():
+    for site, uuid in reached.items():
         if isinstance(uuid, bytes) and uuid not in known.at(site):
             # Another stream of this daemon may have written the same meanwhile.
             mysql.ask(

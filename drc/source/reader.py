@@ -56,7 +56,7 @@ class Reader(Link):
         self._clock_only = clock_only and clock_only.copy()  # a publisher's own set grows
         self._already_decided = delivery.already_decided
         self._stop_after = delivery.stop_after
-        self._seen = already_read.copy() if self._stop_after is not None else GtidSet()
+        self._delivered = already_read.copy() if self._stop_after is not None else GtidSet()
         self._sock = start_dump(
             conn, already_read, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
@@ -77,7 +77,7 @@ class Reader(Link):
         if self._stop_after is not None:
             for transaction in transactions:
                 if transaction.last:
-                    self._seen.add(transaction.gtid)
+                    self._delivered.add(transaction.gtid)
 
     def _read(self) -> DrcError:
         for data in reads(self._sock):
@@ -86,7 +86,7 @@ class Reader(Link):
             self._begun.set()
             if self.queue.cancelled:
                 break
-            if self._stop_after is not None and self._stop_after <= self._seen:
+            if self._stop_after is not None and self._stop_after <= self._delivered:
                 return TransientError("what the log did not hold was read", stage="read")
         return TransientError("the source ended the stream", stage="read")
 

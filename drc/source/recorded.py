@@ -21,7 +21,7 @@ _UNREAD_S = 86400  # whoever reads may take his time between two steps
 
 
 def recorded(
-    config: Config, site: str, skip: GtidSet, *, reader: str
+    config: Config, site: str, already_read: GtidSet, *, reader: str
 ) -> Iterator[list[RawTransaction]]:
     """Yield transactions in the binlog's order, later ones than those executed now left out.
 
@@ -33,14 +33,14 @@ def recorded(
     with contextlib.ExitStack() as stack:
         stack.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
-        skip = skip | facts.gtid_purged
-        wanted = facts.gtid_executed - skip
+        already_read = already_read | facts.gtid_purged
+        wanted = facts.gtid_executed - already_read
         if not wanted:
             return
         mysql.ask(conn, f"SET SESSION net_write_timeout = {_UNREAD_S}")
         sock = start_dump(
             conn,
-            skip,
+            already_read,
             server_id=config.dump_server_id(site, reader),
             stream=f"{reader}-{os.getpid()}",
             heartbeat_s=_HEARTBEAT_S,

@@ -70,7 +70,7 @@ class Tagger:
                 skip = self._skipping
             else:
                 gtid = transaction.gtid
-                skip = gtid.tag == TAG or gtid.uuid in foreign or _ours(transaction)
+                skip = gtid.tag == TAG or gtid.uuid in foreign or _begins_in_drc(transaction)
                 self._skipping = skip
                 if not skip:
                     # A prepared one may be read again after others: its outcome moves the clock.
@@ -101,8 +101,8 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
     image = rows + 27 + 2 + 1 + 2 * size  # no extra row data, column count, two bitmaps
     image, _ = walkers[data[image : image + size]](data, image)
     _, values = walkers[data[image : image + size]](data, image)
-    origin, applied, ets = values
-    return LedgerRow(origin[1:].decode(), applied[3:].decode(), u64(ets, 0)[0])
+    origin, decided, ets = values
+    return LedgerRow(origin[1:].decode(), decided[3:].decode(), u64(ets, 0)[0])
 
 
 @lru_cache(maxsize=4)  # its definition changes with `drc migrate` alone
@@ -114,7 +114,7 @@ def _ledger_walkers(body: bytes) -> Walkers | None:
     return column_walkers(table, [ordinals[name] for name in _COLUMNS])
 
 
-def _ours(transaction: RawTransaction) -> bool:
+def _begins_in_drc(transaction: RawTransaction) -> bool:
     """Return True when the first row change is in schema ``drc``."""
     if not transaction.events:
         return False

@@ -72,10 +72,10 @@ def remember_servers(config: Config, sites: Collection[str]) -> None:
 
     :raises DrcError: one of ``sites`` went away after it was migrated.
     """
-    seen = ask_servers(config, config.sites)
+    reached = ask_servers(config, config.sites)
     for name in sites:
         with contextlib.closing(mysql.connect(config, name, "operator")) as conn:
-            remember(conn, seen, remembered(conn))
+            remember(conn, reached, remembered(conn))
 
 
 def site_engine(config: Config, name: str) -> sa.Engine:
@@ -113,19 +113,19 @@ def migrate_store(engine: sa.Engine) -> Migration:
     raise AssertionError("unreachable")
 
 
-def _upgrade(line: str, connection: sa.Connection, place: str) -> Migration:
-    config = _config(line)
+def _upgrade(series: str, connection: sa.Connection, place: str) -> Migration:
+    config = _config(series)
     config.attributes["connection"] = connection
-    before = _version(line, connection)
+    before = _version(series, connection)
     if alone := _ALONE.get(connection.dialect.name):
         connection.exec_driver_sql(alone)
     command.upgrade(config, "head")
     connection.commit()
-    return Migration(place, before, _version(line, connection))
+    return Migration(place, before, _version(series, connection))
 
 
-def _version(line: str, connection: sa.Connection) -> str:
-    table, schema = _VERSION_TABLE[line]
+def _version(series: str, connection: sa.Connection) -> str:
+    table, schema = _VERSION_TABLE[series]
     context = MigrationContext.configure(
         connection, opts={"version_table": table, "version_table_schema": schema}
     )
@@ -134,10 +134,12 @@ def _version(line: str, connection: sa.Connection) -> str:
     return version
 
 
-def _config(line: str) -> AlembicConfig:
+def _config(series: str) -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(shipped(f"migrations/{line}")).replace("%", "%%"))
+    config.set_main_option(
+        "script_location", str(shipped(f"migrations/{series}")).replace("%", "%%")
+    )
     return config
 
 
