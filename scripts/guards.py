@@ -56,7 +56,7 @@ GUARDS = (
     Guard(
         "a transaction that begins with the ledger row is not shipped again",
         "drc/source/tagger.py",
-        " or _ours(transaction)",
+        " or _begins_in_drc(transaction)",
         "",
         f"{_UNIT}/source/test_tagger.py",
     ),
@@ -196,21 +196,21 @@ GUARDS = (
     Guard(
         "no transaction passes the gate twice",
         "drc/kafka/gate.py",
-        "if gtid in self._position:",
+        "if gtid in self._already_decided:",
         "if False:",
         f"{_PROPERTY}/test_gate.py",
     ),
     Guard(
         "no transaction is left out at the gate",
         "drc/kafka/gate.py",
-        "if missing := frame.before - self._position:",
+        "if missing := frame.before - self._already_decided:",
         "if missing := GtidSet():",
         f"{_PROPERTY}/test_gate.py",
     ),
     Guard(
         "a replaced publisher's frames are dropped",
         "drc/kafka/gate.py",
-        "if stamp.epoch < last.epoch:",
+        "if frame_id.epoch < last.epoch:",
         "if False:",
         f"{_PROPERTY}/test_gate.py",
     ),

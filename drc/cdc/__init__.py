@@ -1,1 +1,1 @@
-"""Row changes as JSON messages for others, one each, in the form that Debezium made known."""
+"""Row changes as JSON messages for other programs, in the form of Debezium."""

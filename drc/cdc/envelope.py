@@ -1,9 +1,11 @@
-"""Transactions as change messages in Debezium's form. Pure; docs/reference/json-topic.md.
+"""Envelopes: transactions as change messages in Debezium's form. Pure.
 
-1. Every row change of a chosen table makes a message, in the order of the binlog. What cannot be
-   decoded is an error, never left out.
-2. Messages of one row have its primary key as their key. A change of the key is a delete of the
-   old one and a create of the new one.
+docs/reference/json-topic.md has the format.
+
+1. Every row change of a chosen table makes a message, in the order of the binlog. A change that
+   cannot be decoded is an error and never left out.
+2. All messages of a row have the primary key as message key, so that Kafka keeps their order. A
+   change of the primary key is a delete of the old key and a create of the new key.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from drc.errors import DataError
 from drc.rows.decoded import Row, RowChange, RowDecoder, images_at
 
 _encode = msgspec.json.Encoder().encode
-# A character that topics cannot have, or what would read as one that was replaced.
+# A character that a topic name cannot have, or text that looks like a replaced character.
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]|_(?=u[0-9a-f]{4})")
 
 
 class Message(NamedTuple):
-    """One message; a tombstone has no value, a row without primary key no key."""
+    """A message: a tombstone has no value, a row of a table without primary key has no key."""
 
     topic: str
     key: bytes | None
@@ -38,9 +40,10 @@ class Message(NamedTuple):
 
 
 def topic_name(prefix: str, schema: str, table: str) -> str:
-    """Return the topic of a table; different tables have different ones.
+    """Return the topic of a table; different tables have different topics.
 
-    What a topic's name cannot hold is written as ``_uXXXX``, its number in Unicode.
+    A character that a topic name cannot have becomes ``_uXXXX``, the number in Unicode: table
+    ``a b`` of schema ``shop`` has the topic ``PREFIX.shop.a_u0020b``.
     """
 
     def escape(name: str) -> str:
@@ -50,11 +53,12 @@ def topic_name(prefix: str, schema: str, table: str) -> str:
 
 
 class Envelopes:
-    """Turn the transactions of one stream, in order, into messages.
+    """Convert the transactions of a stream, in order, to messages.
 
-    :param prefix: what topics begin with; also the ``name`` of the source.
-    :param chosen: whether a table, by schema and name, is published.
-    :param clock: the time now, in microseconds.
+    :param prefix: the beginning of each topic name, for example ``drc.shop.shanghai``; also the
+        ``name`` of the source.
+    :param chosen: returns True if a table, by schema and name, is published.
+    :param clock: returns the time in µs since 1970.
     """
 
     def __init__(
@@ -62,12 +66,14 @@ class Envelopes:
     ) -> None:
         self._prefix, self._chosen, self._clock = prefix, chosen, clock
         self._rows = RowDecoder()
-        self._orders: Counter[str] = Counter()  # changes so far: of the transaction, of each table
+        self._orders: Counter[str] = (
+            Counter()
+        )  # changes so far, of the transaction ('') and by table
 
     def messages(self, transaction: RawTransaction) -> Iterator[Message]:
-        """Yield the messages of a transaction or of a part of one.
+        """Yield the messages of a transaction, or of a part of a large transaction.
 
-        :raises DataError: a change that cannot be decoded.
+        :raises DataError: a change cannot be decoded.
         """
         if transaction.part == 0:
             self._orders.clear()
@@ -150,7 +156,7 @@ def _columns(table: TableMap, row: Row) -> Row:
 
 
 def _key(table: TableMap, row: Row) -> bytes | None:
-    """Return the primary key of a converted row; None if the table has none."""
+    """Return the primary key of a converted row; None if the table has no primary key."""
     names = [table.columns[ordinal].name for ordinal, _ in table.primary_key]
     return _encode({name: row[name] for name in names}) if names else None
 
@@ -161,13 +167,13 @@ def _require_decoded(change: RowChange, transaction: RawTransaction) -> None:
         try:
             images_at(change.table, change.event)
         except ValueError:
-            why = "the binlog does not hold the whole row"
+            why = "the binlog does not have the whole row"
     if why:
         raise DataError(
-            f"a row change cannot be published: {why}",
+            f"cannot publish a row change: {why}",
             stage="decode",
             gtid=str(transaction.gtid),
             table=change.table.name,
-            hint="leave the table out with --exclude, or have full images logged:"
-            " binlog_row_image = FULL, binlog_row_value_options = ''",
+            hint="leave the table out with --exclude, or set binlog_row_image = FULL and"
+            " binlog_row_value_options = '' at the source",
         )

@@ -1,7 +1,7 @@
-"""How far a site's JSON messages go: one compacted topic, written with them. Edge.
+"""The topic ``….position``: the GTID set whose row changes are published as JSON. Edge.
 
-A position is written in the Kafka transaction of the messages it stands for, so the two are never
-apart. It is a GTID set and no offset: the topic of frames may be deleted and made anew.
+Set and messages always agree, as a Kafka transaction writes both. The record is a GTID set and not
+an offset, so that the topic of frames may be deleted and created again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from drc.kafka.topics import create
 
 _READ_S = 10.0
 _POLL_MS = 500
-_TAIL_MESSAGES = 64  # at first; what was rolled back may stand behind the last good one
+_TAIL_MESSAGES = 64  # at first; rolled back records may follow the last valid record
 _SETTINGS = {"cleanup.policy": "compact", "segment.bytes": str(1 << 20)}
 
 
 class PublishedTopic:
-    """The topic of ``site``'s position, created where it is missing.
+    """The compacted topic that records the published GTIDs of ``site``; created if missing.
 
-    :raises DrcError: Kafka is away or refuses.
+    :raises DrcError: Kafka is away or refuses the client.
     """
 
     def __init__(self, config: Config, site: str) -> None:
@@ -35,15 +35,15 @@ class PublishedTopic:
         self.name = f"{config.topic(site)}.position"
         create(config, site, self.name, _SETTINGS)
 
-    def write(self, producer: KafkaProducer, position: GtidSet) -> Any:
-        """Send a position in the transaction that is open; return its future."""
-        value = json.dumps({"gtid_set": str(position)}).encode()
+    def write(self, producer: KafkaProducer, published: GtidSet) -> Any:
+        """Send the published GTIDs in the open Kafka transaction; return the future of sending."""
+        value = json.dumps({"gtid_set": str(published)}).encode()
         return producer.send(self.name, value, key=self._site.encode(), partition=0)
 
     def read(self) -> GtidSet | None:
-        """Return the last position that was committed, None if there was none.
+        """Return the GTIDs that were committed last, None before the first commit.
 
-        :raises DrcError: Kafka is away or refuses.
+        :raises DrcError: Kafka is away or refuses the client.
         """
         consumer = open_consumer(self._config, self._site, "read_committed")
         try:
@@ -65,7 +65,10 @@ class PublishedTopic:
             consumer.seek(place, start)
             while consumer.position(place) < end:
                 if time.monotonic() > deadline:
-                    raise TransientError(f"no answer from {self.name}", stage="log")
+                    raise TransientError(
+                        f"cannot read the topic {self.name}: no answer within {_READ_S:g} s",
+                        stage="log",
+                    )
                 for records in consumer.poll(_POLL_MS).values():
                     found = records[-1].value
             if start == begin:

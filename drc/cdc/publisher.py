@@ -1,11 +1,13 @@
-"""Publish a site's row changes as JSON: its topic of frames → envelopes → topics of tables. A loop.
+"""The JSON publisher of a site: topic of frames → envelopes → topics of tables. A loop.
 
-A session is: end whatever a predecessor had under way, read the last position, go on from there.
+A session ends the open Kafka transaction of a predecessor, reads the GTIDs that are published, and
+goes on after that set.
 
-1. Messages and position are written in one Kafka transaction: after any crash, a reader with
-   ``isolation.level=read_committed`` has each message once. Others may see one round again.
-2. A transaction of MySQL is never split over two of Kafka.
-3. Of two processes for one site the later one writes; the broker refuses the other, which stops.
+1. After any crash, a reader with ``isolation.level=read_committed`` has each message once, as a
+   Kafka transaction writes messages and published GTIDs together. Other readers may see the
+   messages of a round again.
+2. A transaction of MySQL is never split over two transactions of Kafka.
+3. Of two processes for a site the later writes; the broker refuses the earlier, which stops.
 """
 
 from __future__ import annotations
@@ -33,19 +35,19 @@ from drc.worker.progress import SessionProgress
 from drc.worker.sessions import Worker
 
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
-_ROUND_MESSAGES = 1000  # or one MySQL transaction; what an uncommitted reader may see twice
-_IDLE_S = 10.0  # until a position without messages is written, so that retention does not pass it
-_UNSENT_BYTES_MAX = 8 << 20  # the library knows no bound
+_ROUND_MESSAGES = 1000  # or a MySQL transaction; an uncommitted reader may see so many twice
+_IDLE_S = 10.0  # so often the GTIDs are written without messages, before retention passes them
+_UNSENT_BYTES_MAX = 8 << 20  # the library has no bound
 _SETTINGS = {"max.message.bytes": str(ROW_BYTES_MAX)}
 
 log = structlog.get_logger("drc.cdc")
 
 
 class JsonPublisher(Worker):
-    """Publish the row changes of ``site`` until told to stop.
+    """Publish the row changes of ``site`` until ``stop`` is set.
 
-    :param start: where to begin the first time; see :class:`drc.kafka.reader.TopicReader`.
-    :param chosen: whether a table, by schema and name, is published.
+    :param start: the place to begin the first time; see :class:`drc.kafka.reader.TopicReader`.
+    :param chosen: returns True if a table, by schema and name, is published.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class JsonPublisher(Worker):
 
 
 class _Session:
-    """One run from the last position on; everything it opens is closed by ``opened``."""
+    """A run from the published GTIDs to the first error; ``opened`` closes all connections."""
 
     def __init__(
         self,
@@ -85,13 +87,13 @@ class _Session:
         opened: contextlib.ExitStack,
     ) -> None:
         self._config, self._site = config, site
-        self._positions = PublishedTopic(config, site)
+        self._published_topic = PublishedTopic(config, site)
         prefix = config.topic(site)
-        # Before the position is read: nobody can move it any more.
+        # Before the published GTIDs are read, so that no other process can change the set.
         self._producer = open_transactions(config, site, f"{prefix}.cdc")
         opened.callback(abandon, self._producer)
-        position = self._positions.read()
-        self._reader = TopicReader(config, site, start if position is None else position)
+        published = self._published_topic.read()
+        self._reader = TopicReader(config, site, start if published is None else published)
         opened.callback(self._reader.close)
         self._envelopes = Envelopes(prefix, chosen, lambda: time.time_ns() // 1000)
         self._prepared = PreparedTransactions()
@@ -99,18 +101,18 @@ class _Session:
         self._sent: list[Any] = []
         self._sent_bytes = 0
         self._open = False
-        self._inside = False  # parts of a large transaction are sent, and others will come
-        self._position = self._reader.already_read.copy()
-        self._written: GtidSet | None = position
+        self._inside = False  # parts of a large transaction are sent, and more parts will come
+        self._published = self._reader.already_read.copy()
+        self._written: GtidSet | None = published
         self._due = 0.0
-        self._commit()  # before anything comes: `now` must mean the same after a restart
-        log.info("publishing row changes", topics=f"{prefix}.*", position=str(self._position))
+        self._commit()  # before any transaction: `now` must mean the same after a restart
+        log.info("publishing row changes", topics=f"{prefix}.*", published=str(self._published))
 
     def round(self) -> None:
-        """Read for a while and commit what came, unless it is inside a large transaction.
+        """Read for a while and commit all whole transactions that came.
 
-        :raises DrcError: Kafka is away or refuses, another process has taken over, the topic has
-            a hole, a row cannot be published.
+        :raises DrcError: Kafka is away or refuses the client, another process has taken over, the
+            topic has a gap, or a row cannot be published.
         """
         wait_s = _POLL_S
         while transactions := self._reader.read(wait_s):
@@ -120,22 +122,22 @@ class _Session:
                 break
             wait_s = 0.0
         if self._sent or time.monotonic() >= self._due:
-            self._commit()  # nothing yet, inside a large transaction: the position has not moved
+            self._commit()  # no effect inside a large transaction: the set has not changed
 
     def _take(self, transaction: RawTransaction) -> None:
-        if transaction.part == 0 and self._inside:  # its publisher died: it begins again
+        if transaction.part == 0 and self._inside:  # a publisher died: the transaction begins again
             self._abort()
         if transaction.part == 0 and not transaction.last:
-            self._commit()  # what is before it must stay if it begins again
+            self._commit()  # earlier messages must stay if the transaction begins again
         admitted = self._prepared.admit(transaction)
         if admitted is None:
-            return  # prepared: not in the position before its outcome, so that it is read again
+            return  # prepared: published only with the outcome, so that it is read again
         for message in self._envelopes.messages(admitted):
             self._send(message)
         self._inside = not admitted.last
         if admitted.last:
             for gtid in (admitted.gtid, *admitted.also):
-                self._position.add(gtid)
+                self._published.add(gtid)
 
     # ------------------------------------------------------------ Kafka
 
@@ -157,7 +159,7 @@ class _Session:
             )
         except kafka_errors.MessageSizeTooLargeError as error:
             raise DataError(
-                f"a row is too large for the topic {message.topic}: {error}",
+                f"cannot publish a row, too large for the topic {message.topic}: {error}",
                 stage="publish",
                 hint="leave the table out with --exclude",
             ) from error
@@ -173,7 +175,7 @@ class _Session:
             self._open = True
 
     def _await_acknowledged(self) -> None:
-        """Wait until the brokers have all that was sent."""
+        """Wait until the brokers have acknowledged all messages."""
         for future in self._sent:
             try:
                 future.get(self._config.kafka.delivery_timeout_s)
@@ -183,16 +185,16 @@ class _Session:
 
     def _commit(self) -> None:
         self._due = time.monotonic() + _IDLE_S
-        if self._position == self._written:
+        if self._published == self._written:
             return
         try:
             self._begin()
-            self._sent.append(self._positions.write(self._producer, self._position))
+            self._sent.append(self._published_topic.write(self._producer, self._published))
             self._await_acknowledged()
             self._producer.commit_transaction()
         except Exception as error:
             raise translate(error) from error
-        self._written = self._position.copy()
+        self._written = self._published.copy()
         self._sent, self._open = [], False
 
     def _abort(self) -> None:

@@ -1,4 +1,4 @@
-"""Follow one site's log for people to read. Edge; it writes nothing and moves no position."""
+"""The tail of a site's binlog or topic, for people to read. Edge; writes nothing anywhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from drc.source.dump import reads, start_dump
 
 
 def follow(
-    config: Config, site: str, start: str, tables: str, log: str = "binlog"
+    config: Config, site: str, start: str, tables: str, transport: str = "binlog"
 ) -> Iterator[dict[str, Any]]:
-    """Yield transactions of a site as documents, for ever.
+    """Yield the transactions of a site as documents, for ever.
 
-    :param start: ``now``, ``earliest``, or the GTID set that is already known.
-    :param tables: as :class:`drc.rows.decoded.Decoder` takes it.
-    :param log: ``binlog`` or ``kafka``: the site's binlog, or its topic.
-    :raises DrcError: the site, its account or its binlog refuse; Kafka does, or has a hole.
+    :param start: ``now``, ``earliest``, or the GTID set that is already read.
+    :param tables: patterns of tables, as for :class:`drc.rows.decoded.Decoder`: ``shop.*``.
+    :param transport: ``binlog`` or ``kafka``: the site's binlog, or its topic.
+    :raises DrcError: the site cannot be reached or refuses the account, the binlog cannot be read,
+        Kafka refuses the client, or the topic has a gap.
     """
     decoder = Decoder(tables)
-    if log == "kafka":
-        from drc.kafka.reader import follow_topic  # not loaded where Kafka is not used
+    if transport == "kafka":
+        from drc.kafka.reader import follow_topic  # loaded only with Kafka
 
         transactions = follow_topic(config, site, start)
     else:
@@ -48,7 +49,7 @@ def _follow_binlog(config: Config, site: str, start: str) -> Iterator[RawTransac
             conn,
             _known(mysql.server_facts(conn), start),
             server_id=config.dump_server_id(site, "tail"),
-            stream=f"tail-{uuid.uuid4()}",  # several may look at once
+            stream=f"tail-{uuid.uuid4()}",  # several processes may follow a site at once
             heartbeat_s=config.source.heartbeat_s,
         )
         for data in reads(sock):

@@ -1,7 +1,7 @@
-"""Column values as Debezium's JSON has them. Pure; docs/reference/json-topic.md has the table.
+"""Column values in Debezium's JSON. Pure; docs/reference/json-topic.md has the table.
 
-A value arrives as mysql-replication decoded it. What that library gets wrong or loses is wrong
-here, too.
+The library mysql-replication decodes the values first: values that the library gets wrong or loses
+are wrong in the JSON, too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _US = datetime.timedelta(microseconds=1)
 
 
 def json_value(column: Column, value: Any) -> Any:
-    """Return a decoded value as it goes into a message; None is NULL.
+    """Return a decoded value in the form for a message; None is NULL.
 
-    :raises ValueError: JSON has no such value, as an infinite number.
+    :raises ValueError: JSON has no such value, for example an infinite number.
     """
     if value is None:
         return None
@@ -43,7 +43,7 @@ def _base64(value: bytes) -> str:
 
 
 def _char(column: Column, value: Any) -> Any:
-    # The binlog leaves out the zero bytes at the end of BINARY(n); they belong to the value.
+    # The binlog leaves out the zero bytes at the end of BINARY(n), which belong to the value.
     return _base64(value.ljust(column.meta, b"\0")) if isinstance(value, bytes) else value
 
 
@@ -76,7 +76,7 @@ def _json(_: Column, value: Any) -> str:
 
 
 def _set(_: Column, value: Any) -> str:
-    return ",".join(sorted(value))  # the library has lost the order of the definition
+    return ",".join(sorted(value))  # the library lost the order of the definition
 
 
 def _geometry(_: Column, value: bytes) -> dict[str, Any]:

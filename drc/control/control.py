@@ -26,7 +26,7 @@ from drc.control.reposition import Plan, plan
 from drc.errors import ConfigError, DataError
 from drc.gtid import GtidSet
 from drc.monitor.document import Desired
-from drc.schema import skips
+from drc.schema import given_up
 from drc.site.site import Site
 from drc.site.stream import Stream
 from drc.site.watcher import Watcher
@@ -203,7 +203,8 @@ class Control:
     def _give_up(self, stream: Stream, gtids: GtidSet, order: Order, action: str) -> None:
         with contextlib.closing(mysql.connect(self._config, self._site.name, "applier")) as conn:
             mysql.tag_session(conn)
-            skips.add(conn, stream.progress.origin, gtids, reason=order.reason, actor=order.actor)
+            origin = stream.progress.origin
+            given_up.add(conn, origin, gtids, reason=order.reason, actor=order.actor)
         self._note(action, stream, order, skipped=str(gtids))
 
     def _note(self, action: str, stream: Stream, order: Order, **detail: Any) -> None:

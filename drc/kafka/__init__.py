@@ -1,1 +1,1 @@
-"""What lies between a reader and an applier in two processes: frames in a Kafka topic."""
+"""The transport over Kafka: publishers write frames to a topic, streams read the frames."""

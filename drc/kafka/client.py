@@ -1,7 +1,8 @@
-"""What the log asks of a Kafka library, and which one answers: ``kafka.client`` says.
+"""The Kafka client: Protocols of a sender and a receiver, which two libraries implement.
 
-librdkafka works outside Python and takes a fifth of the CPU for each message; kafka-python needs
-nothing compiled (docs/adr/0004). Topics, settings and transactions are kafka-python's with both.
+``kafka.client`` chooses the library. librdkafka works outside Python and takes a fifth of the CPU
+for each message; kafka-python needs nothing compiled (docs/adr/0004). kafka-python handles topics,
+settings and transactions in both cases.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-# What the record and its batch add to a message.
+# Bytes that the record and its batch add to a message.
 ENVELOPE_BYTES = 1024
 FETCH_BYTES = 4 << 20
-RECONNECT_MS = 1000  # longest pause between attempts to reach a broker that is back already
+RECONNECT_MS = 1000  # longest pause between attempts: a broker may be back already
 
-# What a person is told to do, whichever library met the trouble.
+# Hints for an operator, the same for both libraries.
 AWAY = "start the brokers, or check kafka.brokers"
 ACCOUNT = "check [kafka.account] and [kafka.tls]"
 RIGHTS = "grant this client READ, WRITE and DESCRIBE"
-MIGRATE = "`drc migrate` creates the topics"
+MIGRATE = "run `drc migrate`, which creates the topics"
 TOO_LARGE = "lower kafka.message_bytes_max, or raise the topic's max.message.bytes"
-RETENTION = "the topic's retention has passed us by; the origin's own binlog is read instead"
+RETENTION = (
+    "wait: Kafka's retention deleted these messages, and drc reads the origin's binlog instead"
+)
 
 
-STAMPS = "drc-stamps"  # a header: when what a frame holds was read
+STAMPS = "drc-stamps"  # a header: when the transactions of a frame were read
 
 
 class Message(NamedTuple):
-    """A message, and the stamps that its publisher wrote."""
+    """A message, with the stamps that the publisher wrote."""
 
     offset: int
     value: bytes
@@ -35,7 +38,7 @@ class Message(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """The first offset that is still there, and the one after the last."""
+    """The first offset that the topic still has, and the offset after the last message."""
 
     begin: int
     end: int
@@ -43,7 +46,7 @@ class Ends(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """A topic as the cluster describes it; sizes in bytes, times in milliseconds."""
+    """A topic as the cluster describes the topic; sizes in bytes, times in milliseconds."""
 
     partitions: int
     replicas: int
@@ -55,53 +58,53 @@ class TopicFacts:
 
 
 class Receipt(Protocol):
-    """A message on its way."""
+    """A sent message, whose acknowledgement is awaited."""
 
     @property
     def done(self) -> bool:
-        """Return True when it is acknowledged or has failed."""
+        """Return True when the message is acknowledged or has failed."""
 
     @property
     def acknowledged_us(self) -> int:
-        """Return when all in-sync replicas had it, in microseconds since 1970; 0 before."""
+        """Return when all in-sync replicas had the message, in µs since 1970; 0 before."""
 
     def offset(self, timeout_s: float) -> int:
-        """Wait for it and return where it is.
+        """Wait for the acknowledgement and return the offset of the message.
 
-        :raises DrcError: it failed, or nothing was heard of it.
+        :raises DrcError: sending failed, or no acknowledgement came within ``timeout_s``.
         """
 
 
 class Sender(Protocol):
-    """Write to one topic's one partition, in order and nothing twice; acks from all replicas."""
+    """Write to a topic's only partition: in order, no message twice, acks from all replicas."""
 
     def send(self, message: bytes, stamps: bytes) -> Receipt:
-        """Send a message with its stamps; return at once.
+        """Send a message with stamps; return at once.
 
-        :raises DrcError: it is refused, or nothing more can be sent.
+        :raises DrcError: the message is refused, or the sender cannot send any more.
         """
 
     def abandon(self) -> None:
-        """Close without waiting for what is on its way."""
+        """Close without waiting for unacknowledged messages."""
 
 
 class Receiver(Protocol):
-    """Read one topic's one partition; commits nothing."""
+    """Read the only partition of a topic; commit no offset."""
 
     def ends(self) -> Ends:
         """Return where the topic begins and ends now.
 
-        :raises DrcError: Kafka is away or refuses us.
+        :raises DrcError: Kafka is away or refuses the client.
         """
 
     def seek(self, offset: int) -> None:
-        """Let :meth:`poll` go on at ``offset``."""
+        """Set the offset at which :meth:`poll` goes on."""
 
     def poll(self, timeout_s: float, count: int) -> list[Message]:
-        """Return what comes next; waits until there is something.
+        """Return the next messages, at most ``count``; wait up to ``timeout_s`` for the first.
 
-        :raises TransientError: where we stand has been deleted.
-        :raises DrcError: Kafka refuses us.
+        :raises TransientError: Kafka's retention deleted the message at the current offset.
+        :raises DrcError: Kafka refuses the client.
         """
 
     def close(self) -> None:

@@ -9,10 +9,10 @@ from drc.kafka.client import Receiver, Sender
 def open_sender(config: Config, site: str) -> Sender:
     """Connect to write the topic of ``site``.
 
-    :raises DrcError: Kafka is away or refuses us.
+    :raises DrcError: Kafka is away or refuses the client.
     """
     if config.kafka.client == "librdkafka":
-        from drc.kafka.librdkafka import RdSender  # only the one that is used is loaded
+        from drc.kafka.librdkafka import RdSender  # only the chosen library is loaded
 
         return RdSender(config, site)
     from drc.kafka.kafka_python import PythonSender
@@ -23,7 +23,7 @@ def open_sender(config: Config, site: str) -> Sender:
 def open_receiver(config: Config, site: str) -> Receiver:
     """Connect to read the topic of ``site``.
 
-    :raises DrcError: Kafka is away or refuses us, or there is no such topic.
+    :raises DrcError: Kafka is away or refuses the client, or the topic does not exist.
     """
     if config.kafka.client == "librdkafka":
         from drc.kafka.librdkafka import RdReceiver

@@ -1,7 +1,8 @@
-"""What a publisher gets: its site's binlog, behind what its topic covers.
+"""The feed of a publisher: the site's binlog after the GTIDs that the topic covers.
 
-It reads by itself, and from the watcher's reading (``pipe/tee.py``) as soon as that has all
-that was published. The two are joined where the branch begins: no gap, and nothing twice.
+As soon as the watcher has read all that was published, the feed takes a branch of the watcher's
+reading (``pipe/tee.py``); until then the feed has a reader of its own. Transactions of that reader
+end where the branch begins: no gap, and no transaction twice.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from drc.source.reader import Reader
 from drc.source.site import SourceSite
 
 _FIRST_EVENT_S = 30.0
-_JOIN_S = 0.5  # how long a start waits for the watcher, lest the binlog be read twice
+_JOIN_S = 0.5  # how long a start waits for the watcher, which saves a second reader of the binlog
 
 
 class Feed:
-    """Deliver what is native at ``site``, in the binlog's order, and the GTIDs of what is not.
+    """Deliver the site's native transactions in the binlog's order; of the others, only GTIDs.
 
-    ``covered`` and ``mark`` are where it goes on; ``format`` is the format description event by
-    which events are read; ``inlet`` is what it takes from now.
+    ``covered`` and ``mark`` are the GTID set and the clock from which the feed goes on; ``format``
+    is the format description event, by which events are decoded; ``inlet`` is the reader or branch
+    from which the feed takes transactions now.
 
-    :param last: the last frame of the topic; None if there is none.
-    :param opened: closes what is opened.
-    :raises DrcError: the site is away, or does not have what must be read.
+    :param last: the last frame of the topic; None for a topic without a frame.
+    :param opened: the stack on which the feed registers every close.
+    :raises DrcError: the site is away, or lacks transactions that must be read.
     """
 
     covered: GtidSet
@@ -48,9 +50,9 @@ class Feed:
     ) -> None:
         self._tee, self._opened, self._bytes_max = tee, opened, config.apply.queue_bytes_max
         self._branch: Branch | None = None
-        self._wanted = GtidSet()  # to be taken from the reader before the branch goes on
-        self._left = 0  # of them
-        self._whole = True  # what was taken last
+        self._wanted = GtidSet()  # GTIDs to take from the reader before the branch goes on
+        self._left = 0  # number of wanted GTIDs that have not come yet
+        self._whole = True  # the transaction that was taken last has come to its end
         server = SourceSite(config, site, site)
         opened.callback(server.close)
         self.covered = last.complete if last else server.start()
@@ -70,9 +72,10 @@ class Feed:
         self.inlet, self.format = reader, reader.format_description(_FIRST_EVENT_S)
 
     def join(self, taken: GtidSet, timeout: float = 0) -> None:
-        """Begin a branch, if there is none and the watcher has read all that was taken.
+        """Begin a branch, unless a branch exists or the watcher has not read all that was taken.
 
-        :param taken: that, and what counted as decided before.
+        :param taken: the GTIDs of all taken transactions, and the set that counted as decided
+            before.
         """
         if self._tee and not self._branch and self._whole:
             branch = self._tee.join(taken, self._bytes_max, timeout)
@@ -82,9 +85,9 @@ class Feed:
                 self._branch, self._left = branch, len(self._wanted)
 
     def take(self, timeout: float) -> list[RawTransaction]:
-        """Return what has come next; waits up to ``timeout`` seconds for something.
+        """Return the next transactions; wait up to ``timeout`` seconds for the first.
 
-        :raises DrcError: what ended the reading, once everything before it was taken.
+        :raises DrcError: the error that ended the reading, after all earlier transactions.
         """
         if self._branch and self.inlet is not self._branch and not self._left:
             self.inlet.close()
@@ -98,7 +101,7 @@ class Feed:
         return out
 
     def _up_to_branch(self, transactions: list[RawTransaction]) -> list[RawTransaction]:
-        """Leave out what the branch has, too."""
+        """Return the transactions that come before the begin of the branch."""
         for number, transaction in enumerate(transactions):
             if not self._left:
                 return transactions[:number]

@@ -1,4 +1,4 @@
-"""The fetch thread of one stream: topic → gate → queue. A loop; it decides nothing."""
+"""The fetch thread of a stream: topic → gate → queue. A loop, without decisions of its own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _POLL_S = 0.5  # how soon a close is noticed while nothing comes
 
 
 class Fetcher(Link):
-    """Read one site's stream from its topic; takes over ``topic``."""
+    """Read the transactions of a site from the site's topic; take over ``topic``.
+
+    :param already_decided: GTIDs of the origin that are decided at the target.
+    """
 
     def __init__(
-        self, topic: Topic, queue: TransactionQueue, gate: Gate, position: GtidSet
+        self, topic: Topic, queue: TransactionQueue, gate: Gate, already_decided: GtidSet
     ) -> None:
         super().__init__(queue, f"fetch-{topic.name}")
         self._topic = topic
         self._gate = gate
-        topic.seek_covered(position)
+        topic.seek_covered(already_decided)
         self._start()
 
     def _read(self) -> DrcError:
@@ -49,7 +52,7 @@ class Fetcher(Link):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many messages met which fate; see :class:`Gate`."""
+        """Return the number of messages by fate; see :class:`Gate`."""
         return dict(self._gate.counts)
 
     def _silence(self) -> TransientError:

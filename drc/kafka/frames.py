@@ -1,15 +1,17 @@
-"""Frames: transactions as the messages of a log. Pure; docs/reference/frames.md is its text.
+"""Frames: transactions as messages of a topic. Pure; docs/reference/frames.md has the format.
 
-A frame holds whole transactions, or a part of a large one, as the events that MySQL wrote. It
-travels as one message or, when it is longer than a message may be, as several chunks.
+A frame holds whole transactions, or a part of a large transaction, as the events that MySQL wrote.
+A frame travels as a single message or, when a message cannot be that long, as several chunks.
 
-1. A message is complete and unchanged, or it is refused: magic and CRC are checked before
-   anything else is believed.
-2. A frame says what it continues: publishers number their frames in an *epoch* of their own, and
-   ``covered`` is every GTID of the origin that the stream has carried, this frame included.
-3. Events are copied, never read: their bytes are the source's, checksums included.
+1. Only complete and unchanged messages are accepted: magic and CRC are checked before any other
+   field is used.
+2. Each frame names the place that the frame continues: a publisher numbers the frames within an
+   *epoch* of its own, and ``covered`` is every GTID of the origin that the stream has carried,
+   this frame included.
+3. Events reach the reader byte for byte as the source wrote them, checksums included: this module
+   copies events and decodes none.
 
-What may be taken of a series of messages is for ``gate.py`` to say.
+``gate.py`` decides which messages of a series may pass.
 """
 
 from __future__ import annotations
@@ -37,22 +39,22 @@ _CRC_AT = _HEAD.size - 4
 # lengths of stream name, format description, covered set and seen; ets after the frame;
 # transactions; bytes of the body
 _META = struct.Struct("<HHIIQIQ?")
-# kind, last, checksum bytes, length of tag, XID and what was learned; part, commit time, ets, UUID,
-# number, size, events
+# kind, last, checksum bytes, lengths of tag, XID and learned; part, commit time, ets, UUID, number,
+# size, bytes of events
 _TRANSACTION = struct.Struct("<BBBBHIIQQ16sQQI")
 
 _KINDS = tuple(TransactionKind)
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 
-# Below this zstd costs more time than the bytes it saves would.
+# Below this size zstd costs more time than sending the saved bytes would.
 _COMPRESS_BYTES_MIN = 512
 _CHUNKS_MAX = 0xFFFF
-_FRAME_BYTES_MAX = (1 << 30) + (1 << 20)  # the server's largest packet, and what is around it
-_LARGE_BYTES = 1 << 20  # above it, a view costs less than the copy it saves
+_FRAME_BYTES_MAX = (1 << 30) + (1 << 20)  # the server's largest packet, and its envelope
+_LARGE_BYTES = 1 << 20  # above this size, a view costs less than the copy that the view saves
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: making one costs more than opening a small frame."""
+    """A decompressor for each thread: creating one costs more than decoding a small frame."""
 
     def __init__(self) -> None:
         self.zstd = zstandard.ZstdDecompressor()
@@ -62,15 +64,15 @@ _thread = _Thread()
 
 
 class FrameError(Exception):
-    """These bytes are no message of ours; ``kind`` is the word under which it is counted."""
+    """A message that cannot be used; ``fate`` is the word under which the message is counted."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    def __init__(self, fate: str) -> None:
+        super().__init__(fate)
+        self.fate = fate
 
 
 class FrameId(NamedTuple):
-    """Which frame of which publisher: orderable within an epoch and session."""
+    """The publisher and the number of a frame: orderable within an epoch and session."""
 
     epoch: int
     session: bytes
@@ -78,7 +80,7 @@ class FrameId(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """One message: chunk ``number`` of ``chunks`` of a frame."""
+    """A message: chunk ``number`` of ``chunks`` of a frame, counted from 0."""
 
     frame_id: FrameId
     number: int
@@ -87,10 +89,10 @@ class Chunk(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What the chunks of a frame hold together.
+    """The content of a frame, joined from the chunks.
 
-    ``format`` is the source's format description event, by which the events are read;
-    ``covered`` holds a large transaction from its first part on; ``mark`` is the origin's clock
+    ``format`` is the source's format description event, by which the events are decoded;
+    ``covered`` contains a large transaction from the first part on; ``mark`` is the origin's clock
     after the frame.
     """
 
@@ -102,25 +104,25 @@ class Frame(NamedTuple):
 
     @property
     def complete(self) -> GtidSet:
-        """Return what need not be read again if the stream ends with this frame."""
+        """Return the GTIDs not to read again if the stream ends with this frame."""
         return self.covered - GtidSet.of(t.gtid for t in self.transactions[-1:] if not t.last)
 
     @property
     def before(self) -> GtidSet:
-        """Return what is covered without the transactions of this frame."""
+        """Return the covered set without the transactions of this frame."""
         return self.covered - GtidSet.of(t.gtid for t in self.transactions)
 
 
 def mark_after(before: Mark, transactions: Sequence[RawTransaction]) -> Mark:
-    """Return the clock after a frame: after the last transaction that is complete with it."""
+    """Return the clock after a frame: after the last transaction that the frame completes."""
     unfinished = transactions[-1].gtid if transactions and not transactions[-1].last else None
     return next((t.mark for t in reversed(transactions) if t.gtid != unfinished), before)
 
 
 class FrameEncoder:
-    """Encode the frames of one stream.
+    """Encode the frames of a stream.
 
-    :param message_bytes: the longest message to produce.
+    :param message_bytes: the length of the longest message to produce.
     """
 
     def __init__(self, stream: str, message_bytes: int, *, compress: bool = True) -> None:
@@ -136,10 +138,11 @@ class FrameEncoder:
         transactions: Sequence[RawTransaction],
         before: Mark,
     ) -> Iterator[bytes]:
-        """Yield the messages of one frame, in order.
+        """Yield the messages of a frame, in order.
 
+        :param fde: the source's format description event.
         :param before: the origin's clock before the first of ``transactions``.
-        :raises DrcError: it is too large for any number of messages.
+        :raises DrcError: the frame needs more messages than a frame may have.
         """
         body = _encode_body(transactions)
         packed = self._zstd is not None and len(body) >= _COMPRESS_BYTES_MIN
@@ -152,7 +155,7 @@ class FrameEncoder:
         meta = _META.pack(*lengths, ets, len(transactions), size, packed)
         return self._cut(frame_id, b"".join((meta, self._stream, fde, known, seen, body)))
 
-    def _cut(self, stamp: FrameId, whole: bytes) -> Iterator[bytes]:
+    def _cut(self, frame_id: FrameId, whole: bytes) -> Iterator[bytes]:
         count = -(-len(whole) // self._payload)
         if count > _CHUNKS_MAX:
             raise DrcError(
@@ -162,11 +165,11 @@ class FrameEncoder:
         view = memoryview(whole)
         for number in range(count):
             piece = view[number * self._payload : (number + 1) * self._payload]
-            yield encode_chunk(Chunk(stamp, number, count, piece))
+            yield encode_chunk(Chunk(frame_id, number, count, piece))
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
-    """Return a message."""
+    """Return the message of a chunk."""
     epoch, session, seq = chunk.frame_id
     head = _HEAD.pack(_MAGIC, _VERSION, 0, chunk.number, chunk.chunks, epoch, session, seq, 0)[
         :_CRC_AT
@@ -176,7 +179,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 
 def decode_chunk(message: bytes) -> Chunk:
-    """Check a message and return what it holds.
+    """Check a message and return the chunk in the message.
 
     :raises FrameError: ``truncated``, ``foreign``, ``version`` or ``corrupt``.
     """
@@ -196,7 +199,7 @@ def decode_chunk(message: bytes) -> Chunk:
 class Assembler:
     """Join chunks to frames.
 
-    :param counts: frames of which the rest did not come are counted there, as ``torn``.
+    :param counts: counts as ``torn`` each frame whose remaining chunks did not come.
     """
 
     def __init__(self, counts: Counter[str]) -> None:
@@ -205,7 +208,7 @@ class Assembler:
         self._counts = counts
 
     def take(self, chunk: Chunk) -> bytes | memoryview | None:
-        """Return the frame that is whole with this chunk.
+        """Return the frame that this chunk completes; None while chunks are missing.
 
         :raises FrameError: ``torn``, ``duplicate`` or ``oversized``.
         """
@@ -237,7 +240,7 @@ class Assembler:
 
 
 def decode_covered(chunk: Chunk) -> GtidSet | None:
-    """Return the covered set from a frame's first chunk; None from another.
+    """Return the covered set from the first chunk of a frame; None for any other chunk.
 
     :raises FrameError: ``corrupt``.
     """
@@ -252,9 +255,9 @@ def decode_covered(chunk: Chunk) -> GtidSet | None:
 
 
 def decode_frame(whole: bytes | memoryview) -> Frame:
-    """Return the frame whose chunks' payloads are joined in ``whole``.
+    """Decode a frame from the joined payloads of the chunks.
 
-    :raises FrameError: ``corrupt``, though every CRC was right.
+    :raises FrameError: ``corrupt``, although every CRC was right.
     """
     try:
         return _decode_frame(whole)
@@ -317,7 +320,7 @@ def _encode_body(transactions: Sequence[RawTransaction]) -> bytes:
 
 
 def _decode_body(body: bytes, count: int, clock: Clock) -> list[RawTransaction]:
-    """Return the transactions; ``clock`` has seen what came before and moves along."""
+    """Decode the transactions; ``clock`` stands before the first and moves with each of them."""
     out: list[RawTransaction] = []
     at, unpack, head = 0, _TRANSACTION.unpack_from, _TRANSACTION.size
     for _ in range(count):
@@ -330,15 +333,15 @@ def _decode_body(body: bytes, count: int, clock: Clock) -> list[RawTransaction]:
             named, named_xid = body[at : at + tag].decode(), body[at + tag : at + tag + xid]
             at += tag + xid
             if news:
-                origin, _, applied = body[at : at + news].decode().partition("=")
-                learned = origin, applied
-                clock.replicated(origin, GtidSet.parse(applied), ets)
+                origin, _, decided = body[at : at + news].decode().partition("=")
+                learned = origin, decided
+                clock.replicated(origin, GtidSet.parse(decided), ets)
                 at += news
         end = at + length
         events: list[int] = []
         while at < end:
             events.append(at)
-            at += u32(body, at + 9)[0] or length + 1  # an event of no length would never end
+            at += u32(body, at + 9)[0] or length + 1  # a length of 0 would loop for ever
         if at != end:
             raise FrameError("corrupt")
         transaction = RawTransaction(

@@ -1,17 +1,17 @@
-"""The gate: which frames of a topic are taken, each transaction once and none left out. Pure.
+"""The gate: lets each transaction of a topic through once, and lets none be left out. Pure.
 
-A topic can hold anything: a frame twice, frames of a publisher that was replaced and does not
-know it, half a frame of one that died, bytes of somebody else. The gate takes messages in the
-order of the topic and lets through what continues the stream.
+A topic can hold anything: a frame twice, frames of a publisher that was replaced and has not
+noticed, half a frame of a publisher that died, bytes of other programs. The gate takes messages in
+the order of the topic and lets through the frames that continue the stream.
 
-1. A transaction passes exactly once: what ``position`` holds does not pass again (I5).
-2. Nothing is passed over: a frame passes only if ``position`` holds all that came before it in
-   the origin's binlog. If not, :class:`GapError` names what is missing; the origin's own binlog
-   has it.
-3. A newer epoch ends the older one: frames of a replaced publisher that come later are dropped.
-   Rules 1 and 2 would hold without this one, as a GTID is the same change whoever ships it.
-4. What is dropped is counted by kind, and is never an error of its own: if it mattered, the
-   next frame shows a gap.
+1. A transaction passes exactly once: a GTID in ``already_decided`` does not pass again (I5).
+2. No transaction is left out: a frame passes only if ``already_decided`` contains the covered set
+   as it was before the frame. If not, :class:`GapError` names the missing GTIDs, which the
+   origin's binlog has.
+3. A newer epoch ends the older epoch: later frames of a replaced publisher are dropped. Rules 1
+   and 2 would hold without rule 3, as a GTID is the same change from every publisher.
+4. A dropped message is counted by fate and is never an error: if the message mattered, the next
+   frame shows a gap.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Torn = set[tuple[int, Gtid]]
 
 
 class _Open(NamedTuple):
-    """A large transaction of which parts have passed, and the part that comes next."""
+    """A large transaction of which parts have passed; ``part`` is the number of the next."""
 
     epoch: int
     gtid: Gtid
@@ -36,31 +36,31 @@ class _Open(NamedTuple):
 
 
 class GapError(TransientError):
-    """Transactions before this frame have neither come nor been applied."""
+    """Transactions before a frame have neither come nor been decided at the target."""
 
     def __init__(self, missing: GtidSet) -> None:
         super().__init__(
-            f"the log does not hold {missing}, which was not applied here",
+            f"the topic lacks {missing}, which is not decided here",
             stage="fetch",
-            hint="it is read from the origin's own binlog",
+            hint="wait: drc reads these transactions from the origin's binlog",
         )
         self.missing = missing
 
 
 class Gate:
-    """Let the frames of one stream through, from ``position`` on.
+    """Let the frames of one stream through, after ``already_decided``.
 
-    :param stream: the name that frames must carry.
-    :param position: GTIDs of the origin that are decided at the target.
-    :param torn: large transactions whose publisher died inside them, by epoch; shared by the
-        sessions of a stream. What is in it is dropped.
+    :param stream: the name that frames must carry, for example ``shop/shanghai``.
+    :param already_decided: GTIDs of the origin that are decided at the target.
+    :param torn: large transactions whose publisher died before the last part, by epoch; shared by
+        the sessions of a stream. Parts of these are dropped.
 
     ``counts`` is the number of messages by fate, and of transactions that were ``replayed``.
     """
 
-    def __init__(self, stream: str, position: GtidSet, torn: Torn) -> None:
+    def __init__(self, stream: str, already_decided: GtidSet, torn: Torn) -> None:
         self._stream = stream
-        self._position = position.copy()
+        self._already_decided = already_decided.copy()
         self._torn = torn
         self._last: FrameId | None = None
         self._open: _Open | None = None
@@ -69,10 +69,10 @@ class Gate:
         self._assembler = Assembler(self.counts)
 
     def take(self, message: bytes) -> list[RawTransaction]:
-        """Return the transactions of the frame that this message completes, if it may pass.
+        """Return the transactions of the frame that a message completes, if the frame may pass.
 
-        :raises GapError: something before it is missing.
-        :raises TransientError: the stream must be taken up again from the ledger.
+        :raises GapError: transactions before the frame are missing.
+        :raises TransientError: the stream must begin again from the ledger.
         """
         try:
             chunk = decode_chunk(message)
@@ -85,40 +85,40 @@ class Gate:
             if frame.stream != self._stream:
                 raise FrameError("foreign")
         except FrameError as error:
-            self.counts[error.kind] += 1
+            self.counts[error.fate] += 1
             return []
         return self._accept(chunk.frame_id, frame)
 
-    def _outdated(self, stamp: FrameId) -> str:
-        """Return why a frame with this stamp is none of now; '' if it may be."""
+    def _outdated(self, frame_id: FrameId) -> str:
+        """Return why a frame is stale (``old_epoch``, ``duplicate``), or ''."""
         last = self._last
-        if last is None or stamp.epoch > last.epoch:
+        if last is None or frame_id.epoch > last.epoch:
             return ""
-        if stamp.epoch < last.epoch:
+        if frame_id.epoch < last.epoch:
             return "old_epoch"
-        return "duplicate" if stamp.session == last.session and stamp.seq <= last.seq else ""
+        return "duplicate" if frame_id.session == last.session and frame_id.seq <= last.seq else ""
 
-    def _accept(self, stamp: FrameId, frame: Frame) -> list[RawTransaction]:
+    def _accept(self, frame_id: FrameId, frame: Frame) -> list[RawTransaction]:
         last = self._last
-        if last is None or stamp != FrameId(last.epoch, last.session, last.seq + 1):
+        if last is None or frame_id != FrameId(last.epoch, last.session, last.seq + 1):
             self._join(frame)
         if self.format and not _same_format(self.format, frame.format):
             raise TransientError("the source writes another binlog format now", stage="fetch")
         self.format = frame.format
-        passed = [t for t in frame.transactions if self._passes(stamp.epoch, t)]
-        self._last = stamp
+        passed = [t for t in frame.transactions if self._passes(frame_id.epoch, t)]
+        self._last = frame_id
         self.counts["accepted"] += 1
         return passed
 
     def _join(self, frame: Frame) -> None:
-        """Check a frame that does not follow the last one of its publisher."""
-        if missing := frame.before - self._position:
+        """Check a frame that does not follow the last accepted frame of the same publisher."""
+        if missing := frame.before - self._already_decided:
             self.counts["gap"] += 1
             raise GapError(missing)
 
     def _passes(self, epoch: int, transaction: RawTransaction) -> bool:
         gtid, part = transaction.gtid, transaction.part
-        if gtid in self._position:
+        if gtid in self._already_decided:
             self.counts["replayed"] += 1
             return False
         if (epoch, gtid) in self._torn:
@@ -132,24 +132,24 @@ class Gate:
             self._tear(self._open)
         if transaction.last:
             self._open = None
-            self._position.add(gtid)
+            self._already_decided.add(gtid)
         else:
             self._open = _Open(epoch, gtid, part + 1)
         return True
 
     def _tear(self, unfinished: _Open) -> NoReturn:
-        """Give up a large transaction whose rest will not come; its parts are dropped next time."""
+        """Record that a large transaction is torn, so that the next session drops these parts."""
         self._torn.add((unfinished.epoch, unfinished.gtid))
         raise TransientError(
             "the publisher died inside a large transaction",
             stage="fetch",
             gtid=str(unfinished.gtid),
-            hint="what came of it is rolled back, and it comes again",
+            hint="wait: the parts that came are rolled back, and the transaction comes again",
         )
 
 
 def _same_format(one: bytes, other: bytes) -> bool:
-    """Compare format descriptions but for times, positions and checksum.
+    """Compare format descriptions, except times, positions and checksum.
 
     Layout: header of 19 bytes, version 2, server version 50, time 4, lengths of post-headers.
     """

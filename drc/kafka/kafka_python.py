@@ -1,8 +1,8 @@
-"""Connections to Kafka by kafka-python; the log's own are librdkafka's by default. Edge.
+"""Connections to Kafka by kafka-python; frames travel by librdkafka by default. Edge.
 
-1. Nothing is created by accident: topics come from ``drc migrate`` alone.
-2. Every error of the library leaves here as one of ours, with a remedy.
-3. What is acknowledged is on all in-sync replicas; how many these are is the topic's setting.
+1. No connection creates a topic by accident: ``drc migrate`` and ``drc cdc`` create topics.
+2. Every error of the library leaves this module as a :class:`drc.errors.DrcError` with a hint.
+3. An acknowledged message is on all in-sync replicas; their number is a setting of the topic.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from drc.kafka import client
 from drc.kafka.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, Ends, Message
 from drc.tls import client_context
 
-_BLOCK_MS = 5000  # for metadata and start; a stream that cannot go on says so after it
+_BLOCK_MS = 5000  # for metadata and start; after this time a stream reports an error
 _TRANSACTION_MS = 900_000  # the most that brokers allow by default
-_BATCH_BYTES = 256 << 10  # of small messages
-ROW_BYTES_MAX = 16 << 20  # of one row as a message of its own
+_BATCH_BYTES = 256 << 10  # of small messages together
+ROW_BYTES_MAX = 16 << 20  # of a row as a JSON message
 
 
 class _Refusals(logging.Handler):
-    """The library only logs why no broker would have it, and raises a timeout.
+    """Keep the reason of a refusal by brokers, which the library only logs before a timeout.
 
-    It also logs every lost link several times; we tell once, when a session ends.
+    The library also logs every lost link several times; drc shows none of these messages and
+    reports a link once, when a session ends.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class _Refusals(logging.Handler):
         logger.handlers, logger.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember a message that tells of a refusal."""
+        """Keep the newest message that reports a refusal."""
         if match := _REFUSED.search(record.getMessage()):
             self.newest = match[0]
 
@@ -72,7 +73,7 @@ class PythonSender:
             raise translate(error) from error
 
     def send(self, message: bytes, stamps: bytes) -> PythonReceipt:
-        """Send a message; return at once."""
+        """Send a message with stamps; return at once."""
         try:
             headers = [(STAMPS, stamps)]
             return PythonReceipt(
@@ -82,7 +83,7 @@ class PythonSender:
             raise translate(error) from error
 
     def abandon(self) -> None:
-        """Close without waiting for what is on its way."""
+        """Close without waiting for unacknowledged messages."""
         abandon(self._producer)
 
 
@@ -95,16 +96,16 @@ class PythonReceipt:
         future.add_callback(self._acknowledge)
 
     def _acknowledge(self, _: object) -> None:
-        """Take the time; called by the library's thread."""
+        """Keep the time of the acknowledgement; called by the library's thread."""
         self.acknowledged_us = time.time_ns() // 1000
 
     @property
     def done(self) -> bool:
-        """Return True when it is acknowledged or has failed."""
+        """Return True when the message is acknowledged or has failed."""
         return bool(self._future.is_done)
 
     def offset(self, timeout_s: float) -> int:
-        """Wait for it and return where it is."""
+        """Wait for the acknowledgement and return the offset of the message."""
         try:
             return int(self._future.get(timeout_s).offset)
         except Exception as error:
@@ -136,11 +137,11 @@ class PythonReceiver:
         return Ends(begin, end)
 
     def seek(self, offset: int) -> None:
-        """Let :meth:`poll` go on at ``offset``."""
+        """Set the offset at which :meth:`poll` goes on."""
         self._consumer.seek(self._partition, offset)
 
     def poll(self, timeout_s: float, count: int) -> list[Message]:
-        """Return what comes next; waits until there is something."""
+        """Return the next messages, at most ``count``; wait up to ``timeout_s`` for the first."""
         try:
             found: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), count)
         except kafka_errors.OffsetOutOfRangeError as error:
@@ -155,14 +156,14 @@ class PythonReceiver:
 
     def close(self) -> None:
         """Close the connection."""
-        with contextlib.suppress(kafka_errors.KafkaError):  # a broker that is away is no news
+        with contextlib.suppress(kafka_errors.KafkaError):  # closing needs no broker
             self._consumer.close(autocommit=False)
 
 
 def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
-    """Connect a producer that writes in transactions, beside the topic of ``site``.
+    """Connect a producer that writes in transactions, at the brokers of ``site``.
 
-    What a predecessor of this name left open is rolled back, and it can write no more.
+    A predecessor of the same name can write no more; Kafka rolls back its open transaction.
 
     :raises DrcError: as :func:`translate`.
     """
@@ -177,7 +178,7 @@ def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
             batch_size=_BATCH_BYTES,
             max_request_size=ROW_BYTES_MAX,
             compression_type=None if kafka.compression == "none" else kafka.compression,
-            retry_backoff_ms=10,  # a transaction begins so long after the last one's end
+            retry_backoff_ms=10,  # the pause between two transactions
             max_block_ms=_BLOCK_MS,
             delivery_timeout_ms=int(kafka.delivery_timeout_s * 1000),
             request_timeout_ms=int(kafka.request_timeout_s * 1000),
@@ -191,7 +192,7 @@ def open_transactions(config: Config, site: str, name: str) -> KafkaProducer:
 
 
 def open_consumer(config: Config, site: str, isolation: str = "read_uncommitted") -> KafkaConsumer:
-    """Connect a consumer to where the topic of ``site`` is; it commits nothing.
+    """Connect a consumer that commits no offset, at the brokers of ``site``.
 
     :param isolation: Kafka's isolation level, for topics that are written in transactions.
     :raises DrcError: as :func:`translate`.
@@ -212,7 +213,7 @@ def open_consumer(config: Config, site: str, isolation: str = "read_uncommitted"
 
 
 def open_admin(config: Config, site: str) -> KafkaAdminClient:
-    """Connect for topics and their settings.
+    """Connect to create and describe topics, at the brokers of ``site``.
 
     :raises DrcError: as :func:`translate`.
     """
@@ -227,9 +228,10 @@ def open_admin(config: Config, site: str) -> KafkaAdminClient:
 
 
 def abandon(producer: KafkaProducer) -> None:
-    """Close a producer without waiting for what it has under way.
+    """Close a producer without waiting for unacknowledged messages.
 
-    The library tries to flush even so, and raises when a broker is away: that is why we close.
+    The library tries to flush all the same and raises an error when a broker is away, the usual
+    reason for closing: such errors are ignored.
     """
     with contextlib.suppress(kafka_errors.KafkaError):
         producer.close(0)
@@ -259,7 +261,7 @@ def _common(config: Config, site: str) -> dict[str, Any]:
     return options
 
 
-# By class, the first that fits: what a person is told to do.
+# Error class of the library, error class of drc, hint: the first line that fits counts.
 _REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
     (
         kafka_errors.SaslAuthenticationFailedError,
@@ -267,10 +269,10 @@ _REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
         client.ACCOUNT,
     ),
     *(
-        (kind, PreflightError, "let one process run; this one has stopped")
-        for kind in (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+        (fenced, PreflightError, "run a single `drc cdc` for a site; this process has stopped")
+        for fenced in (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
     ),
-    (kafka_errors.InvalidTopicError, DataError, "leave this table out, or rename it"),
+    (kafka_errors.InvalidTopicError, DataError, "leave this table out, or rename the table"),
     (kafka_errors.AuthorizationError, PreflightError, client.RIGHTS),
     (
         kafka_errors.UnknownTopicOrPartitionError,
@@ -288,18 +290,18 @@ _REMEDIES: tuple[tuple[type[Exception], type[DrcError], str], ...] = (
 
 
 def translate(error: Exception) -> DrcError:
-    """Return an error of the library, or of a socket, as one of ours, by its remedy.
+    """Return the :class:`DrcError` for an error of the library or of a socket.
 
-    :raises Exception: ``error`` itself, if it is neither.
+    :raises Exception: ``error`` itself, if ``error`` comes from neither.
     """
     if isinstance(error, DrcError):
         return error
     if isinstance(error, kafka_errors.KafkaConfigurationError):
-        raise error  # ours
+        raise error  # a defect of drc
     if isinstance(error, kafka_errors.KafkaTimeoutError) and (refusal := _refusals.newest):
         return ConfigError(f"Kafka: {refusal[:200]}", stage="log", hint=_REMEDIES[0][2])
-    for kind, ours, hint in _REMEDIES:
-        if isinstance(error, kind):
+    for library_class, drc_class, hint in _REMEDIES:
+        if isinstance(error, library_class):
             text = str(error) or type(error).__name__
-            return ours(f"Kafka: {text}", stage="log", hint=hint)
+            return drc_class(f"Kafka: {text}", stage="log", hint=hint)
     raise error

@@ -1,8 +1,9 @@
-"""The log's connections by librdkafka, through confluent-kafka. Edge.
+"""Connections for frames by librdkafka, through confluent-kafka. Edge.
 
-1. It never gives up by itself: that a broker refuses us comes as an event, is remembered, and is
-   raised with the next call.
-2. Its own threads fetch ahead, up to a bound; its callbacks run only within calls of ours.
+1. A refusal by a broker is raised with the next call: the library never gives up by itself, but
+   reports the refusal as an event, which this module keeps.
+2. Callbacks of the library run only within calls of this module. The library's threads fetch
+   ahead, up to a bound.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from drc.kafka.client import ENVELOPE_BYTES, FETCH_BYTES, RECONNECT_MS, STAMPS, 
 from drc.tls import client_context
 
 _ASK_S = 5.0
-_AHEAD_KIB = 8192  # fetched and not yet asked for
+_AHEAD_KIB = 8192  # fetched ahead of :meth:`RdReceiver.poll`, at most
 
-# By code: our class, and what a person is told to do. Any other passes by itself.
+# By error code: error class of drc, and hint. Any other error passes by itself.
 _REMEDIES: dict[int, tuple[type[DrcError], str]] = {
     KafkaError._AUTHENTICATION: (ConfigError, client.ACCOUNT),
     KafkaError._SSL: (ConfigError, client.ACCOUNT),
@@ -42,13 +43,13 @@ _REFUSALS = frozenset(
 
 
 def translate(error: KafkaError) -> DrcError:
-    """Return an error of the library as one of ours, by its remedy."""
-    ours, hint = _REMEDIES.get(error.code(), (TransientError, client.AWAY))
-    return ours(f"Kafka: {error.str()}", stage="log", hint=hint)
+    """Return the :class:`DrcError` for an error of the library."""
+    drc_class, hint = _REMEDIES.get(error.code(), (TransientError, client.AWAY))
+    return drc_class(f"Kafka: {error.str()}", stage="log", hint=hint)
 
 
 class _Connection:
-    """What senders and receivers share: options, and why no broker would have us."""
+    """The common part of sender and receiver: options, and the last refusal by a broker."""
 
     def __init__(self, config: Config, site: str) -> None:
         self._topic = config.topic(site)
@@ -73,7 +74,7 @@ class RdReceiver(_Connection):
         self._consumer = Consumer(
             {
                 **self._options,
-                # Asked for, though without a subscription or a commit no group comes to be.
+                # The library requires a name; without a subscription or a commit no group exists.
                 "group.id": self._options["client.id"],
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
@@ -81,7 +82,7 @@ class RdReceiver(_Connection):
                 "fetch.max.bytes": FETCH_BYTES,
                 "max.partition.fetch.bytes": FETCH_BYTES,
                 "queued.max.messages.kbytes": _AHEAD_KIB,
-                "fetch.queue.backoff.ms": 10,  # once what was fetched ahead has been taken
+                "fetch.queue.backoff.ms": 10,  # after the messages fetched ahead are taken
             }
         )
         try:
@@ -100,7 +101,7 @@ class RdReceiver(_Connection):
         try:
             return question()
         except KafkaException as failed:
-            self._consumer.poll(0)  # lets it say why
+            self._consumer.poll(0)  # lets the library report the reason
             self._check()
             raise translate(failed.args[0]) from failed
 
@@ -110,20 +111,20 @@ class RdReceiver(_Connection):
         return Ends(*found)
 
     def seek(self, offset: int) -> None:
-        """Let :meth:`poll` go on at ``offset``; what was fetched ahead is dropped."""
+        """Set the offset at which :meth:`poll` goes on; drop the messages fetched ahead."""
         self._consumer.assign([TopicPartition(self._topic, 0, offset)])
 
     def poll(self, timeout_s: float, count: int) -> list[Message]:
-        """Return what comes next; waits until there is something."""
+        """Return the next messages, at most ``count``; wait up to ``timeout_s`` for the first."""
         out = []
-        first = self._consumer.poll(timeout_s)  # asked for several, it would wait for them all
+        first = self._consumer.poll(timeout_s)  # `consume` would wait for all
         rest = self._consumer.consume(count - 1, 0) if first and count > 1 else []
         self._check()
         for message in [first, *rest] if first else []:
             if error := message.error():
                 if error.code() in _REMEDIES:
                     raise translate(error)
-                continue  # such as a broker that is away, or a group, which we do not need
+                continue  # for example a broker is away, or a group is missing: drc needs no group
             offset, value = message.offset(), message.value()
             assert offset is not None
             assert value is not None
@@ -158,7 +159,7 @@ class RdSender(_Connection):
         )
 
     def send(self, message: bytes, stamps: bytes) -> _RdReceipt:
-        """Send a message; return at once."""
+        """Send a message with stamps; return at once."""
         receipt = _RdReceipt(self)
         try:
             self._producer.produce(
@@ -177,12 +178,12 @@ class RdSender(_Connection):
         return receipt
 
     def serve(self, timeout_s: float) -> None:
-        """Run the callbacks of what has happened; wait for something if nothing has."""
+        """Run the callbacks of all events so far; without events wait for the first."""
         self._producer.poll(timeout_s)
         self._check()
 
     def abandon(self) -> None:
-        """Close without waiting for what is on its way."""
+        """Close without waiting for unacknowledged messages."""
         self._producer.purge()
         self._producer.poll(0)
 
@@ -198,26 +199,26 @@ class _RdReceipt:
         self.acknowledged_us = 0
 
     def deliver(self, error: KafkaError | None, message: Any) -> None:
-        """Take what became of it; called by :meth:`RdSender.serve`."""
+        """Keep the outcome of sending; called by :meth:`RdSender.serve`."""
         self._error, self._offset = error, message.offset()
-        # The library says how long it took, whenever we come to ask.
+        # The latency is the library's, and so exact also when drc asks late.
         self.acknowledged_us = self._sent_ns // 1000 + int((message.latency() or 0) * 1e6)
 
     @property
-    def _told(self) -> bool:
+    def _reported(self) -> bool:
         return self._error is not None or self._offset >= 0
 
     @property
     def done(self) -> bool:
-        """Return True when it is acknowledged or has failed."""
-        if not self._told:
+        """Return True when the message is acknowledged or has failed."""
+        if not self._reported:
             self._sender.serve(0)
-        return self._told
+        return self._reported
 
     def offset(self, timeout_s: float) -> int:
-        """Wait for it and return where it is."""
+        """Wait for the acknowledgement and return the offset of the message."""
         deadline = time.monotonic() + timeout_s
-        while not self._told:
+        while not self._reported:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TransientError("Kafka: no acknowledgement", stage="log", hint=client.AWAY)
@@ -229,7 +230,8 @@ class _RdReceipt:
 
 # ------------------------------------------------------------ options
 
-_SILENT = logging.getLogger("drc.librdkafka")  # what matters is raised; the rest it tells often
+# Errors that matter are raised; the library logs all others again and again.
+_SILENT = logging.getLogger("drc.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
@@ -255,8 +257,8 @@ def _options(config: Config, site: str) -> dict[str, Any]:
 
 
 def _tls_options(tls: Tls) -> dict[str, Any]:
-    """Return what :func:`drc.tls.client_context` means, in librdkafka's words."""
-    if client_context(tls, "[kafka]") is None:  # and the files are what they should be
+    """Return the options of librdkafka for the same TLS as :func:`drc.tls.client_context`."""
+    if client_context(tls, "[kafka]") is None:  # raises, if a file is not valid
         return {}
     return {
         "ssl.ca.location": tls.ca or "probe",

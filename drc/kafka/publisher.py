@@ -1,20 +1,22 @@
-"""The publisher of one site: its binlog → tagger → frames → its topic. A loop.
+"""The publisher of a site: the site's binlog → tagger → frames → the site's topic. A loop.
 
-A session is: find the last frame in the topic, begin an epoch of our own behind it, read the
-binlog from what that frame covers, publish until something breaks. As with streams, every
-trouble ends in a new session.
+A session finds the last frame in the topic, begins a new epoch behind that frame, reads the binlog
+after the GTIDs that the frame covers, and publishes until an error. As with streams, every error
+ends the session, and a new session begins.
 
-1. The topic says where to go on, nothing else; so a transaction is published in every case, and
-   at worst twice, which the gates drop (I5).
-2. An epoch begins with a frame that holds nothing. If somebody else's frames lie between it and
-   those before it, or come between later, another publisher is at work: the higher epoch wins,
-   the other stops and says so.
-3. At most two frames are on their way: one being written by the broker, one waiting for it.
-   Behind one that is not full none waits, as it would only be small, too, and after it the
-   publisher rests as long as it took: so small frames are on their way half of the time at most,
-   and the busier everything is, the more a frame holds. While the site catches up with a peer it
-   rests longer: a broker's cost is by the message, and the backlog needs the processors. Meanwhile
-   transactions gather in the bounded queue; when that is full, the binlog is not read any further.
+1. Every transaction is published, at worst twice, and gates drop the second copy (I5): a session
+   learns only from the topic where to go on.
+2. Of two publishers of a site the higher epoch wins, and the other stops with an error: an epoch
+   begins with an empty frame, and foreign frames before the empty frame or between later frames
+   reveal another publisher.
+3. At most two frames are unacknowledged: the broker writes the first, and the second waits.
+
+After a frame that is not full, no second frame waits, as the second would be small, too. Instead
+the publisher rests as long as the broker took, so that small frames are under way half of the time
+at most, and the load decides the size of a frame: the busier brokers and sites are, the larger.
+While the site applies a peer's backlog, the publisher rests longer: a broker's cost is by the
+message, and the backlog needs the processors. Meanwhile transactions gather in the bounded queue;
+a full queue stops the reader of the binlog.
 """
 
 from __future__ import annotations
@@ -41,22 +43,22 @@ from drc.worker.progress import PublisherProgress
 from drc.worker.sessions import Worker
 
 _POLL_S = 0.5  # how soon a stop is noticed while nothing comes
-_SKIPPED_MAX = 1000  # transactions that are not to apply wait for one that is
-_REST_MAX_S = 0.005  # brokers that are far away take long without being busy
+_SKIPPED_MAX = 1000  # so many skipped transactions wait for a native transaction
+_REST_MAX_S = 0.005  # distant brokers take long without being busy
 _REST_BEHIND_S = 0.05  # while a peer's backlog is applied
 _FRAME_BYTES = 1 << 20  # of binlog, before compression; larger transactions make larger frames
 
 
 class _Sent(NamedTuple):
-    """A frame on its way, in one message or several."""
+    """A sent frame, in one or more messages."""
 
     transactions: list[RawTransaction]
     receipts: list[Receipt]
-    read_us: int  # when the oldest of them was read; 0: unknown, or there is none
+    read_us: int  # when the oldest native transaction was read; 0 if unknown, or without any
 
 
 class Publisher(Worker):
-    """Publish everything native at ``site`` until told to stop.
+    """Publish the native transactions of ``site`` until ``stop`` is set.
 
     :param behind: returns True while the site has a peer's backlog to apply.
     """
@@ -89,7 +91,7 @@ class Publisher(Worker):
 
 
 class _Session:
-    """One run from the last frame on; everything it opens is closed by ``opened``."""
+    """A run from the last frame to the first error; ``opened`` closes all connections."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class _Session:
         opened.callback(self._sender.abandon)
         self._sent: deque[_Sent] = deque()
         self._logged_us = 0
-        # The clock makes epochs grow even where the topic was deleted and holds none.
+        # The clock makes epochs grow even after the topic was deleted and has no epoch.
         epoch = max(last[0].epoch + 1 if last else 0, time.time_ns() // 1000)
         self._frame_id = FrameId(epoch, secrets.token_bytes(8), 0)
         self._next_offset = ends.end
@@ -128,9 +130,9 @@ class _Session:
     # ------------------------------------------------------------ frames
 
     def _acknowledged(self, offset: int) -> None:
-        """Look at what others wrote before ``offset``, which is ours.
+        """Check the messages of other publishers before ``offset``, where this session wrote.
 
-        :raises PreflightError: a publisher with a higher epoch.
+        :raises PreflightError: another publisher has the same epoch or a higher epoch.
         """
         if offset != self._next_offset:
             for message in self._topic.between(self._next_offset, offset):
@@ -140,12 +142,12 @@ class _Session:
                         raise PreflightError(
                             f"another daemon publishes for site {self._site}, with epoch {epoch}",
                             stage="log",
-                            hint="let one daemon run for a site; this one has stopped publishing",
+                            hint="run a single daemon for a site; this one has stopped publishing",
                         )
         self._next_offset = offset + 1
 
     def run(self) -> None:
-        """Publish until stopped or broken; what was read before a stop is published still."""
+        """Publish until a stop or an error; after a stop, first publish all that was read."""
         idle_s = self._config.kafka.idle_frame_s
         due = time.monotonic() + idle_s
         waiting: list[RawTransaction] = []
@@ -155,9 +157,8 @@ class _Session:
             try:
                 waiting += self._gather(min(_POLL_S, max(0.0, due - time.monotonic())))
             except DrcError:
-                self._await_acknowledged(
-                    0
-                )  # if another publisher is at work, it is the error to name
+                # Another publisher, if there is one, is the error to report.
+                self._await_acknowledged(0)
                 raise
             self._progress.reads(self._feed.inlet)
             if len(waiting) > _SKIPPED_MAX or time.monotonic() >= due or _urgent(waiting):
@@ -166,7 +167,7 @@ class _Session:
         self._await_acknowledged(0)
 
     def _publish(self, transactions: list[RawTransaction]) -> None:
-        """Send a frame, and wait until the next one may follow."""
+        """Send a frame, and wait until the next frame may follow."""
         began = time.monotonic()
         self._send(transactions)
         if sum(t.size for t in transactions) >= _FRAME_BYTES:
@@ -177,7 +178,7 @@ class _Session:
             self._stop.wait(_REST_BEHIND_S if self._behind() else min(took, _REST_MAX_S))
 
     def _gather(self, timeout: float) -> list[RawTransaction]:
-        """Return what has come, up to about a frame; waits for something if nothing has."""
+        """Return the transactions that came, up to about a frame; wait for the first."""
         out = self._feed.take(timeout)
         size = sum(t.size for t in out)
         while out and size < _FRAME_BYTES and (more := self._feed.take(0)):
@@ -195,14 +196,14 @@ class _Session:
         native = (t for t in transactions if t.kind is not TransactionKind.SKIPPED)
         oldest = next(native, None)
         read_us = oldest.stamps.read_us if oldest and oldest.stamps else 0
-        # By the clock of the site's server, which is the only one that all readers can ask.
+        # By the clock of the site's server, the only clock that all readers can ask.
         stamps = Stamps(read_us + self._progress.offset_us, self._logged_us).header()
         receipts = [self._sender.send(message, stamps) for message in messages]
         self._sent.append(_Sent(transactions, receipts, read_us))
         self._frame_id = self._frame_id._replace(seq=self._frame_id.seq + 1)
 
     def _await_acknowledged(self, left: int) -> None:
-        """Wait until at most ``left`` frames are on their way."""
+        """Wait until at most ``left`` frames are unacknowledged."""
         while self._sent and (len(self._sent) > left or self._sent[0].receipts[-1].done):
             sent = self._sent.popleft()
             for receipt in sent.receipts:
@@ -214,5 +215,5 @@ class _Session:
 
 
 def _urgent(transactions: list[RawTransaction]) -> bool:
-    """Return True if anybody waits for one of these."""
+    """Return True if a stream waits for any of these transactions."""
     return any(t.kind is not TransactionKind.SKIPPED for t in transactions)

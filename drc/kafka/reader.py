@@ -1,10 +1,10 @@
-"""Read a site's topic as one who only reads: for other programs, and for `drc tail`.
+"""Readers of a site's topic: for other programs, `drc tail` and `drc cdc`.
 
-1. Each transaction comes once and none is left out, as for drc itself: ``gate.py`` sees to it.
-   What the topic lacks is an error that names it; the reader never goes on behind it.
-2. A reader writes nothing, joins no consumer group and needs no MySQL: any number of them read
-   one topic and do not notice each other.
-3. Where to go on is the reader's own: ``position`` is what it has been given.
+1. Each transaction comes once and none is left out, by the same ``gate.py`` as in drc's streams.
+   A gap in the topic is an error that names the missing GTIDs; a reader never goes on behind a gap.
+2. Any number of readers share a topic without disturbing each other: a reader writes nothing, joins
+   no consumer group and needs no MySQL.
+3. A program keeps the place to go on: ``already_read`` is the GTID set to start from next time.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ _NAMED_MAX = 300  # characters of a GTID set in a message
 
 
 class TopicGapError(DataError):
-    """The topic lacks transactions that the reader has not seen; ``missing`` are their GTIDs."""
+    """The topic lacks transactions that were not read; ``missing`` is the set of their GTIDs."""
 
     def __init__(self, topic: str, missing: GtidSet) -> None:
         named = str(missing)
         if len(named) > _NAMED_MAX:
             named = f"{named[:_NAMED_MAX]}…"
         super().__init__(
-            f"the topic {topic} does not hold {named}",
+            f"the topic {topic} lacks {named}",
             stage="fetch",
-            hint="read these from the site's binlog or copy their rows, then start from a GTID set"
-            " that has them",
+            hint="read these transactions from the site's binlog or copy their rows, then start"
+            " from a GTID set that contains these transactions",
         )
         self.missing = missing
 
 
 class TopicReader:
-    """Read what is native at ``site`` from its topic.
+    """Read the native transactions of ``site`` from the site's topic.
 
-    :param start: ``now`` is where the topic ends, ``earliest`` its oldest frame; otherwise the GTID
-        set that is known already, by GTIDs of the site, such as an earlier ``position``.
-    :raises DrcError: no such site, a set that is none, Kafka is away, no frame to start from.
+    :param start: ``now`` for the end of the topic, ``earliest`` for the oldest frame; otherwise the
+        GTIDs of the site that are already read, such as an earlier ``already_read``, for example
+        ``3e11fa47-71ca-11e1-9e33-c80aa9429562:1-90``.
+    :raises DrcError: the site is not configured, ``start`` is not a valid GTID set, Kafka is away,
+        or the topic has no frame to start from.
 
-    ``position`` holds all GTIDs that were handed out whole, and what ``start`` stood for.
+    ``already_read`` contains the GTIDs of ``start`` and of all transactions returned whole.
     """
 
     def __init__(self, config: Config, site: str, start: str | GtidSet) -> None:
@@ -71,13 +73,13 @@ class TopicReader:
         self._topic.seek_covered(self.already_read)
 
     def read(self, timeout_s: float = _POLL_S) -> list[RawTransaction]:
-        """Return the transactions of one frame, in order; nothing if none came in time.
+        """Return the transactions of a single frame, in order; an empty list if no frame came.
 
-        Large transactions come in parts. Should their publisher have died inside one, it comes
-        again, from part 0 on.
+        Large transactions come in parts. After the death of a publisher inside a large transaction,
+        the transaction begins again with part 0.
 
-        :raises TopicGapError: transactions are missing; the next call raises it again.
-        :raises DrcError: Kafka refuses us. Brokers that are away are waited for.
+        :raises TopicGapError: transactions are missing; the next call raises the error again.
+        :raises DrcError: Kafka refuses the client. The reader waits for brokers that are away.
         """
         out: list[RawTransaction] = []
         try:
@@ -86,7 +88,7 @@ class TopicReader:
         except GapError as gap:
             self._join()
             raise TopicGapError(self._topic.name, gap.missing) from gap
-        except TransientError:  # retention has passed us by, or a large transaction is torn
+        except TransientError:  # retention deleted messages, or a large transaction is torn
             self._join()
         for transaction in out:
             if transaction.last:
@@ -107,10 +109,10 @@ class TopicReader:
 def follow_topic(
     config: Config, site: str, start: str | GtidSet = "now"
 ) -> Iterator[RawTransaction]:
-    """Yield what is native at ``site`` from its topic, for ever.
+    """Yield the native transactions of ``site`` from the site's topic, for ever.
 
-    Parameters and errors are those of :class:`TopicReader`, which is for readers that must also
-    stop, or remember where they are.
+    Parameters and errors as with :class:`TopicReader`, which is for programs that must stop or keep
+    the place to go on.
     """
     with TopicReader(config, site, start) as reader:
         while True:

@@ -1,9 +1,9 @@
-"""One topic as a place to read: its last frame, where a GTID set stands, messages from there on.
+"""A topic for reading: the last frame, the place of a GTID set, messages from an offset on.
 
-1. The topic is its own index: each frame says what is covered up to it, so the place of a GTID
-   set is found by bisection, in as many reads as the number of messages has bits.
-2. Bisection may be wrong where frames of a replaced publisher lie about. The gate sees a gap
-   then, and what is missing is read from the origin's binlog: slower, never wrong.
+1. The place of a GTID set is found by bisection, in as many reads as the number of messages has
+   bits, as each frame carries the covered set up to that frame.
+2. A wrong place costs time and loses no transaction: frames of a replaced publisher can mislead the
+   bisection, then the gate reports a gap, and a stream reads the gap from the origin's binlog.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from drc.kafka.frames import (
     decode_frame,
 )
 
-_READ_S = 10.0  # for one message that is there
+_READ_S = 10.0  # for a message that exists
 _POLL_MESSAGES = 100
-_TAIL_MESSAGES = 64  # at first; frames of a replaced publisher may stand behind the last good one
-_UNREADABLE_MAX = 200  # messages in a row that are no first chunk: a large frame has as many
+_TAIL_MESSAGES = 64  # at first; frames of a replaced publisher may follow the last valid frame
+_UNREADABLE_MAX = 200  # messages in a row without a first chunk: a large frame has as many
 
 
 class Topic:
-    """Read the one partition of a topic. Takes over ``receiver``."""
+    """Read the only partition of a topic; take over ``receiver``."""
 
     def __init__(self, receiver: Receiver, name: str) -> None:
         self._receiver = receiver
@@ -41,25 +41,25 @@ class Topic:
         self.ends, self.seek, self.close = receiver.ends, receiver.seek, receiver.close
 
     def poll(self, timeout_s: float, count: int = _POLL_MESSAGES) -> list[Message]:
-        """Return what comes next; waits until there is something.
+        """Return the next messages, at most ``count``; wait up to ``timeout_s`` for the first.
 
-        :raises TransientError: where we stand has been deleted; or Kafka is away.
+        :raises TransientError: the message at the current offset was deleted; or Kafka is away.
         """
         return self._receiver.poll(timeout_s, count)
 
     def covered(self) -> GtidSet:
-        """Return what the topic covers now.
+        """Return the GTIDs that the topic covers now.
 
-        :raises TransientError: there is no frame yet.
+        :raises TransientError: the topic has no frame yet.
         """
         if last := self.last_frame(self.ends()):
             return last[1].complete
         raise self.empty()
 
     def oldest(self) -> GtidSet:
-        """Return what one must have to read on from the oldest frame that is whole.
+        """Return the GTIDs that a reader must have to go on from the oldest whole frame.
 
-        :raises TransientError: there is no frame yet.
+        :raises TransientError: the topic has no frame yet.
         """
         ends, assembler = self.ends(), Assembler(Counter())
         for at in range(*ends):
@@ -70,9 +70,9 @@ class Topic:
         raise self.empty()
 
     def covered_before(self, offset: int) -> GtidSet:
-        """Return what one must have to read on from ``offset``.
+        """Return the GTIDs that a reader must have to go on from ``offset``.
 
-        :raises TransientError: no frame is left before it.
+        :raises TransientError: the topic has no frame.
         """
         ends = self.ends()
         if found := self._frame_before(min(offset, ends.end) - 1, ends.begin - 1):
@@ -80,9 +80,9 @@ class Topic:
         return self.oldest()
 
     def empty(self) -> TransientError:
-        """Return what it means that there is no frame."""
+        """Return the error of a topic without a frame."""
         return TransientError(
-            f"the topic {self.name} holds no frame",
+            f"the topic {self.name} has no frame",
             stage="fetch",
             hint="start the daemon of the origin site",
         )
@@ -90,7 +90,7 @@ class Topic:
     # ------------------------------------------------------------ the last frame
 
     def last_frame(self, ends: Ends) -> tuple[FrameId, Frame] | None:
-        """Return the newest publisher's last whole frame; None if there is none at all."""
+        """Return the last whole frame of the newest publisher; None without any frame."""
         count = _TAIL_MESSAGES
         while True:
             start = max(ends.begin, ends.end - count)
@@ -109,17 +109,21 @@ class Topic:
         while at < end:
             found = self.poll(_READ_S, min(end - at, _POLL_MESSAGES))
             if not found:
-                raise TransientError(f"no answer at offset {at} of {self.name}", stage="log")
+                raise TransientError(
+                    f"cannot read offset {at} of topic {self.name}: no answer within {_READ_S:g} s",
+                    stage="log",
+                )
             out += [message.value for message in found]
             at = found[-1].offset + 1
         return out
 
     # ------------------------------------------------------------ a GTID set's place
 
-    def seek_covered(self, position: GtidSet) -> None:
-        """Go to the last frame that ``position`` covers, or to the oldest message.
+    def seek_covered(self, already_decided: GtidSet) -> None:
+        """Go to the last frame whose covered set ``already_decided`` contains, or to the oldest.
 
-        One that is covered rather than the first that is not: it tells the binlog's format.
+        A stream reads that frame again for the binlog's format, which the stream needs before any
+        new frame comes.
         """
         begin, high = self.ends()
         best, low = begin, begin - 1
@@ -128,7 +132,7 @@ class Topic:
             found = self._frame_before(middle, low)
             if found is None:
                 low = middle
-            elif found[1] <= position:
+            elif found[1] <= already_decided:
                 best, low = found[0], middle
             else:
                 high = found[0]
@@ -152,14 +156,14 @@ class Topic:
 
 
 def _before(frame: Frame) -> GtidSet:
-    """Return what lies before a frame; a large transaction that it goes on with lies before it."""
+    """Return the GTIDs before a frame, with a large transaction that the frame continues."""
     return frame.before | GtidSet.of(t.gtid for t in frame.transactions if t.part)
 
 
 def open_topic(config: Config, site: str) -> Topic:
-    """Return the topic that holds what is native at ``site``.
+    """Return the topic of the native transactions of ``site``.
 
-    :raises DrcError: Kafka is away or refuses us.
+    :raises DrcError: Kafka is away or refuses the client.
     """
     return Topic(open_receiver(config, site), config.topic(site))
 

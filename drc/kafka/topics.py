@@ -1,8 +1,8 @@
-"""The topics of a pair: what they must be, what they are, how they come to be. Edge.
+"""The topics of a pair: creation with the settings that drc needs, and description. Edge.
 
-A topic has one partition, as a stream is ordered. It is created once, by ``drc migrate``, and
-never changed by us: its settings belong to whoever runs the cluster, and preflight says what
-does not fit.
+A topic has one partition, as a stream is a sequence. ``drc migrate`` creates each topic once, and
+drc never changes a topic afterwards: the settings belong to the operator of the cluster, and
+preflight reports settings that do not fit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from drc.kafka.kafka_python import open_admin, translate
 
 
 def create_topic(config: Config, site: str) -> bool:
-    """Create the topic of ``site``; return False if it is there already.
+    """Create the topic of ``site``; return False if the topic exists already.
 
     :raises DrcError: Kafka is away or refuses.
     """
@@ -35,10 +35,10 @@ def create_topic(config: Config, site: str) -> bool:
 
 
 def create(config: Config, site: str, name: str, more: dict[str, str]) -> bool:
-    """Create a topic of one partition beside that of ``site``, replicated as configured.
+    """Create a topic of one partition, replicated as configured, at the brokers of ``site``.
 
-    :param more: settings of this topic.
-    :returns: False if it is there already; it is left as it is.
+    :param more: further settings of this topic, for example ``{"cleanup.policy": "compact"}``.
+    :returns: False if the topic exists already; an existing topic stays as it is.
     :raises DrcError: Kafka is away or refuses.
     """
     kafka = config.kafka
@@ -66,7 +66,7 @@ def create(config: Config, site: str, name: str, more: dict[str, str]) -> bool:
 
 
 def read_topic(config: Config, site: str) -> TopicFacts | None:
-    """Return the topic of ``site`` as it is, None if there is none.
+    """Return the topic of ``site`` as the cluster has it, None if the topic does not exist.
 
     :raises DrcError: Kafka is away or refuses.
     """

@@ -46,7 +46,7 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
     decided = decided_at(config, origin, target, facts)
     purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - decided
     if known := (facts[target].ledger or {}).get(origin):
-        purged = purged - known.skipped
+        purged = purged - known.given_up
     yield judge(
         good=not purged,
         finding=Finding(

@@ -1,1 +1,1 @@
-"""The tables of schema ``drc`` on a site: a file each, and all SQL about them. Edge."""
+"""The tables of schema ``drc`` on a site: a file for each table, with all its SQL. Edge."""

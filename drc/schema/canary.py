@@ -1,4 +1,4 @@
-"""The row of ``drc.canary`` that each site writes of itself, again and again. Edge."""
+"""The row of a site in ``drc.canary``, which the site updates again and again. Edge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from drc.names import CANARY, SILENCE
 
 
 def send(conn: mysql.Connection, site: str) -> None:
-    """Update the canary of ``site`` to the server's time, as a transaction that is replicated.
+    """Set the canary of ``site`` to the server's time, in a transaction that is replicated.
 
     :raises DrcError: classed by errno.
     """
@@ -20,10 +20,10 @@ def send(conn: mysql.Connection, site: str) -> None:
 
 
 def add_row(conn: mysql.Connection, site: str) -> None:
-    """Insert the row of ``site`` at this server unless it exists, so that each canary is an update.
+    """Insert the row of ``site`` at this server, unless the row exists; the insert is silenced.
 
-    A stream begins at any moment, and an update of a missing row would be a conflict. The insert
-    is not replicated.
+    With the row at every site, each canary is an update of an existing row: a stream may begin at
+    any moment, and an update of a missing row would be a conflict.
 
     :raises DrcError: classed by errno.
     """

@@ -1,7 +1,7 @@
-"""Where a site's clock was noted: ``drc.clock``, one row, written by the site's own daemon. Edge.
+"""The noted clock of a site: the row of ``drc.clock``, which the site's daemon writes. Edge.
 
-Who reads the site's binlog for the first time goes on from there, and so does the site's own
-window index: so everything noted is known to all peers.
+All peers know every transaction up to the noted clock, as a first reader of the site's binlog goes
+on from that clock, and so does the window index of the site.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _NO_SELECT = 1142
 
 
 class Noted(NamedTuple):
-    """GTIDs that a server had executed, and its site's clock after them."""
+    """A GTID set that a server had executed, and the clock of the site after these GTIDs."""
 
     already_read: GtidSet
     mark: Mark
 
 
 def clock_note(conn: pymysql.Connection[Any], site: str) -> Noted:
-    """Return the note.
+    """Return the noted clock of ``site``.
 
-    :raises PreflightError: there is none.
+    :raises PreflightError: the table has no row, or cannot be read.
     """
     with conn.cursor() as cursor:
         try:
@@ -43,7 +43,7 @@ def clock_note(conn: pymysql.Connection[Any], site: str) -> Noted:
     conn.rollback()
     if row is None:
         raise PreflightError(
-            "drc.clock is not there or not readable",
+            "cannot read drc.clock: the table or its row is missing, or the account lacks SELECT",
             site=site,
             stage="read",
             hint="run `drc migrate`, and grant the source account SELECT on drc.*",
@@ -52,7 +52,9 @@ def clock_note(conn: pymysql.Connection[Any], site: str) -> Noted:
 
 
 def write_note(conn: pymysql.Connection[Any], already_read: GtidSet, mark: Mark) -> None:
-    """Note a clock, as a transaction that is not replicated.
+    """Note a clock, in a transaction that is not replicated.
+
+    :param already_read: GTIDs of this server up to the clock, known to all peers.
 
     :raises DrcError: classed by errno.
     """

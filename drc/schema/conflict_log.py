@@ -1,8 +1,7 @@
-"""The statements about ``drc.conflict``, the log of conflicts at a site. Pure text.
+"""The statements for ``drc.conflict``, the conflict log of a site. Pure text.
 
-The settler inserts in the transaction of the effect, the desk reads, an operator's settlement
-updates. Values are bound by the caller; a ``where`` is a condition that the caller built from
-column names of its own.
+The settler inserts in the transaction of the rows, the desk reads, an operator's settlement
+updates. Callers bind the values; ``where`` is a condition on column names that the caller chose.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Collection
 
 from drc.names import CONFLICT
 
-# `images` is large and for machines only, so lists leave it out.
+# `images` is large and for machines only, so lists have no such column.
 COLUMNS = (
     "id, detected_at, schema_name, table_name, row_key, slot, kind, policy, winner, state, reason,"
     " origin, gtid, ets, seen, rivals, rival_count, row_local, row_before, row_after,"
@@ -28,14 +27,14 @@ IMAGES = f"SELECT images FROM {CONFLICT} WHERE id = %s"
 
 
 def page(where: str, rows: int) -> str:
-    """Return the query for the newest ``rows`` entries below a bound id, the last value."""
+    """Return the query for the newest ``rows`` entries below an id, which is the last value."""
     return (
         f"SELECT {COLUMNS} FROM {CONFLICT} WHERE {where} AND id < %s ORDER BY id DESC LIMIT {rows}"
     )
 
 
 def numbers(where: str, rows: int) -> str:
-    """Return the query for the newest ids; schema and table are the last two values."""
+    """Return the query for the newest ``rows`` ids; schema and table are the last two values."""
     return (
         f"SELECT id FROM {CONFLICT} WHERE {where} AND schema_name = %s AND table_name = %s"
         f" ORDER BY id DESC LIMIT {rows}"
@@ -59,9 +58,9 @@ def hours(where: str) -> str:
 
 
 def settle(slots: Collection[int]) -> str:
-    """Return the update that settles one entry, and the open ones about rows of ``slots``.
+    """Return the update that settles an entry, and all open entries about rows of ``slots``.
 
-    Values: who settled, the settlement, schema, table, id.
+    Values: the operator, the settlement, schema, table, id.
     """
     rows = ", ".join(map(str, sorted(slots)))
     return (
@@ -73,9 +72,9 @@ def settle(slots: Collection[int]) -> str:
 
 
 def purge(rows: int) -> str:
-    """Return the statement that deletes the ``rows`` oldest entries above a bound age in days.
+    """Return the deletion of the ``rows`` oldest entries above an age; the value is in days.
 
-    Open entries stay: only the log tells of a row that differs.
+    Open entries stay: nothing else records a row in which the sites differ.
     """
     return (
         f"DELETE FROM {CONFLICT} WHERE state <> 'open'"

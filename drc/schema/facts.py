@@ -1,4 +1,4 @@
-"""Rows of schema ``drc`` as plain values, for rooms that judge and do not ask. Pure."""
+"""Rows of schema ``drc`` as values, for modules that judge without asking a server. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from drc.gtid import GtidSet
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """Of one origin, at this site: what is decided, and what an operator gave up on."""
+    """GTIDs of an origin at a site: the decided set and the set that operators gave up on."""
 
     decided: GtidSet
     seq: int = 0
-    skipped: GtidSet = field(default_factory=GtidSet)
+    given_up: GtidSet = field(default_factory=GtidSet)

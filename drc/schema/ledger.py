@@ -1,16 +1,17 @@
-"""The ledger on the target: which of an origin's GTIDs are decided here.
+"""The ledger on the target: records the GTIDs of each origin that are decided at the target.
 
-``drc.ledger`` holds a few rows per origin, one for each commit that may be in flight. The batch
-with number ``seq`` rewrites the row ``seq % ROWS``, in the transaction of its rows: so a batch
-waits for none but the one ``ROWS`` before it, and the row with the highest ``seq`` tells the
-truth after any crash. That one row is loop tag, exactly-once guard and checkpoint (I5).
+``drc.ledger`` has ``ROWS`` rows for each origin, so many commits may be in flight. The batch with
+number ``seq`` rewrites the row ``seq % ROWS`` in the transaction of the batch. So a batch waits
+only for the batch ``ROWS`` before, and after any crash the row with the highest ``seq`` is the
+truth. That row alone is loop tag, exactly-once guard and checkpoint (I5).
 
-1. ``applied`` is complete: batches commit in the origin's order, so everything up to and
-   including the batch is decided, what was passed over included.
-2. A second applier of the same stream finds its row's ``seq`` changed and is refused; one whose
-   lease another daemon has taken over finds the ``epoch`` changed (``drc/daemon/lease.py``).
-3. ``ets`` and ``seen`` are the origin's clock after the batch: from here the next session goes on
-   with it (I6), and this site's clock moves by it.
+1. The column ``applied`` is complete: all GTIDs up to and including the batch are decided, skipped
+   and excluded GTIDs included, as batches commit in the order of the origin.
+2. Only a single applier of a stream can write: a second applier finds ``seq`` changed in its row, a
+   daemon whose lease was taken over finds ``epoch`` changed (``drc/daemon/lease.py``), and both are
+   refused.
+3. The clock survives every restart: ``ets`` and ``seen`` are the origin's clock after the batch,
+   from which the next session goes on (I6) and by which the clock of the target moves.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from drc import mysql
 from drc.clock import Mark, decode_seen, encode_seen
 from drc.errors import DrcError, PreflightError, TransientError
 from drc.gtid import GtidSet
-from drc.schema import skips
+from drc.schema import given_up
 from drc.schema.facts import LedgerFacts
 
 ROWS = 8
@@ -35,9 +36,10 @@ NEWEST_EPOCH = "SELECT COALESCE(MAX(epoch), 0) FROM drc.ledger"
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What the target says of one origin: the newest batch, all that is decided, and its clock.
+    """The newest ledger row of an origin: number of the batch, decided set, the origin's clock.
 
-    ``epoch`` is that of the lease under which the next batch may be written.
+    ``epoch`` is the epoch of the lease under which the next batch may be written, for example
+    ``1795449426846040``.
     """
 
     seq: int
@@ -47,9 +49,9 @@ class LedgerState:
 
 
 def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
-    """Return the newest state, None when this stream has never run.
+    """Return the newest state, None if this stream has never run.
 
-    :raises PreflightError: when the schema is missing.
+    :raises PreflightError: schema ``drc`` is missing or cannot be read.
     """
     with conn.cursor() as cursor:
         try:
@@ -60,7 +62,7 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
             )
         except pymysql.err.ProgrammingError as error:
             raise PreflightError(
-                f"schema `drc` is not there or not readable: {error.args[-1]}",
+                f"cannot read schema `drc`: {error.args[-1]}",
                 stage="apply",
                 hint="run `drc migrate`",
             ) from error
@@ -73,7 +75,10 @@ def read(conn: pymysql.Connection[Any], origin: str) -> LedgerState | None:
 
 
 def next_epoch(conn: pymysql.Connection[Any]) -> int:
-    """Return an epoch above all that ever were, though the ledger be empty: a time, mostly."""
+    """Return an epoch above all earlier epochs: the time in µs since 1970, or the newest + 1.
+
+    The time also exceeds earlier epochs that an emptied ledger no longer has.
+    """
     ((epoch,),) = mysql.ask(
         conn,
         "SELECT GREATEST(COALESCE(MAX(epoch), 0) + 1,"
@@ -83,16 +88,16 @@ def next_epoch(conn: pymysql.Connection[Any]) -> int:
 
 
 def newest_epoch(conn: pymysql.Connection[Any]) -> int:
-    """Return the epoch of the lease that was taken last; 0 before any stream has begun."""
+    """Return the epoch of the last lease; 0 before any stream has begun."""
     ((epoch,),) = mysql.ask(conn, NEWEST_EPOCH)
     return int(epoch)
 
 
 def claim(conn: pymysql.Connection[Any], epoch: int, origin: str = "") -> None:
-    """Give all rows of older epochs this one, or those of ``origin``; nothing else of them changes.
+    """Raise all rows to ``epoch``, or all rows of ``origin``; change nothing else in the rows.
 
-    Waits for batches that are under way. The newest row comes first: readers of this binlog take
-    the first row for what is applied, which may not go backwards.
+    The statement waits for batches that are under way. The newest row comes first in the binlog:
+    readers take the first row as the decided set, which may not shrink.
 
     :raises DrcError: classed by errno.
     """
@@ -107,9 +112,10 @@ def claim(conn: pymysql.Connection[Any], epoch: int, origin: str = "") -> None:
 
 
 def begin(conn: pymysql.Connection[Any], origin: str, epoch: int) -> LedgerState | None:
-    """Return the newest state to go on from under a lease, None when this stream has never run.
+    """Claim the rows of ``origin`` for a lease and return the state from which a session goes on.
 
-    :raises TransientError: a newer lease has it.
+    :returns: None if this stream has never run.
+    :raises TransientError: a newer lease has claimed the rows.
     """
     claim(conn, epoch, origin)
     state = read(conn, origin)
@@ -119,20 +125,20 @@ def begin(conn: pymysql.Connection[Any], origin: str, epoch: int) -> LedgerState
 
 
 def fenced() -> TransientError:
-    """Return what to tell one whose lease is over."""
+    """Return the error of an applier whose lease another daemon has taken over."""
     return TransientError(
         "fenced: another daemon has taken over this site",
         stage="apply",
-        hint="nothing more is applied from here; this one stands by",
+        hint="wait: this daemon applies nothing more and stands by",
     )
 
 
 def create(
     conn: pymysql.Connection[Any], origin: str, start: GtidSet, epoch: int = 0
 ) -> LedgerState:
-    """Register a stream whose first transaction is the first one not in ``start``.
+    """Register a stream whose first transaction is the first that is not in ``start``.
 
-    :raises TransientError: another daemon has just done so.
+    :raises TransientError: another daemon has just registered the stream.
     """
     rows = [(origin, lane, lane - ROWS, "", str(start), epoch) for lane in range(ROWS)]
     try:
@@ -153,19 +159,24 @@ def update_sql(
     origin: str,
     seq: int,
     gtids: str,
-    applied: str,
+    decided: str,
     mark: Mark,
     transactions: int,
     commit_us: int,
     epoch: int = 0,
 ) -> str:
-    """Return the statement that records batch ``seq``; it must change exactly one row.
+    """Return the statement that records batch ``seq`` and must change exactly 1 row.
 
-    SYSDATE, as ``BINLOG`` sets the session's time to that of our events. The texts are ours: site
-    names from the checked configuration, and printed GTID sets.
+    The time is SYSDATE, as ``BINLOG`` sets the session's time to the time of the events. The values
+    are safe in the text: site names of the checked configuration, and printed GTID sets.
+
+    :param gtids: GTIDs of the batch.
+    :param decided: all decided GTIDs of ``origin``, with this batch.
+    :param mark: the origin's clock after the batch.
+    :param commit_us: when the newest transaction was committed at the origin, in µs since 1970.
     """
     return (
-        f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{applied}',"
+        f"UPDATE drc.ledger SET seq={seq},gtids='{gtids}',applied='{decided}',"
         f"ets={mark.ets},seen='{encode_seen(mark.seen)}',"
         f"transactions={transactions},origin_commit_us={commit_us},committed_at=SYSDATE(6)"
         f" WHERE origin='{origin}' AND lane={seq % ROWS} AND seq={seq - ROWS} AND epoch={epoch}"
@@ -179,15 +190,15 @@ JOIN (SELECT origin, MAX(seq) AS seq FROM drc.ledger GROUP BY origin) n USING (o
 
 
 def read_ledger(conn: mysql.Connection) -> dict[str, LedgerFacts] | None:
-    """Return what is decided of each origin; None when the ledger cannot be read."""
+    """Return the decided set of each origin; None if the ledger cannot be read."""
     try:
         rows = mysql.ask(conn, _LEDGER)
     except DrcError:
         return None
-    skipped: defaultdict[str, GtidSet] = defaultdict(GtidSet)
-    with contextlib.suppress(DrcError):  # a schema from before, which is a finding of its own
-        skipped = skips.read(conn)
+    excluded: defaultdict[str, GtidSet] = defaultdict(GtidSet)
+    with contextlib.suppress(DrcError):  # an older schema, on which preflight reports by itself
+        excluded = given_up.read(conn)
     return {
-        origin: LedgerFacts(GtidSet.parse(applied), int(seq), skipped[origin])
-        for origin, seq, applied in rows
+        origin: LedgerFacts(GtidSet.parse(decided), int(seq), excluded[origin])
+        for origin, seq, decided in rows
     }

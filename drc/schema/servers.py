@@ -1,14 +1,13 @@
-"""Which servers each site has had, as a site remembers it in its own schema ``drc``. Edge.
+"""The servers that each site has had, as a site remembers them in ``drc.site_uuid``. Edge.
 
-These functions read and write ``drc.site_uuid``; the value is :class:`drc.schema.uuids.Servers`.
+These functions read and write that table; the value is :class:`drc.schema.uuids.Servers`.
+Replicated DDL has the GTID of the origin, so a reader of a binlog must know the server UUIDs of all
+other sites, also of sites that are away.
 
-Replicated DDL carries the GTID of its origin, so who reads a binlog must know the server UUIDs of
-all other sites, also of those that are away.
-
-1. What was seen is never forgotten: a promoted server has another UUID, and binlogs still hold
-   that of the one before.
-2. Only what is new is written: a start leaves no trace in the binlog. What is written there is
-   not replicated, as it begins with schema ``drc``.
+1. A server is never forgotten: after a promotion a site has another UUID, and binlogs still have
+   the UUID of the earlier server.
+2. A start writes only new servers, so most starts leave no trace in the binlog. The inserts are not
+   replicated, as these transactions begin with schema ``drc``.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ _NO_TABLE = (1049, 1146)
 
 
 def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
-    """Return the server UUIDs that all sites but the origin have or had.
+    """Return the server UUIDs, 16 bytes each, that all sites except the origin have or had.
 
-    Sites that can be reached are asked, the origin too, and remembered at site ``at``.
+    Asks all sites, the origin too, and remembers the answers at site ``at``.
 
-    :raises TransientError: one of them is away and was never seen at ``at``; or ``at`` is away.
-    :raises PreflightError: schema ``drc`` of ``at`` is not there, or older than this release.
+    :raises TransientError: a site is away and was never reached from ``at``; or ``at`` is away.
+    :raises PreflightError: schema ``drc`` of ``at`` is missing, or older than this release.
     """
     others = [name for name in config.sites if name != origin]
     with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
-        seen = ask_servers(config, config.sites)
-        with contextlib.suppress(TransientError):  # read-only for now: asked again next time
-            remember(conn, seen, known)
+        reached = ask_servers(config, config.sites)
+        with contextlib.suppress(TransientError):  # read-only now: the next start tries again
+            remember(conn, reached, known)
     for name in others:
-        found = seen[name]
+        found = reached[name]
         if isinstance(found, bytes):
             known |= Servers.of((name, found))
         elif not known.at(name):
-            found.hint += f"; {at} must have seen it once, for its server UUID"
+            found.hint += f"; {at} must reach {name} once, to learn the server UUID"
             raise found
     return frozenset[bytes]().union(*(known.at(name) for name in others))
 
 
 def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | DrcError]:
-    """Return each site's server UUID now, or why it cannot be had; waits a few seconds at most."""
+    """Return the server UUID of each site, or the error; wait a few seconds at most."""
 
     def ask(name: str) -> bytes | DrcError:
         wait_s = mysql.PEER_TIMEOUT_S
@@ -70,9 +69,9 @@ def ask_servers(config: Config, sites: Collection[str]) -> dict[str, bytes | Drc
 
 
 def remembered(conn: mysql.Connection) -> Servers:
-    """Return the servers of each site that was ever seen.
+    """Return the servers of each site that was ever reached.
 
-    :raises DrcError: classed by errno; PreflightError when there is no such table.
+    :raises DrcError: classed by errno; PreflightError if the table does not exist.
     """
     try:
         rows = mysql.ask(conn, "SELECT site, server_uuid FROM drc.site_uuid")
@@ -80,7 +79,7 @@ def remembered(conn: mysql.Connection) -> Servers:
         if error.errno not in _NO_TABLE:
             raise
         raise PreflightError(
-            f"schema `drc` is not there or not up to date: {error.message}",
+            f"schema `drc` is missing or not up to date: {error.message}",
             stage="read",
             hint="run `drc migrate`",
         ) from error
@@ -88,7 +87,7 @@ def remembered(conn: mysql.Connection) -> Servers:
 
 
 def remembered_if_readable(conn: mysql.Connection) -> Servers:
-    """Return the same; no servers without the table or the right to read the table.
+    """Return the servers of :func:`remembered`; none if the table is missing or not readable.
 
     :raises TransientError: the connection broke.
     """
@@ -102,16 +101,19 @@ def remembered_if_readable(conn: mysql.Connection) -> Servers:
 
 def remember(
     conn: mysql.Connection,
-    seen: Mapping[str, bytes | DrcError],
+    reached: Mapping[str, bytes | DrcError],
     known: Servers,
 ) -> None:
-    """Write down what is not ``known`` yet of what was ``seen``.
+    """Write the servers that were reached and are not yet known.
+
+    :param reached: the answers of :func:`ask_servers`; errors are left out.
+    :param known: the servers that the table has already.
 
     :raises DrcError: classed by errno.
     """
-    for site, uuid in seen.items():
+    for site, uuid in reached.items():
         if isinstance(uuid, bytes) and uuid not in known.at(site):
-            # Another stream of this daemon may have written the same meanwhile.
+            # Another stream of this daemon may have written the same row meanwhile.
             mysql.ask(
                 conn,
                 "INSERT INTO drc.site_uuid (site, server_uuid) VALUES (%s, %s)"

@@ -27,7 +27,7 @@ from drc.kafka.gate import GapError, Gate, Torn
 from drc.names import session_name
 from drc.pipe.link import Link
 from drc.pipe.queue import TransactionQueue
-from drc.schema import canary, ledger, skips
+from drc.schema import canary, given_up, ledger
 from drc.schema.servers import foreign_uuids
 from drc.site.assembly import Assembly
 from drc.source.resume import start_set
@@ -158,7 +158,7 @@ class _Session:
         state = ledger.begin(control, self._origin, self._epoch)
         if config.monitor.canary_s:
             canary.add_row(control, self._origin)
-        self._given_up = skips.read(control)[self._origin]
+        self._given_up = given_up.read(control)[self._origin]
         if self._index:
             self._await(self._index)
         gap, self._memory.gap = self._memory.gap, None

@@ -1,1 +1,1 @@
-"""The reader of one site's binlog: dump protocol, framing, tagger."""
+"""A site as a source: dump protocol, reader thread, tagger, and the GTIDs to read from."""

@@ -1,4 +1,4 @@
-"""The dump protocol: ask a server for its binlog from a GTID set on. Edge.
+"""The dump protocol: asks a server for the binlog after a GTID set. Edge.
 
 Source: MySQL source ``sql/rpl_binlog_sender.cc``; session variables as a replica sets them.
 """
@@ -18,7 +18,7 @@ _COM_BINLOG_DUMP_GTID = 0x1E
 _BINLOG_SEND_HEARTBEAT_V2 = 0x02
 _BINLOG_THROUGH_GTID = 0x04
 _READ_BYTES = 1 << 18
-# Heartbeats missed before the peer is taken for dead: a TCP peer may vanish without a word.
+# Missed heartbeats that end the link: a TCP peer may vanish without closing the connection.
 _HEARTBEATS_MISSED = 5
 
 
@@ -30,12 +30,12 @@ def start_dump(
     stream: str,
     heartbeat_s: float,
 ) -> socket.socket:
-    """Send the dump command; return the socket that binlog packets now come from.
+    """Send the dump command; return the socket from which binlog packets now come.
 
-    :param already_read: GTIDs not to send.
-    :param stream: names this reader; a second one with the same name replaces the first, as
-        the server ends the older dump of a replica UUID.
-    :raises DrcError: when the session cannot be set up.
+    :param already_read: GTIDs that the server must not send.
+    :param stream: the name of this reader, for example ``shanghai->beijing``. A second reader of
+        the same name replaces the first, as the server ends the older dump of a replica UUID.
+    :raises DrcError: the session cannot be set up.
     """
     replica = uuid.uuid5(uuid.NAMESPACE_URL, f"drc:{stream}:{server_id}")
     period = int(heartbeat_s * 1e9)
@@ -58,18 +58,18 @@ def start_dump(
 
 
 def reads(sock: socket.socket) -> Iterator[bytes]:
-    """Yield what the network brings until the link ends.
+    """Yield bytes from the network until the link ends.
 
-    :raises TransientError: the link broke, or not even heartbeats came.
+    :raises TransientError: the link broke, or no packet came, not even a heartbeat.
     """
-    buffer = bytearray(_READ_BYTES)  # used again: a fresh one for each read costs more than it
+    buffer = bytearray(_READ_BYTES)  # reused: a new buffer costs more than a read
     view = memoryview(buffer)
     try:
         while size := sock.recv_into(buffer):
             yield bytes(view[:size])
     except TimeoutError as error:
         raise TransientError(
-            "no heartbeat from the source", stage="read", hint="it is dialled again"
+            "no heartbeat from the source", stage="read", hint="wait: drc connects again"
         ) from error
     except OSError as error:
         raise TransientError(f"link to the source broke: {error}", stage="read") from error

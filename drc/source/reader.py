@@ -1,4 +1,4 @@
-"""The reader thread of one stream: dump → framer → tagger → queue. A loop; it decides nothing."""
+"""The reader thread of a stream: dump → framer → tagger → queue. A loop without decisions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from drc.source.tagger import Tagger
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The transactions that a reader delivers: those that are in none of the first three sets.
+    """The transactions that a reader delivers: all that are in none of the first three sets.
 
     :param already_read: GTIDs that the server does not send.
-    :param clock_only: GTIDs that advance the site's clock but are not delivered.
-    :param already_decided: GTIDs that are read past; the clock stays as it is.
-    :param stop_after: end, with a TransientError, once all of these were delivered.
+    :param clock_only: GTIDs that advance the site's clock but are not delivered, for example
+        ``3e11fa47-71ca-11e1-9e33-c80aa9429562:1-90``.
+    :param already_decided: GTIDs that are neither delivered nor advance the clock.
+    :param stop_after: GTIDs; after the last of these the reader ends with a TransientError.
     """
 
     already_read: GtidSet
@@ -34,7 +35,7 @@ class Delivery:
 
 
 class Reader(Link):
-    """Read one site's binlog; takes over ``conn``."""
+    """Read the binlog of a site; take over ``conn``."""
 
     def __init__(
         self,
@@ -53,10 +54,10 @@ class Reader(Link):
         self._tagger = tagger
         self._framer = Framer(self._deliver, stream_bytes)
         already_read, clock_only = delivery.already_read, delivery.clock_only
-        self._clock_only = clock_only and clock_only.copy()  # a publisher's own set grows
+        self._clock_only = clock_only and clock_only.copy()  # the publisher's set grows
         self._already_decided = delivery.already_decided
         self._stop_after = delivery.stop_after
-        self._seen = already_read.copy() if self._stop_after is not None else GtidSet()
+        self._delivered = already_read.copy() if self._stop_after is not None else GtidSet()
         self._sock = start_dump(
             conn, already_read, server_id=server_id, stream=stream, heartbeat_s=heartbeat_s
         )
@@ -77,7 +78,7 @@ class Reader(Link):
         if self._stop_after is not None:
             for transaction in transactions:
                 if transaction.last:
-                    self._seen.add(transaction.gtid)
+                    self._delivered.add(transaction.gtid)
 
     def _read(self) -> DrcError:
         for data in reads(self._sock):
@@ -86,8 +87,8 @@ class Reader(Link):
             self._begun.set()
             if self.queue.cancelled:
                 break
-            if self._stop_after is not None and self._stop_after <= self._seen:
-                return TransientError("what the log did not hold was read", stage="read")
+            if self._stop_after is not None and self._stop_after <= self._delivered:
+                return TransientError("the gap in the topic was read from the binlog", stage="read")
         return TransientError("the source ended the stream", stage="read")
 
     @property
@@ -97,7 +98,7 @@ class Reader(Link):
 
     @property
     def skipped(self) -> int:
-        """Return how many transactions were not ours to ship."""
+        """Return the number of transactions that were skipped: replicated or silenced."""
         return self._tagger.skipped
 
     def _silence(self) -> TransientError:

@@ -1,4 +1,4 @@
-"""A site's binlog from a GTID set on, up to what the site has executed now. Edge."""
+"""A site's binlog after a GTID set, up to the GTIDs that the site has executed now. Edge."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from drc.gtid import GtidSet
 from drc.source.dump import reads, start_dump
 
 _HEARTBEAT_S = 1.0
-_PATIENCE_S = 60.0  # without one awaited transaction: the server is stuck, or its GTIDs are odd
-_UNREAD_S = 86400  # whoever reads may take his time between two steps
+_PATIENCE_S = 60.0  # without an awaited one: the server hangs, or GTIDs are missing
+_UNREAD_S = 86400  # the caller may take long between two steps
 
 
 def recorded(
-    config: Config, site: str, skip: GtidSet, *, reader: str
+    config: Config, site: str, already_read: GtidSet, *, reader: str
 ) -> Iterator[list[RawTransaction]]:
-    """Yield transactions in the binlog's order, later ones than those executed now left out.
+    """Yield the transactions executed so far that are not in ``already_read``, in binlog order.
 
-    :param skip: GTIDs not to read; what is purged is left out anyway.
-    :param reader: names who reads: two of one name are told apart by process.
+    :param already_read: GTIDs not to read; purged transactions are left out anyway.
+    :param reader: the name of the reader, for example ``audit``; several processes may use a name.
     :raises DrcError: the site is away, or its binlog cannot be read.
     """
     conn = mysql.connect(config, site, "source")
     with contextlib.ExitStack() as stack:
         stack.callback(conn._force_close)  # type: ignore[attr-defined]
         facts = mysql.server_facts(conn)
-        skip = skip | facts.gtid_purged
-        wanted = facts.gtid_executed - skip
+        already_read = already_read | facts.gtid_purged
+        wanted = facts.gtid_executed - already_read
         if not wanted:
             return
         mysql.ask(conn, f"SET SESSION net_write_timeout = {_UNREAD_S}")
         sock = start_dump(
             conn,
-            skip,
+            already_read,
             server_id=config.dump_server_id(site, reader),
             stream=f"{reader}-{os.getpid()}",
             heartbeat_s=_HEARTBEAT_S,
@@ -62,5 +62,5 @@ def recorded(
                     f"the binlog lacks {left} transactions of gtid_executed",
                     site=site,
                     stage=reader,
-                    hint="are there GTIDs that were set by hand? read from a later set",
+                    hint="check for GTIDs that were set by hand, and read from a later GTID set",
                 )

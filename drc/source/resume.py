@@ -1,4 +1,4 @@
-"""From where on a binlog is read. Pure."""
+"""The GTID set after which a binlog is read. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from drc.names import TAG
 
 
 def native_set(gtids: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
-    """Return the transactions that began at this site.
+    """Return the native GTIDs of a site.
 
-    Replicated rows are tagged and replicated DDL has its origin's GTID; below 8.3 there are no
-    tags, and replicated rows cannot be told apart here.
+    The GTIDs of replicated rows are tagged, and replicated DDL has the GTID of the origin. Servers
+    below 8.3 have no tags: there the GTIDs of replicated rows are in the result, too.
 
-    :param foreign: server UUIDs of all other sites.
+    :param foreign: server UUIDs of all other sites, 16 bytes each.
     """
     return gtids - gtids.with_tag(TAG) - gtids.of_uuids(foreign)
 
@@ -28,23 +28,27 @@ def resume_set(
     foreign: AbstractSet[bytes],
     given_up: GtidSet | None = None,
 ) -> GtidSet:
-    """Return the GTIDs not to ask for.
+    """Return the GTIDs that the source must not send.
 
-    What the source has purged can only be left out if it is not ours to ship: replicated
-    transactions are tagged, or carry another site's GTIDs.
+    Purged transactions can be left out only if drc would not ship these: replicated transactions
+    are tagged, or have a GTID of another site.
 
-    :param already_decided: what is decided: the ledger's set, or what a topic covers.
-    :param executed: the source's ``gtid_executed``.
-    :param given_up: what an operator wants skipped: it may be purged.
-    :raises ReseedError: transactions we need are purged, by name.
-    :raises DataError: the source does not have what it has shipped: it lost transactions.
+    :param already_decided: the decided set of the ledger, or the covered set of a topic, for
+        example ``3e11fa47-71ca-11e1-9e33-c80aa9429562:1-90``.
+    :param executed: ``gtid_executed`` of the source.
+    :param purged: ``gtid_purged`` of the source.
+    :param foreign: server UUIDs of all other sites, 16 bytes each.
+    :param given_up: GTIDs that an operator excluded: these may be purged.
+    :raises ReseedError: transactions that the stream needs are purged; the error has the GTIDs.
+    :raises DataError: the source lost transactions that it had shipped; the error has the GTIDs.
     """
     lost = already_decided - executed
     if lost:
         raise DataError(
-            f"the source no longer has transactions that were decided here: {lost}",
+            f"the source no longer has transactions that are decided here: {lost}",
             stage="read",
-            hint="it lost its newest binlog (sync_binlog = 1 prevents that): compare and repair",
+            hint="compare and repair the data: the source lost its newest binlog, which"
+            " sync_binlog = 1 prevents",
         )
     missing = native_set(purged - already_decided, foreign)
     if given_up:
@@ -53,7 +57,7 @@ def resume_set(
         raise ReseedError(
             f"the source has purged transactions that are not decided here: {missing}",
             stage="read",
-            hint="restore those binlogs; or copy the data anew and set replicate.start to the"
+            hint="restore these binlogs; or copy the data again and set replicate.start to the"
             " GTID set of the copy",
         )
     return already_decided | purged
@@ -66,10 +70,10 @@ def start_set(
 ) -> GtidSet:
     """Return the GTIDs that a new stream treats as decided (``replicate.start``).
 
-    :param start: ``now``, ``earliest``, or a GTID set. One set serves all streams, so the part of
-        other sites is left out.
-    :param newest: asked with ``now``: the end of the binlog or topic that is read.
-    :param foreign: asked with a GTID set: server UUIDs of all other sites.
+    :param start: ``now``, ``earliest``, or a GTID set. A single set serves all streams, so GTIDs of
+        other sites are left out.
+    :param newest: returns the GTIDs at the end of the binlog or topic; called for ``now``.
+    :param foreign: returns the server UUIDs of all other sites; called for a GTID set.
     """
     if start == "now":
         return newest()
@@ -80,9 +84,9 @@ def start_set(
 
 
 def backlog(executed: GtidSet, decided: GtidSet, foreign: AbstractSet[bytes]) -> GtidSet:
-    """Return the origin's own transactions that are not decided at the target.
+    """Return the native transactions of the origin that are not decided at the target.
 
-    :param executed: the origin's ``gtid_executed``.
+    :param executed: ``gtid_executed`` of the origin.
     :param decided: the decided set at the target.
     """
     return native_set(executed, foreign) - decided

@@ -1,4 +1,4 @@
-"""A site as a source: where its binlog is read from, and by whom. Edge."""
+"""A site as a source: the connection to the site's server, and readers of the binlog. Edge."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from drc.source.tagger import Tagger
 
 
 class SourceSite:
-    """A site's server that is about to be read: what it has, and which GTIDs are not its own.
+    """A connected server whose binlog is to be read, with the facts that decide where to begin.
 
-    :param reader: the site that reads it, and remembers the others' servers; the site itself
-        publishes.
-    :raises DrcError: it or the reader is not reachable, or another site that was never seen.
+    :param site: the site whose binlog is read.
+    :param reader: the site that reads the binlog and remembers the servers of other sites; a
+        publisher reads for the same site.
+    :raises DrcError: ``site`` or ``reader`` cannot be reached, or another site cannot be reached
+        and never was.
     """
 
     def __init__(self, config: Config, site: str, reader: str) -> None:
@@ -37,17 +39,17 @@ class SourceSite:
             raise
 
     def _refuse_stranger(self) -> None:
-        """Refuse a server that another site has or had: its own writes would be taken for foreign.
+        """Refuse a server that another site has or had: native writes would count as replicated.
 
-        :raises PreflightError: it is one.
+        :raises PreflightError: another site has or had the server.
         """
         if (uuid := self._facts.server_uuid) in self._foreign:
             raise PreflightError(
-                f"server {format_uuid(uuid)} is remembered as one of another site",
+                f"server {format_uuid(uuid)} is remembered as a server of another site",
                 site=self._site,
                 stage="read",
-                hint="check host and port; if it was moved between sites, delete it from"
-                f" drc.site_uuid at {self._reader}, once nothing from before is under way",
+                hint="check host and port; if the server moved between sites, delete its row from"
+                f" drc.site_uuid at {self._reader}, after all earlier transactions are decided",
             )
 
     def start(self) -> GtidSet:
@@ -56,14 +58,14 @@ class SourceSite:
         return start_set(self._config.replicate.start, lambda: facts.gtid_executed, lambda: foreign)
 
     def resume(self, decided: GtidSet, given_up: GtidSet | None = None) -> GtidSet:
-        """Return the GTIDs not to ask for; see :func:`resume_set` for what it raises."""
+        """Return the GTIDs that the server must not send; errors as with :func:`resume_set`."""
         facts = self._facts
         return resume_set(decided, facts.gtid_executed, facts.gtid_purged, self._foreign, given_up)
 
     def read_first(self, queue: TransactionQueue, start: GtidSet, **options: Any) -> Reader:
-        """Begin to read for one who has decided ``start`` and knows nothing of the clock.
+        """Begin to read after ``start`` for a stream that has no mark of the site's clock.
 
-        It goes on from where the clock was noted, as far as the binlog reaches back.
+        The reader begins at the noted clock, if the binlog reaches back so far.
         """
         already_read, mark = clock_note(self._conn, self._site)
         if not (already_read <= start and self._facts.gtid_purged <= already_read):
@@ -81,7 +83,7 @@ class SourceSite:
         already_decided: GtidSet | None = None,
         stop_after: GtidSet | None = None,
     ) -> Reader:
-        """Begin to read what is not in ``already_read``; the reader takes over the connection.
+        """Begin to read after ``already_read``; the reader takes over the connection.
 
         :param mark: the site's clock after ``already_read``, or after ``already_decided``.
         :param clock_only: see :class:`Delivery`, also for the other two sets.
@@ -99,5 +101,5 @@ class SourceSite:
         )
 
     def close(self) -> None:
-        """Close the connection, if nobody has taken it over and closed it."""
+        """Close the connection, unless a reader took over and closed the connection."""
         self._conn._force_close()  # type: ignore[attr-defined]

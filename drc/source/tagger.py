@@ -1,18 +1,17 @@
-"""Which transactions are ours to ship. Pure.
+"""The tagger: separates native transactions, which drc ships, from skipped ones. Pure.
 
-1. A transaction that came by replication is never shipped again (I9): its GTID carries our
-   tag, or belongs to another site, or its first row change is in schema ``drc``. A canary
-   (``worker/canary.py``) is native where its site has sent it: it must land.
-2. A native transaction is never held back, unless its owner marked it by writing to
+1. A replicated transaction is never shipped again (I9): the GTID has the tag ``drc`` or belongs to
+   another site, or the first row change is in schema ``drc``. A canary (``worker/canary.py``) is
+   native at the site that sends the canary, as a canary must land at the peers.
+2. Every native transaction is shipped, unless the client silenced the transaction by an insert into
    ``drc.silence`` first.
-3. A skipped transaction still counts as read, in its place: what is behind it in the binlog
-   is resumed after it.
+3. A skipped transaction still counts as read, in the binlog's order, so that a resumed reader goes
+   on after it.
+4. Every transaction passes the site's clock, in the binlog's order; a replicated transaction moves
+   the clock by the values of its ledger row.
 
-4. Every transaction passes the site's clock, in the binlog's order; a replicated one moves it
-   by what its ledger row says.
-
-Servers below 8.3 have no tags: there the ledger row alone is the mark, and replicated DDL
-carries the GTID of its origin.
+Servers below 8.3 have no tags: there a replicated transaction is known by the ledger row alone, and
+replicated DDL by the GTID of the origin.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from drc.names import CANARY, LEDGER, SCHEMA, TAG, map_name
 from drc.rows.images import Walkers, column_walkers
 
 _CANARY, _LEDGER = map_name(CANARY), map_name(LEDGER)
-_SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # with its length before it
+_SCHEMA = _LEDGER[: len(SCHEMA) + 1]  # the length byte, then the name
 _COLUMNS = ("origin", "applied", "ets")
 
 
 class LedgerRow(NamedTuple):
-    """What a replicated transaction says of itself; see :meth:`Clock.replicated`."""
+    """The values of a ledger row that move the clock; see :meth:`Clock.replicated`."""
 
     origin: str
     decided: str
@@ -44,36 +43,36 @@ class LedgerRow(NamedTuple):
 
 
 class Tagger:
-    """Mark replicated transactions of one site's binlog as skipped.
+    """Skip the replicated and silenced transactions of a site's binlog.
 
-    :param foreign: server UUIDs, 16 bytes each, of all other sites.
-    :param mark: where the site's clock stands at what is read first.
+    :param foreign: server UUIDs of all other sites, 16 bytes each.
+    :param mark: the site's clock before the first transaction that is read.
     """
 
     def __init__(self, foreign: Iterable[bytes], mark: Mark) -> None:
         self._foreign = frozenset(foreign)
         self.clock = Clock(mark)
-        self._skipping = False  # the large transaction being read in parts is not ours
+        self._skipping = False  # the large transaction that is read in parts is skipped
         self.skipped = 0
 
     def learn(self, foreign: AbstractSet[bytes]) -> bool:
-        """Count transactions of these servers as replicated; return whether any server is new."""
+        """Add servers of other sites; return True if any of the servers is new."""
         new = foreign - self._foreign
         self._foreign |= new
         return bool(new)
 
     def tag(self, transactions: list[RawTransaction]) -> list[RawTransaction]:
-        """Mark in place; return the same transactions in the same order."""
+        """Skip transactions and set the clock of each, in place; return all, in the same order."""
         foreign, clock = self._foreign, self.clock
         for transaction in transactions:
             if transaction.part:
                 skip = self._skipping
             else:
                 gtid = transaction.gtid
-                skip = gtid.tag == TAG or gtid.uuid in foreign or _ours(transaction)
+                skip = gtid.tag == TAG or gtid.uuid in foreign or _begins_in_drc(transaction)
                 self._skipping = skip
                 if not skip:
-                    # A prepared one may be read again after others: its outcome moves the clock.
+                    # XA PREPARE may be read again after others: the outcome moves the clock.
                     if transaction.kind is not TransactionKind.XA_PREPARE:
                         clock.native(transaction.commit_us)
                 elif row := ledger_row(transaction):
@@ -87,7 +86,7 @@ class Tagger:
 
 
 def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
-    """Return the ledger row with which a replicated transaction begins; None if it has none."""
+    """Return the ledger row at the begin of a replicated transaction; None without such a row."""
     if len(transaction.events) < 2:
         return None
     data, rows = transaction.data, transaction.events[1]
@@ -101,11 +100,11 @@ def ledger_row(transaction: RawTransaction) -> LedgerRow | None:
     image = rows + 27 + 2 + 1 + 2 * size  # no extra row data, column count, two bitmaps
     image, _ = walkers[data[image : image + size]](data, image)
     _, values = walkers[data[image : image + size]](data, image)
-    origin, applied, ets = values
-    return LedgerRow(origin[1:].decode(), applied[3:].decode(), u64(ets, 0)[0])
+    origin, decided, ets = values
+    return LedgerRow(origin[1:].decode(), decided[3:].decode(), u64(ets, 0)[0])
 
 
-@lru_cache(maxsize=4)  # its definition changes with `drc migrate` alone
+@lru_cache(maxsize=4)  # only `drc migrate` changes the table
 def _ledger_walkers(body: bytes) -> Walkers | None:
     table = parse_table_map(body)
     ordinals = {column.name: i for i, column in enumerate(table.columns)}
@@ -114,7 +113,7 @@ def _ledger_walkers(body: bytes) -> Walkers | None:
     return column_walkers(table, [ordinals[name] for name in _COLUMNS])
 
 
-def _ours(transaction: RawTransaction) -> bool:
+def _begins_in_drc(transaction: RawTransaction) -> bool:
     """Return True when the first row change is in schema ``drc``."""
     if not transaction.events:
         return False

@@ -1,1 +1,1 @@
-"""What is kept outside the sites, and the schema of what is kept in them."""
+"""The checkpoint store, and the migrations of the store and of schema ``drc``."""

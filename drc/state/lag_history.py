@@ -1,7 +1,7 @@
-"""The history of lag: seconds become tens of seconds and minutes, and none lives for ever. Pure.
+"""The history of lag: samples of a second, later joined to longer buckets, then dropped. Pure.
 
-What is joined keeps the worst of its parts, so that a short peak is still seen in an old bucket;
-rates are averaged.
+A joined bucket has the worst value of the parts, so that a short peak is still visible in an old
+bucket; rates are averaged.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from msgspec.structs import asdict
 from drc.worker.progress import Observed
 from drc.worker.stages import Passage, spreads
 
-# Length of a bucket and how long it is kept, in seconds: 600 + 2,160 + 8,640 rows for a stream.
+# Length of a bucket and time until deletion, in s: 600 + 2,160 + 8,640 rows for a stream.
 LEVELS = ((1, 600), (10, 6 * 3600), (300, 30 * 86400))
 
 Sample = dict[str, Any]
 
 
 class Bucket(NamedTuple):
-    """A finished bucket of one stream: its length in seconds, its begin, and what was in it."""
+    """A finished bucket of a stream: length in seconds, begin in µs since 1970, joined sample."""
 
     origin: str
     target: str
@@ -31,7 +31,7 @@ class Bucket(NamedTuple):
 
 
 def sample(state: str, observed: Observed, passages: Sequence[Passage]) -> Sample:
-    """Return the sample of one second of a stream, with the lag of that second alone."""
+    """Return the sample of a stream for a second, with the lag of that second alone."""
     lag, stages = spreads(passages)
     blocked = observed.blocked
     return {
@@ -63,21 +63,21 @@ def worst(samples: Sequence[Sample]) -> Sample:
 
 
 class History:
-    """Join the samples of one stream, level by level."""
+    """Join the samples of a stream, level by level."""
 
     def __init__(self, origin: str, target: str) -> None:
         self._origin, self._target = origin, target
         self._open: list[tuple[int, list[Sample]]] = [(0, []) for _ in LEVELS]
 
-    def add(self, at_us: int, one: Sample) -> list[Bucket]:
-        """Take the sample of a second; return the buckets that are finished with it."""
+    def add(self, at_us: int, new: Sample) -> list[Bucket]:
+        """Add the sample of a second; return the buckets that this second finishes."""
         out = []
         for level, (bucket_s, _) in enumerate(LEVELS):
             begin = at_us // (bucket_s * 1_000_000) * bucket_s * 1_000_000
             start, held = self._open[level]
             if held and begin != start:
                 out.append(Bucket(self._origin, self._target, bucket_s, start, worst(held)))
-                self._open[level] = begin, [one]
+                self._open[level] = begin, [new]
             else:
-                self._open[level] = begin, [*held, one]
+                self._open[level] = begin, [*held, new]
         return out

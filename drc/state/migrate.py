@@ -1,7 +1,7 @@
-"""Bring the schema ``drc`` of a site, or the checkpoint store, up to date. Edge.
+"""Migrations of schema ``drc`` on a site and of the checkpoint store. Edge.
 
-The steps are Alembic's, in the top-level folder ``migrations``, which the wheel carries as
-``drc/migrations``. Every run is safe to repeat, and safe to run twice at once.
+Every run is safe to repeat, and safe beside another run. The steps are Alembic's, in the top-level
+folder ``migrations``, which the wheel carries as ``drc/migrations``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from drc.errors import NO_RIGHT, ConfigError, DrcError, TransientError
 from drc.schema.servers import ask_servers, remember, remembered
 from drc.shipped import shipped
 
-_ATTEMPTS = 10  # of processes that create the same store at once, all but one try again
+_ATTEMPTS = 10  # of several processes that create a store at once, most must try again
 _ATTEMPT_PAUSE_S = 0.1
-# Two at once would each write down a version: more than one head, which no later run can mend.
-# Ends with the transaction, or with the connection.
+# The lock of a run. Two runs at once would each write a version: two heads, which no later run can
+# repair. The lock ends with the transaction, or with the connection.
 _ALONE = {
     "sqlite": "BEGIN IMMEDIATE",
     "mysql": "SELECT GET_LOCK('drc_migrate', 30)",
@@ -37,7 +37,7 @@ _VERSION_TABLE = {"site": ("schema_version", "drc"), "store": ("drc_schema_versi
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What one run did: versions before ('' for none) and after."""
+    """The result of a run: versions before ('' without tables) and after, for example ``0006``."""
 
     place: str
     before: str
@@ -45,7 +45,7 @@ class Migration:
 
     @property
     def changed(self) -> bool:
-        """Return True when there was something to do."""
+        """Return True if the run changed the version."""
         return self.before != self.after
 
 
@@ -53,7 +53,7 @@ def migrate_site(config: Config, name: str) -> Migration:
     """Create or update schema ``drc`` as the site's operator.
 
     :raises ConfigError: no operator account is configured.
-    :raises DrcError: as connecting does, or a missing right.
+    :raises DrcError: the site cannot be reached, or the operator account lacks a right.
     """
     engine = site_engine(config, name)
     try:
@@ -66,16 +66,16 @@ def migrate_site(config: Config, name: str) -> Migration:
 
 
 def remember_servers(config: Config, sites: Collection[str]) -> None:
-    """Write down at ``sites`` which server each site has; one that is away is left out.
+    """Write the server UUID of each reachable site at each of ``sites``.
 
-    A daemon completes it when it reaches the others.
+    A daemon adds the missing servers when the other sites can be reached.
 
-    :raises DrcError: one of ``sites`` went away after it was migrated.
+    :raises DrcError: one of ``sites`` went away after the migration.
     """
-    seen = ask_servers(config, config.sites)
+    reached = ask_servers(config, config.sites)
     for name in sites:
         with contextlib.closing(mysql.connect(config, name, "operator")) as conn:
-            remember(conn, seen, remembered(conn))
+            remember(conn, reached, remembered(conn))
 
 
 def site_engine(config: Config, name: str) -> sa.Engine:
@@ -107,25 +107,25 @@ def migrate_store(engine: sa.Engine) -> Migration:
                 raise TransientError(
                     f"checkpoint store {engine.url.render_as_string()}: {error.orig}",
                     stage="state",
-                    hint="check state_url; the folder must exist and be writable",
+                    hint="check state_url; for SQLite the folder must exist and be writable",
                 ) from error
             time.sleep(_ATTEMPT_PAUSE_S)
     raise AssertionError("unreachable")
 
 
-def _upgrade(line: str, connection: sa.Connection, place: str) -> Migration:
-    config = _config(line)
+def _upgrade(series: str, connection: sa.Connection, place: str) -> Migration:
+    config = _config(series)
     config.attributes["connection"] = connection
-    before = _version(line, connection)
+    before = _version(series, connection)
     if alone := _ALONE.get(connection.dialect.name):
         connection.exec_driver_sql(alone)
     command.upgrade(config, "head")
     connection.commit()
-    return Migration(place, before, _version(line, connection))
+    return Migration(place, before, _version(series, connection))
 
 
-def _version(line: str, connection: sa.Connection) -> str:
-    table, schema = _VERSION_TABLE[line]
+def _version(series: str, connection: sa.Connection) -> str:
+    table, schema = _VERSION_TABLE[series]
     context = MigrationContext.configure(
         connection, opts={"version_table": table, "version_table_schema": schema}
     )
@@ -134,10 +134,12 @@ def _version(line: str, connection: sa.Connection) -> str:
     return version
 
 
-def _config(line: str) -> AlembicConfig:
+def _config(series: str) -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(shipped(f"migrations/{line}")).replace("%", "%%"))
+    config.set_main_option(
+        "script_location", str(shipped(f"migrations/{series}")).replace("%", "%%")
+    )
     return config
 
 

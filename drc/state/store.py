@@ -1,9 +1,9 @@
 """The checkpoint store: status of sites, history of lag, commands of operators. Edge.
 
-1. Everything here is a hint for people and for a quicker start. What is applied is known to the
-   target's ledger alone, so an empty, deleted or stale store does no harm.
-2. So writing never fails the caller: a store that cannot be written is reported once and tried
-   again with the next write. A store deleted under a running daemon comes back the same way.
+1. An empty, deleted or stale store does no harm to data: the store has hints for people and for a
+   quicker start, and only the target's ledger knows the decided set.
+2. So a write never raises an error: a store that cannot be written is reported once, and the next
+   write tries again. In the same way a store that is deleted under a running daemon comes back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from drc.worker.wanted import Wanted
 if TYPE_CHECKING:
     from drc.state.migrate import Migration
 
-_LAG_HELD_MAX = 10  # some seconds: a daemon that is killed loses them, and a commit each is spared
+_LAG_HELD_MAX = 10  # seconds: a killed daemon loses these, but a commit for each is saved
 _BUSY_MS = 2000  # another process's commit takes milliseconds
 
 _metadata = sa.MetaData()
@@ -84,7 +84,7 @@ log = structlog.get_logger("drc.state")
 
 
 class Store:
-    """Status, history and commands behind a SQLAlchemy URL; created when missing."""
+    """The checkpoint store at a SQLAlchemy URL; the first write creates a missing store."""
 
     def __init__(self, url: str, password: str = "") -> None:
         try:
@@ -93,25 +93,26 @@ class Store:
                 parsed = parsed.set(password=password)
             sqlite = parsed.get_backend_name() == "sqlite"
             self._file = Path(parsed.database) if sqlite and parsed.database else None
-            # Two daemons that each write their first row would lock the same gap otherwise.
+            # Otherwise two daemons that each write a first row would lock the same gap.
             options = {} if sqlite else {"isolation_level": "READ COMMITTED"}
-            # A connection for each use: once a second, and a deleted file is noticed.
+            # A connection for each use, about 1 per second, notices a deleted file.
             self._engine = sa.create_engine(parsed, poolclass=sa.pool.NullPool, **options)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
             raise ConfigError(
-                f"state_url: {error}", hint="use a SQLAlchemy URL whose driver is installed"
+                f"state_url is not valid: {error}",
+                hint="set a SQLAlchemy URL whose driver is installed",
             ) from error
         if sqlite:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
         self._writable = True
-        self._lag: list[Bucket] = []  # finished, and not written yet
+        self._lag: list[Bucket] = []  # finished and not yet written
 
     def migrate(self) -> Migration:
         """Create or update the tables.
 
         :raises TransientError: the store cannot be reached.
         """
-        from drc.state.migrate import migrate_store  # Alembic: for a new store only
+        from drc.state.migrate import migrate_store  # imports Alembic: only for a new store
 
         return migrate_store(self._engine)
 
@@ -121,13 +122,13 @@ class Store:
         self._write(lambda c: _replace(c, _statuses, {"site": site}, status=text))
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
-        """Remember finished buckets of lag; they are written several at a time."""
+        """Keep finished buckets of lag, and write several at a time."""
         self._lag += buckets
         if len(self._lag) >= _LAG_HELD_MAX:
             self._write_lag()
 
     def _write_lag(self) -> None:
-        """Write the buckets that are held, and forget those that are too old to be kept."""
+        """Write the buckets that are kept, and delete buckets that are too old."""
         buckets, self._lag = self._lag, []
         if not buckets:
             return
@@ -148,9 +149,9 @@ class Store:
         self._write(write)
 
     def lag(self, origin: str, target: str, since_us: int = 0) -> list[dict[str, Any]]:
-        """Return the history of a stream's lag, oldest first, each time in its finest bucket.
+        """Return the history of a stream's lag, oldest first, each time in the finest bucket.
 
-        Each is its sample, docs/operations/lag.md, with ``at_us`` and ``bucket_s``.
+        A bucket is a sample (docs/operations/lag.md) with ``at_us`` and ``bucket_s``.
         """
         self._write_lag()
         table = _lag_history
@@ -158,7 +159,7 @@ class Store:
             table, table.c.origin == origin, table.c.target == target, table.c.at_us >= since_us
         )
         out: list[dict[str, Any]] = []
-        begin: float = math.inf  # of what is told by finer buckets
+        begin: float = math.inf  # of the time that finer buckets cover
         for _, level in itertools.groupby(
             sorted(found, key=lambda r: (r.bucket_s, r.at_us)), key=lambda r: r.bucket_s
         ):
@@ -172,19 +173,19 @@ class Store:
     # ------------------------------------------------------------ operators
 
     def wanted(self, site: str) -> dict[str, Wanted]:
-        """Return what operators want of the streams into a site, by origin; {} when unknown."""
+        """Return the wanted states of the streams into a site, by origin; {} if unknown."""
         rows = self._rows(_desired, _desired.c.target == site)
         return {row.origin: Wanted(row.state, row.reason) for row in rows}
 
     def save_wanted(self, origin: str, target: str, wanted: Wanted) -> None:
-        """Remember what an operator wants of a stream."""
+        """Write the state that an operator wants of a stream."""
         stream = {"origin": origin, "target": target}
         self._write(lambda c: _replace(c, _desired, stream, **wanted._asdict()))
 
     def note(
         self, actor: str, action: str, subject: str, reason: str, detail: dict[str, Any]
     ) -> None:
-        """Remember what an operator did; ``detail`` is JSON-ready."""
+        """Write the action of an operator to the audit; ``detail`` is ready for JSON."""
         self._add(
             _audit,
             actor=actor[:128],
@@ -195,7 +196,7 @@ class Store:
         )
 
     def noted(self, limit: int) -> list[dict[str, Any]]:
-        """Return what operators did, the newest first."""
+        """Return the actions of operators, the newest first, at most ``limit``."""
         rows = self._rows(_audit, order=_audit.c.id.desc(), limit=limit)
         names = ("at_us", "actor", "action", "subject", "reason")
         return [
@@ -204,7 +205,7 @@ class Store:
         ]
 
     def save_revision(self, site: str, digest: str, config: dict[str, Any]) -> None:
-        """Remember the configuration that a site runs with, once for each change of it."""
+        """Write the configuration that a site runs with, once for each change."""
         newest = _revisions.c.id.desc()
         last = self._rows(_revisions, _revisions.c.site == site, order=newest, limit=1)
         if not last or last[0].digest != digest:
@@ -217,9 +218,9 @@ class Store:
     # ------------------------------------------------------------ reading
 
     def statuses(self) -> dict[str, SavedSnapshot]:
-        """Return the newest snapshot of every site; {} when unknown.
+        """Return the newest snapshot of every site; {} if unknown.
 
-        A snapshot of another release that this release cannot read counts as unknown.
+        A snapshot of another release counts as unknown if this release cannot read the snapshot.
         """
         out = {}
         for row in self._rows(_statuses):
@@ -229,7 +230,7 @@ class Store:
         return out
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Write the buckets that are kept, and close the store."""
         self._write_lag()
         self._engine.dispose()
 
@@ -241,7 +242,7 @@ class Store:
         limit: int | None = None,
     ) -> list[Any]:
         if self._file and not self._file.exists():
-            return []  # a reader must not create it: it would own it
+            return []  # a reader that created the file would own the file
         try:
             with self._engine.connect() as connection:
                 query = sa.select(table).where(*where).order_by(order).limit(limit)
@@ -251,12 +252,12 @@ class Store:
             return []
 
     def _write(self, write: Callable[[sa.Connection], object]) -> None:
-        """Run ``write`` in a transaction; the store comes back for it if it is gone."""
+        """Run ``write`` in a transaction; create the store again first, if the store is gone."""
         try:
             self._remove_orphans()
             try:
                 self._commit(write)
-            except sa.exc.DatabaseError as error:  # no table yet, or no more, or no database
+            except sa.exc.DatabaseError as error:  # no table yet, a dropped table, or no database
                 self._discard_if_broken(error)
                 self.migrate()
                 self._commit(write)
@@ -269,7 +270,7 @@ class Store:
             write(connection)
 
     def _remove_orphans(self) -> None:
-        """Remove the write-ahead log of a deleted file: SQLite would replay it into the new one."""
+        """Remove the write-ahead log of a deleted file: SQLite would replay it into a new file."""
         if self._file and not self._file.exists():
             for suffix in ("-wal", "-shm"):
                 self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
@@ -277,16 +278,16 @@ class Store:
     def _discard_if_broken(self, error: sa.exc.DatabaseError) -> None:
         text = str(error.orig)
         if self._file and ("not a database" in text or "malformed" in text):
-            log.warning("checkpoint store is broken, starting a new one", error=text)
+            log.warning("checkpoint store is broken, starting a new store", error=text)
             self._file.unlink(missing_ok=True)
             self._remove_orphans()
 
     def _complain(self, error: Exception) -> None:
-        if self._writable:  # once for each time that it breaks
+        if self._writable:  # once for each failure
             log.warning(
-                "checkpoint store not usable, going on without",
+                "cannot use the checkpoint store, going on without",
                 error=str(getattr(error, "orig", None) or error),
-                hint="check state_url; nothing that is replicated depends on it",
+                hint="check state_url; replication does not depend on the store",
             )
         self._writable = False
 
@@ -294,7 +295,7 @@ class Store:
 def _replace(
     connection: sa.Connection, table: sa.Table, key: dict[str, str], **values: str
 ) -> None:
-    """Write the row of ``key`` anew."""
+    """Replace the row of ``key``."""
     where = (table.c[name] == value for name, value in key.items())
     connection.execute(sa.delete(table).where(*where))
     row = {**key, **values, "updated_us": time.time_ns() // 1000}
@@ -302,6 +303,6 @@ def _replace(
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # WAL lets `drc status` read while daemons write; a lost last second is no loss here.
+    # WAL lets `drc status` read while daemons write. The last second may be lost without harm.
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {_BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,7 +1,7 @@
-"""Run the `site` line over the connection that drc.state.migrate hands in.
+"""Run the series `site` over the connection that drc.state.migrate passes.
 
-The version table lives in the schema it versions. The schema is created only when it is missing:
-`CREATE DATABASE IF NOT EXISTS` would write to the binlog at every run.
+The version table is in schema `drc`, whose version the table records. The schema is created only if
+missing, as `CREATE DATABASE IF NOT EXISTS` would write to the binlog at every run.
 """
 
 from alembic import context

@@ -1,4 +1,4 @@
-"""Run the `store` line over the connection that drc.state.migrate hands in."""
+"""Run the series `store` over the connection that drc.state.migrate passes."""
 
 from alembic import context
 

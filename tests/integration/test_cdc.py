@@ -285,7 +285,7 @@ def test_a_second_process_takes_over(published: Published, feed: Callable[[], Fe
     published.run(f"INSERT INTO {published.schema}.t VALUES (2, 'a')")
     first.join()
     assert isinstance(first.error, PreflightError)
-    assert "let one process run" in first.error.hint
+    assert "run a single `drc cdc`" in first.error.hint
     second.wait()
     assert [m.key["id"] for m in messages(published, "t")] == [1, 2]
 

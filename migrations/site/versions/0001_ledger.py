@@ -1,6 +1,6 @@
-"""The ledger, and the mark for transactions that are not to be replicated.
+"""The ledger, and the table `drc.silence`, by which a client keeps a transaction from replication.
 
-The order of the ledger's columns is a contract: its rows are decoded from the binlog.
+The order of the ledger's columns is a contract, as drc decodes ledger rows from the binlog.
 """
 
 from alembic import op

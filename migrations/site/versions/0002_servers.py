@@ -1,4 +1,4 @@
-"""Which servers the sites have had: a daemon starts without asking the other sites for it."""
+"""The servers that the sites have had, so that a daemon can start while other sites are away."""
 
 from alembic import op
 

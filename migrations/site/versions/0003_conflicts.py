@@ -1,7 +1,7 @@
-"""Clocks, and the log of conflicts.
+"""The clocks, and the conflict log.
 
-The ledger's row says where its origin's clock stood; ``clock`` is this site's own. Columns are
-added at the end: the order of those before is a contract.
+A ledger row records the clock of the origin; ``drc.clock`` records the clock of the site itself.
+New columns are at the end, as the order of the earlier columns is a contract.
 """
 
 from alembic import op

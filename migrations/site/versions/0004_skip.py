@@ -1,4 +1,4 @@
-"""What operators gave up on: transactions that are read here and never applied."""
+"""The GTIDs that operators gave up on: read at this site and never applied."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
-"""Under which lease each ledger row was written: what an older one writes is refused.
+"""The epoch of the lease under which a ledger row was written; older leases are refused.
 
-A column at the end: the order of those before is a contract.
+The new column is at the end, as the order of the earlier columns is a contract.
 """
 
 from alembic import op

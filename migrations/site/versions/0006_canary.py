@@ -1,4 +1,4 @@
-"""The standing canary: a row of each site, replicated as any user's rows are."""
+"""The canary: a row of each site, replicated like the rows of any user."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""How far each stream is, and the newest snapshot of each site. Hints: all of it may be lost."""
+"""The progress of each stream and the newest snapshot of each site: hints, which may be lost."""
 
 import sqlalchemy as sa
 from alembic import op

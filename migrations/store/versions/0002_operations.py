@@ -1,4 +1,4 @@
-"""What operators asked for, what they did, and how lag was. Hints: all of it may be lost."""
+"""Wanted states, the audit of operators, and the history of lag: hints, which may be lost."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,8 @@ revision = "0002"
 down_revision = "0001"
 
 LONG = sa.Text().with_variant(MEDIUMTEXT(), "mysql")
-NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # which numbers only INTEGER itself
+# SQLite numbers rows by itself only in a column of type INTEGER.
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -38,15 +39,15 @@ def upgrade() -> None:
         sa.Column("site", sa.String(64), nullable=False),
         sa.Column("at_us", sa.BigInteger, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("config", LONG, nullable=False),  # JSON, which holds no secret
+        sa.Column("config", LONG, nullable=False),  # JSON, without secrets
         if_not_exists=True,
     )
     op.create_table(
         "lag_history",
         sa.Column("origin", sa.String(64), primary_key=True),
         sa.Column("target", sa.String(64), primary_key=True),
-        sa.Column("bucket_s", sa.Integer, primary_key=True, autoincrement=False),  # its length
-        sa.Column("at_us", sa.BigInteger, primary_key=True, autoincrement=False),  # its begin
+        sa.Column("bucket_s", sa.Integer, primary_key=True, autoincrement=False),  # length
+        sa.Column("at_us", sa.BigInteger, primary_key=True, autoincrement=False),  # begin
         sa.Column("sample", LONG, nullable=False),  # JSON: lag by stage, throughput, backlog
         if_not_exists=True,
     )

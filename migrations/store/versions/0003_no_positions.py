@@ -1,4 +1,4 @@
-"""Drop the positions of streams: the status of a site holds them, and nothing read this table."""
+"""Drop the table of progress, which nothing read: the status of a site has the progress."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -169,4 +169,4 @@ def test_what_came_before_the_log_ended_is_committed() -> None:
     small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(small.extend).feed(bytes(log.data))
-    assert feed(small, TransientError("what the log did not hold was read")) == ["begin", "commit"]
+    assert feed(small, TransientError("the gap in the topic was read")) == ["begin", "commit"]

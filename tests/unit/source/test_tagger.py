@@ -36,34 +36,34 @@ def test_native_changes_are_shipped() -> None:
     assert kind_after(one(USERS)) is TransactionKind.ROWS
 
 
-def test_the_ledger_row_first_is_the_mark() -> None:
+def test_the_ledger_row_first_is_the_tag() -> None:
     transaction = one(LEDGER, USERS)
     assert kind_after(transaction) is TransactionKind.SKIPPED
     assert transaction.events == []
 
 
-def test_a_ledger_row_later_is_no_mark() -> None:
+def test_a_ledger_row_later_is_no_tag() -> None:
     """A user who reads our schema in his transaction is still native."""
     assert kind_after(one(USERS, LEDGER)) is TransactionKind.ROWS
 
 
-def test_a_schema_that_begins_alike_is_no_mark() -> None:
+def test_a_schema_that_begins_alike_is_no_tag() -> None:
     assert kind_after(one(FakeTable(9, "drc2", "ledger"))) is TransactionKind.ROWS
 
 
-def test_the_tag_is_the_mark() -> None:
+def test_a_tagged_gtid_is_not_shipped() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(HERE, 1, "drc")
     assert kind_after(transaction) is TransactionKind.SKIPPED
 
 
-def test_another_tag_is_no_mark() -> None:
+def test_another_tag_does_not_count() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(HERE, 1, "drc_b")
     assert kind_after(transaction) is TransactionKind.ROWS
 
 
-def test_a_gtid_of_another_site_is_the_mark() -> None:
+def test_a_gtid_of_another_site_is_the_tag() -> None:
     transaction = one(USERS)
     transaction.gtid = Gtid(THERE, 1)
     assert kind_after(transaction) is TransactionKind.SKIPPED

@@ -1,7 +1,7 @@
-"""What operators gave up on: GTIDs that a site reads, and decides without applying. Edge.
+"""The GTIDs that operators gave up on, which a site decides without applying. Edge.
 
-They stay in the target's ``drc.skip``, as the only trace of rows that are missing here on purpose.
-A transaction that is skipped still passes its origin's clock, in its place.
+The GTIDs stay in ``drc.skip`` of the target, as the only trace of rows that are missing there on
+purpose. A given up transaction still passes the clock of the origin, in the binlog's order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from drc.gtid import GtidSet
 
 
 def read(conn: mysql.Connection) -> defaultdict[str, GtidSet]:
-    """Return all that is not to be applied here, by origin.
+    """Return all GTIDs that must not be applied at this site, by origin.
 
     :raises DrcError: classed by errno; the schema may be older than this release.
     """
@@ -26,7 +26,7 @@ def read(conn: mysql.Connection) -> defaultdict[str, GtidSet]:
 
 
 def add(conn: mysql.Connection, origin: str, gtids: GtidSet, *, reason: str, actor: str) -> None:
-    """Give up on ``gtids`` for good; no session of their stream may run meanwhile.
+    """Give up on ``gtids`` for good; no session of the stream may run meanwhile.
 
     :raises DrcError: classed by errno.
     """
