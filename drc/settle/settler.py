@@ -128,7 +128,7 @@ class Settler:
         )
 
     def _owner(self, change: NetRow, row: LockedRow, policy: TablePolicy) -> str | None:
-        """Return the site that owns a row by all versions here, as :meth:`TablePolicy.owner` does."""
+        """Return the owner of a row by all versions here; see :meth:`TablePolicy.owner`."""
         images = [i for i in (change.before, change.after) if i] or [change.image]
         versions = [self._conflict_log.image(change.table.map, image) for image in images]
         if here := self._conflict_log.shown(row):
