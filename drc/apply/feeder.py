@@ -23,7 +23,7 @@ from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress
 
 _AHEAD = 50  # so many transactions are worth a batch while earlier batches still run
-_PASSED_MAX = 1000  # skipped transactions in memory; beyond, those in the ledger are forgotten
+_PASSED_MAX = 1000  # skipped GTIDs in memory; beyond, GTIDs that the ledger holds are forgotten
 
 
 class Feeder:
@@ -183,7 +183,7 @@ class Feeder:
     def _rewind(self) -> None:
         self._batcher.rewind(GtidSet.parse(self._conveyor.decided))
 
-    # ------------------------------------------------------------ what goes alone
+    # ------------------------------------------------------------ work that goes alone
 
     def _exclusive(self, work: Callable[[], None]) -> None:
         if self._conveyor.drain():

@@ -79,8 +79,8 @@ def ask(lane: Lane, conflict_log: ConflictLog, question: Question) -> Answered:
         why = f"cannot read a version of the row: {error.message}"
         return Answered(left_open(kind, why), here)
     before, after = remote
-    ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, site)
-    verdict = load(function).verdict(kind, change.table.name, before, theirs, ours)
+    local, arriving = Version(here, rival.ets, rival.origin), Version(after, ets, site)
+    verdict = load(function).verdict(kind, change.table.name, before, arriving, local)
     decision = verdict.decision
     if decision.action in (RowAction.WRITE, RowAction.DELETE):
         row.take(change.after)
