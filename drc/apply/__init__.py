@@ -1,1 +1,1 @@
-"""Net rows, batches, and the conveyor that commits them in the origin's order."""
+"""Applying: batches of net rows, and the conveyor that commits the batches in commit order."""

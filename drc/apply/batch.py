@@ -1,9 +1,11 @@
-"""From a queue of whole transactions to the next batch to apply. Pure.
+"""Batches: the next batch of a stream, built from a queue of whole transactions. Pure.
 
-1. Transactions are taken in the origin's order, whole, none left out.
-2. ``decided`` of a batch is everything decided once it is committed, skipped ones included.
-3. One transaction when idle, as many as the bounds allow under a backlog: transactions, bytes,
-   and the milliseconds that row locks may be held at the target, more while nobody waits for them.
+1. Transactions are taken whole and in commit order, and none is left out.
+2. ``decided`` of a batch is the decided set after the commit of the batch, skipped transactions
+   included.
+3. A batch of an idle stream has a single transaction; a batch of a backlog has as many as the
+   bounds allow: transactions, bytes, and the milliseconds for which row locks may last at the
+   target. Locks may last longer while no local user waits for a lock.
 """
 
 from __future__ import annotations
@@ -20,19 +22,20 @@ from drc.rows.changes import Changes, written_rows
 from drc.rows.netting import NetRows
 from drc.rows.tables import Tables
 
-# Looked up for every transaction: a module's name is found faster than an enum's member.
+# Every transaction needs these names: Python finds a module's name faster than an enum's member.
 _ROWS, _SKIPPED = TransactionKind.ROWS, TransactionKind.SKIPPED
-_FIRST_PART = 10  # of the most that a batch may hold: nothing is known of the target yet
+_FIRST_PART = 10  # a tenth of the maximum at first, as the target's speed is not known yet
 _CROWDED_BATCHES = 100
 _LATE_PART = 4
 
 
 @dataclass(slots=True)
 class Batch:
-    """The content of one transaction at the target.
+    """Whole transactions of one origin that commit at the target as a single transaction.
 
-    ``changes`` are rendered by the executor that applies them. ``gtids`` are those of the native
-    ``transactions``, and ``decided`` is the decided set after the batch; both as text.
+    The executor that applies the batch renders ``changes``. ``gtids`` are the GTIDs of the native
+    ``transactions``, and ``decided`` is the decided set after the batch. Both are text, for
+    example ``3e11fa47-71ca-11e1-9e33-c80aa9429562:1-90``.
     """
 
     transactions: list[RawTransaction]
@@ -41,12 +44,12 @@ class Batch:
     decided: str
     rows_in: int = 0
     rows_out: int = 0
-    slots: frozenset[int] | None = None  # the keys it touches; None: maybe any
+    slots: frozenset[int] | None = None  # keys that the batch touches; None: any key
     plain: bool = False  # applied as written, not netted
     seq: int = 0
     run_us: int = 0
-    dispatched_us: int = 0  # when it was sent to the target
-    awaited: bool = False  # while it held its locks, a local user waited for one
+    dispatched_us: int = 0  # time at which the lane sent the batch to the target
+    awaited: bool = False  # a local user waited for a lock of this batch
     native: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,12 +57,12 @@ class Batch:
 
     @property
     def alone(self) -> bool:
-        """Return True for one native transaction, applied as it was written."""
+        """Return True for a batch of a single native transaction that is applied as written."""
         return self.native == 1 and self.plain
 
     @property
     def commit_us(self) -> int:
-        """Return the newest origin commit time in the batch."""
+        """Return the commit time at the origin of the newest transaction."""
         return max(t.commit_us for t in self.transactions)
 
     @property
@@ -68,47 +71,51 @@ class Batch:
         return self.transactions[-1].mark
 
     def late_us(self, offset_us: int) -> int:
-        """Return how old even its newest transaction was when it was sent to the target.
+        """Return the age in microseconds of the newest transaction when the batch was sent.
 
-        :param offset_us: by how much the origin's clock is ahead of ours.
+        :param offset_us: microseconds by which the origin's time is ahead of the time here.
         """
         return self.dispatched_us - self.commit_us + offset_us
 
     @property
     def oldest(self) -> RawTransaction:
-        """Return the transaction with the oldest origin commit time in the batch."""
+        """Return the native transaction with the oldest commit time at the origin."""
         native = (t for t in self.transactions if t.kind is not TransactionKind.SKIPPED)
         return min(native, key=lambda t: t.commit_us)
 
 
 class Point(NamedTuple):
-    """What is decided of an origin, a prefix of its binlog, and its clock after that."""
+    """A place where a stream goes on: the end of a decided prefix of the origin's binlog.
+
+    ``decided`` is the decided set of the origin, ``mark`` the origin's clock after that set.
+    """
 
     decided: GtidSet
     mark: Mark
 
 
 class BatchLimit:
-    """How many transactions the next batch may hold, so that it takes the target time.
+    """The number of transactions that the next batch may hold, so that a batch takes ``target_ms``.
 
-    Grows by half after a quick batch, shrinks in proportion after a slow one, and falls to a
-    quarter after a collision with local users.
+    The number grows by half after a quick batch, shrinks in proportion after a slow batch, and
+    falls to a quarter after a collision with local users.
 
-    A batch of a backlog may take longer than that: a quarter of what its transactions are late by.
-    So it adds little to their lag, and near the end of a backlog batches are short again.
+    A batch of a backlog may take longer: a quarter of the time by which the transactions are late.
+    So such a batch adds little to the lag, and near the end of a backlog batches are short again.
 
-    :param calm_ms: the longest that may be, if it is more than ``target_ms``. Once a local user has
-        waited for a batch, the next hundred keep to the target.
+    :param transactions_max: the upper bound of the number.
+    :param calm_ms: the longest time for a batch, if longer than ``target_ms``. Once a local user
+        has waited for a batch, the next hundred batches keep to ``target_ms``.
     """
 
     def __init__(self, transactions_max: int, target_ms: int, calm_ms: int) -> None:
         self._max = transactions_max
         self._target_us, self._calm_us = target_ms * 1000, calm_ms * 1000
-        self._crowded = 0  # batches to come that keep to the target
+        self._crowded = 0  # how many of the next batches keep to target_ms
         self.transactions = max(1, transactions_max // _FIRST_PART)
 
     def learn(self, batch: Batch, late_us: int) -> None:
-        """Learn from a batch that was applied; ``late_us`` is as of :meth:`Batch.late_us`."""
+        """Adapt the number to an applied batch; ``late_us`` comes from :meth:`Batch.late_us`."""
         self._crowded = _CROWDED_BATCHES if batch.awaited else max(0, self._crowded - 1)
         target_us = self._target_us
         if not self._crowded:
@@ -120,16 +127,16 @@ class BatchLimit:
             self.transactions = min(self._max, self.transactions + self.transactions // 2 + 1)
 
     def collided(self, transactions: int) -> None:
-        """Make the next batches smaller than one of ``transactions`` that was rolled back."""
+        """Lower the number to a quarter of ``transactions``, the size of a rolled-back batch."""
         self.transactions = max(1, transactions // 4)
 
 
 class Batcher:
     """Build batches for one stream.
 
-    :param decided: the ledger's set; grows as batches are built.
-    :param passed: skipped transactions that the ledger does not have.
-    :param slots: tell which keys a batch touches, so that disjoint ones may run at once.
+    :param decided: the decided set in the ledger; the attribute grows with each batch.
+    :param passed: GTIDs of skipped transactions that the ledger does not hold.
+    :param slots: compute the keys that a batch touches, so that disjoint batches may run at once.
     :param lock_passing: see :class:`NetRows`.
     """
 
@@ -155,24 +162,25 @@ class Batcher:
 
     @property
     def point(self) -> Point | None:
-        """Return where the newest decided transaction leaves us; None before the first."""
+        """Return the point after the newest decided transaction; None before the first."""
         return Point(self.decided.copy(), self._mark) if self._mark else None
 
     def rewind(self, decided: GtidSet) -> None:
-        """Go back to what is committed; the caller queues the transactions again."""
+        """Go back to ``decided``, the committed set; the caller queues later transactions again."""
         self.decided = decided | self.passed
         self._mark = None
 
     def recorded(self, in_ledger: GtidSet) -> None:
-        """Forget the passed transactions that the ledger has by now."""
+        """Forget the passed transactions that the ledger now holds."""
         self.passed = self.passed - in_ledger
 
     def take(self, queue: deque[RawTransaction], limit: int, *, net: bool = True) -> Batch | None:
-        """Build the next batch from the head of ``queue``; None if it holds nothing to apply.
+        """Build the next batch from the head of ``queue``; return None if nothing is to be applied.
 
-        Stops before a transaction that must go alone: DDL, a part of a large one, an XA
-        statement. Leading skipped transactions are decided without a batch.
+        The batch ends before a transaction that must go alone: DDL, a part of a large transaction,
+        an XA statement. Leading skipped transactions are decided without a batch.
 
+        :param limit: the largest number of native transactions in the batch.
         :param net: False applies the next transaction event by event, alone.
         """
         taken: list[RawTransaction] = []
@@ -188,7 +196,7 @@ class Batcher:
                     if not native:
                         taken.append(queue.popleft())
                         return self._single(taken)
-                    for earlier in taken:  # rare: a partial image, or a table just changed
+                    for earlier in taken:  # rare: a partial image, or a table was altered
                         if earlier.kind is TransactionKind.ROWS:
                             self._net.add(earlier)
                     break
@@ -199,7 +207,7 @@ class Batcher:
             self._decide(taken)
             for transaction in taken:
                 self.passed.add(transaction.gtid)
-            return None  # recording what came from here would feed itself
+            return None  # recording these would never end: the peer would record the record
         rows_in = self._net.rows_in
         slots = self._net.slots() if self._slots else None
         changes = self._net.take()
@@ -208,14 +216,14 @@ class Batcher:
         return Batch(taken, changes, gtids, str(self.decided), rows_in, rows_out, slots)
 
     def _single(self, taken: list[RawTransaction]) -> Batch:
-        """Build an un-netted batch of one transaction and skipped ones before it."""
+        """Build a batch that is not netted: a transaction, and skipped transactions before."""
         changes = written_rows(taken[-1], self.tables)
-        rows = len(changes)  # events, as their rows are not walked
+        rows = len(changes)  # counts events: the rows in an event are not walked
         gtids = self._decide(taken)
         return Batch(taken, changes, gtids, str(self.decided), rows, rows, plain=True)
 
     def decide(self, transactions: Sequence[RawTransaction]) -> tuple[str, str]:
-        """Decide transactions outside a batch; return the ledger's (gtids, decided set)."""
+        """Decide transactions outside a batch; return (gtids, decided set) for the ledger row."""
         return self._decide(transactions), str(self.decided)
 
     def _decide(self, transactions: Sequence[RawTransaction]) -> str:

@@ -1,17 +1,18 @@
-"""The conveyor: several connections apply batches, and commit them in the origin's order.
+"""Conveyor: several connections apply batches and commit the batches in commit order.
 
-Each lane takes the next batch, executes it when the one before has executed, certifies it and
-commits it when the one before has committed. So executing batch n+1 overlaps the certificate
-and commit of n, and a reader of the target only ever sees a prefix of the origin's history (I12).
+Each lane takes the next batch, runs the batch when the batch before has run, certifies, and
+commits when the batch before has committed. So batch n+1 runs during the certificate and commit
+of batch n, and a reader of the target only sees a prefix of the origin's history (I12).
 
-1. Batch n never waits for a lock of batch n+1: n has executed before n+1 starts, or the two
-   touch disjoint keys. A gap lock may still stand between disjoint ones: then n's lock wait runs
-   out, it fails as in 2, and for a while they run one after another.
-2. When batch n fails, n and every later one are rolled back before anything else happens;
-   earlier ones commit. The feeder then gets all of them back, in order, and decides.
-3. The ledger's ``seq`` has no gap: the numbers of batches that were rolled back are used again.
+1. Batch n never waits for a lock of batch n+1: n has run before n+1 starts, or the two batches
+   touch disjoint keys. A gap lock may still stand between disjoint batches: then the lock wait of
+   n times out, n fails as in 2, and for a while no two batches run at once.
+2. No batch commits after the failure of an earlier batch: when batch n fails, n and every later
+   batch are rolled back before anything else happens. Earlier batches commit. The feeder then
+   gets the rolled-back batches in order and decides how to go on.
+3. The ledger's ``seq`` has no gap: the numbers of rolled-back batches are used again.
 
-This is a loop: what to do after a failure is the feeder's decision (``feeder.py``).
+This is a loop: the feeder decides how to go on after a failure (``feeder.py``).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from drc.schema.ledger import LedgerState
 from drc.target.executor import Executor
 from drc.worker.doing import Doing
 
-_APART_BATCHES = 100  # after a failure: long enough for a hot spot to pass
+_APART_BATCHES = 100  # run separately after a failure: enough batches for a hot spot to pass
 
 
 @dataclass(slots=True)
 class RolledBack:
-    """Batches that were rolled back, in order, the failing one first."""
+    """Rolled-back batches in commit order, the failed batch first."""
 
     error: DrcError
     batches: list[Batch]
@@ -52,14 +53,15 @@ ExecutorT = TypeVar("ExecutorT", bound=Executor)
 class Conveyor(Generic[ExecutorT]):
     """Run lanes over an ordered sequence of batches.
 
-    :param lanes: executors; their number is how many batches may be in flight.
-    :param state: the ledger's newest; the first batch gets the next ``seq``.
-    :param parallel: how many batches may execute at once, where their keys are disjoint.
-    :param long_us: of a batch that executes for longer it is asked whether local users wait.
-    :param on_commit: called in commit order, in a lane's thread; it may not wait.
+    :param lanes: executors; as many batches may be in flight as there are lanes.
+    :param state: the newest state of the ledger; the first batch gets the next ``seq``.
+    :param parallel: how many batches with disjoint keys may run at once.
+    :param long_us: microseconds; after a batch that ran longer, the lane asks whether a local user
+        waits.
+    :param on_commit: called in commit order, in a lane's thread; must not wait.
     :param on_failure: called once per failure; the feeder should then call :meth:`failure`.
 
-    ``decided`` is the ledger's set after the newest commit, as text.
+    ``decided`` is the ledger's decided set after the newest commit, as text.
     """
 
     def __init__(
@@ -78,14 +80,14 @@ class Conveyor(Generic[ExecutorT]):
         self._certifier = certifier
         self._on_commit = on_commit
         self._on_failure = on_failure
-        # Three groups wait: lanes for a batch, lanes for their turn, the feeder. One condition for
-        # all would wake everybody for each step of anybody, thousands of times a second.
+        # Three groups wait: lanes for a batch, lanes for a turn, the feeder. A single condition
+        # would wake all groups at each step of any thread, thousands of times a second.
         self._lock = threading.RLock()
         self._work, self._turns, self._room = (threading.Condition(self._lock) for _ in range(3))
         self._queue: deque[Batch] = deque()
         self._parallel, self._long_us = parallel, long_us
-        self._apart_until = 0  # batches up to this number run one after another
-        self._executing: dict[int, frozenset[int] | None] = {}  # begun or waiting, not executed
+        self._apart_until = 0  # no two batches up to this number run at once
+        self._running: dict[int, frozenset[int] | None] = {}  # taken by a lane, but have not run
         self._assigned = self._committed = state.seq
         self.decided = str(state.decided)
         self._doing: dict[int, Doing] = {}
@@ -104,17 +106,17 @@ class Conveyor(Generic[ExecutorT]):
 
     @property
     def seq(self) -> int:
-        """Return the number of the newest committed batch."""
+        """Return the ``seq`` of the newest committed batch."""
         return self._committed
 
     @property
     def idle(self) -> bool:
-        """Return True when everything put is committed."""
+        """Return True when every batch that :meth:`put` took is committed."""
         with self._lock:
             return not (self._queue or self._flying or self._error)
 
     def put(self, batch: Batch) -> bool:
-        """Add the next batch; waits while one is queued. False: a failure wants attention."""
+        """Add the next batch, waiting while another batch is queued; False after a failure."""
         with self._room:
             self._room.wait_for(lambda: not self._queue or self._error)
             if self._error:
@@ -126,28 +128,31 @@ class Conveyor(Generic[ExecutorT]):
             return True
 
     def wait_room(self, timeout: float, *, ahead: bool) -> bool:
-        """Return True when a batch could be taken, waiting up to ``timeout`` seconds.
+        """Wait up to ``timeout`` seconds until a lane can take a batch; True also after a failure.
 
-        :param ahead: take it while those before it still execute, so that it is ready then; if
-            not, what comes until then may join it.
+        :param ahead: take the batch while earlier batches still run, so that the batch is ready
+            in time. Without ``ahead``, transactions that arrive meanwhile may join the batch.
         """
 
         def room() -> bool:
             if self._queue or self._flying >= len(self._lanes):
                 return False
-            return ahead or len(self._executing) < self._parallel
+            return ahead or len(self._running) < self._parallel
 
         with self._room:
             return bool(self._room.wait_for(lambda: self._error or room(), timeout))
 
     def drain(self) -> bool:
-        """Wait until all is committed. False: a failure wants attention."""
+        """Wait until all batches are committed; return False after a failure."""
         with self._room:
             self._room.wait_for(lambda: self._error or not (self._queue or self._flying))
             return self._error is None
 
     def failure(self) -> RolledBack | None:
-        """Return what failed, once every lane is at rest, and be ready again."""
+        """Return the batches of a failure once every lane is idle, and accept batches again.
+
+        Returns None if no batch has failed.
+        """
         with self._room:
             if self._error is None:
                 return None
@@ -159,12 +164,12 @@ class Conveyor(Generic[ExecutorT]):
             self._error = None
             self._assigned = self._committed
             self._apart_until = self._committed + _APART_BATCHES
-            self._executing.clear()
+            self._running.clear()
             return failure
 
     @property
     def doing(self) -> Doing | None:
-        """Return the first thing in order that is under way."""
+        """Return the work under way that is first in commit order."""
         return min(self._doing.copy().items(), default=(0, None), key=lambda item: item[0])[1]
 
     @contextmanager
@@ -175,7 +180,7 @@ class Conveyor(Generic[ExecutorT]):
         transactions: Sequence[RawTransaction],
         statement: str = "",
     ) -> Iterator[Doing]:
-        """Say what exclusive work is under way."""
+        """Show exclusive work in :attr:`doing` while the context lasts."""
         seq = self._committed + 1
         doing = self._doing[seq] = Doing(phase, now_us(), lane.connection, transactions, statement)
         try:
@@ -184,12 +189,12 @@ class Conveyor(Generic[ExecutorT]):
             del self._doing[seq]
 
     def exclusive(self) -> tuple[ExecutorT, int]:
-        """Return a lane and the next ``seq`` for work outside the belt; drained before."""
+        """Return a lane and the next ``seq`` for exclusive work; the caller has drained."""
         assert not self._flying
         return self._lanes[0], self._committed + 1
 
     def committed(self, seq: int, decided: str) -> None:
-        """Tell that exclusive work committed ``seq``."""
+        """Record that exclusive work has committed ``seq``."""
         with self._lock:
             self.decided = decided
             self._assigned = self._committed = seq
@@ -204,8 +209,8 @@ class Conveyor(Generic[ExecutorT]):
     ) -> str:
         """Return the statement that writes the ledger row of transactions.
 
-        :param gtids: of the native transactions, as text.
-        :param decided: the decided set after them, as text.
+        :param gtids: GTIDs of the native transactions, as text.
+        :param decided: the decided set after the transactions, as text.
         """
         native = sum(t.kind is not TransactionKind.SKIPPED for t in transactions)
         newest, mark = max(t.commit_us for t in transactions), transactions[-1].mark
@@ -214,7 +219,7 @@ class Conveyor(Generic[ExecutorT]):
         )
 
     def close(self) -> None:
-        """Stop the lanes at once; what is not committed is rolled back by the server."""
+        """Stop the lanes at once; the server rolls back uncommitted transactions."""
         with self._lock:
             self._closed = True
             self._work.notify_all()
@@ -232,8 +237,9 @@ class Conveyor(Generic[ExecutorT]):
                 self._run(lane, batch)
             except DrcError as error:
                 self._fail(lane, batch, error)
-            except Exception as error:  # a bug, or the link was cut under the driver
-                self._fail(lane, batch, TransientError(f"lane broke: {error!r}", stage="apply"))
+            except Exception as error:  # a bug, or the link was cut inside the driver
+                text = f"cannot apply a batch: the lane broke: {error!r}"
+                self._fail(lane, batch, TransientError(text, stage="apply"))
             finally:
                 with self._room:
                     self._doing.pop(batch.seq, None)
@@ -247,12 +253,12 @@ class Conveyor(Generic[ExecutorT]):
                 return None
             self._flying += 1
             batch = self._queue.popleft()
-            self._executing[batch.seq] = batch.slots
+            self._running[batch.seq] = batch.slots
             self._room.notify()
             return batch
 
     def _run(self, lane: ExecutorT, batch: Batch) -> None:
-        """Execute, certify, commit; or give the batch back as an earlier one has failed."""
+        """Run, certify and commit a batch; give the batch back if an earlier batch has failed."""
         seq = batch.seq
         rendered = lane.render(batch.changes)  # while earlier batches still run
         if not self._turn(lambda: self._may_run(batch)):
@@ -266,7 +272,7 @@ class Conveyor(Generic[ExecutorT]):
         batch.run_us = (time.perf_counter_ns() - started) // 1000
         doing.phase = "certify"
         with self._turns:
-            self._executing.pop(seq, None)
+            self._running.pop(seq, None)
             self._turns.notify_all()
             self._room.notify()
         batch.awaited = batch.run_us > self._long_us and lane.awaited()
@@ -286,8 +292,8 @@ class Conveyor(Generic[ExecutorT]):
             self._turns.notify_all()
 
     def _may_run(self, batch: Batch) -> bool:
-        """Return True when every earlier batch has executed or touches other keys."""
-        earlier = [slots for seq, slots in self._executing.items() if seq < batch.seq]
+        """Return True when every earlier batch has run or touches other keys."""
+        earlier = [slots for seq, slots in self._running.items() if seq < batch.seq]
         if not earlier:
             return True
         if len(earlier) >= self._parallel or batch.seq <= self._apart_until:
@@ -296,9 +302,9 @@ class Conveyor(Generic[ExecutorT]):
         return mine is not None and all(s is not None and mine.isdisjoint(s) for s in earlier)
 
     def _turn(self, mine: Callable[[], bool]) -> bool:
-        """Wait for our turn; False when an earlier batch has failed.
+        """Wait for a turn, until ``mine`` is true; return False when an earlier batch has failed.
 
-        A failure of a *later* batch does not stop this one, and a turn that has come is taken.
+        A failure of a *later* batch does not stop this batch: a turn that has come is taken.
         """
         with self._turns:
             self._turns.wait_for(lambda: mine() or self._error or self._closed)
@@ -309,13 +315,15 @@ class Conveyor(Generic[ExecutorT]):
             self._rolled_back.append(batch)
 
     def _fail(self, lane: ExecutorT, batch: Batch, error: DrcError) -> None:
-        """Roll back, let the earlier batches commit, and report this one as the failing one."""
+        """Roll back, let the earlier batches commit, and report this batch as the failed batch."""
         try:
             lane.rollback()
         except Exception as lost:
-            error = TransientError(f"link to the target lost: {lost}", stage="apply")
+            error = TransientError(
+                f"cannot roll back a batch: link to the target lost: {lost}", stage="apply"
+            )
         with self._turns:
-            # An earlier batch may fail yet: the error of the first in order is the true one.
+            # An earlier batch may still fail: the error of the first failed batch counts.
             self._turns.wait_for(
                 lambda: self._committed == batch.seq - 1 or self._error or self._closed
             )

@@ -1,7 +1,7 @@
-"""The feeder: from the queue to the conveyor, and again after a failure. A loop.
+"""Feeder: brings transactions from the queue to the conveyor, again after a failure. A loop.
 
-What follows a failure is decided in ``recovery.py``; what must go alone runs in ``solo.py``. An
-error without a remedy ends the session, and the stream starts again from the ledger.
+``recovery.py`` chooses the remedy for a failure; ``solo.py`` runs the transactions that must go
+alone. An error without a remedy ends the session, and the stream starts again from the ledger.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from drc.target.pinpoint import find_refused
 from drc.worker.doing import Doing
 from drc.worker.progress import StreamProgress
 
-_AHEAD = 50  # transactions that make a batch worth preparing while others execute
-_PASSED_MAX = 1000  # skipped transactions remembered beside the ledger, while there are native ones
+_AHEAD = 50  # so many transactions are worth a batch while earlier batches still run
+_PASSED_MAX = 1000  # skipped GTIDs in memory; beyond, GTIDs that the ledger holds are forgotten
 
 
 class Feeder:
     """Feed one stream until stopped.
 
-    :param on_quiet: called whenever everything that has come is decided and committed.
+    :param on_quiet: called whenever all received transactions are decided and committed.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Feeder:
 
     @property
     def pending(self) -> int:
-        """Return how many transactions wait to be batched."""
+        """Return the number of transactions that wait for a batch."""
         return len(self._pending)
 
     @property
     def doing(self) -> Doing | None:
-        """Return the work under way at the target, the first in commit order."""
+        """Return the work under way at the target that is first in commit order."""
         return self._conveyor.doing
 
     @property
     def oldest_us(self) -> int | None:
-        """Return the origin's commit time of the oldest transaction that has come undecided."""
+        """Return the origin's commit time of the oldest received, undecided transaction."""
         doing = self.doing
         found = (*(doing.native if doing else ()), *self._pending.copy())
         return next((t.commit_us for t in found if t.kind is not TransactionKind.SKIPPED), None)
 
     def run(self) -> None:
-        """Apply until stopped; batches on the conveyor are committed first.
+        """Apply until stopped, then commit the batches that are on the conveyor.
 
         :raises DrcError: the error that ended the session.
         """
@@ -84,10 +84,10 @@ class Feeder:
             self._recover()
 
     def _receive(self) -> None:
-        """Take what has come; raise the error that ended the queue once the rest is committed.
+        """Receive transactions; raise the error that ended the queue once all are committed.
 
-        Else a session that reads only a gap would end before the gap was applied, and so would
-        every session after it.
+        Otherwise a session that reads only a gap would end before the gap is applied, and so would
+        every later session.
         """
         try:
             self._intake.receive()
@@ -99,7 +99,7 @@ class Feeder:
         return self._intake.gather(self._limit.transactions)
 
     def _step(self) -> None:
-        """Send one batch, or do one thing that goes alone."""
+        """Send a batch, or run the first transactions alone."""
         self._gather()
         head = self._pending[0]
         if head.kind is TransactionKind.DDL:
@@ -117,7 +117,7 @@ class Feeder:
         limit = min(limit, self._throttle.wait(self._stop))
         batch = self._batcher.take(self._pending, limit, net=not recovery.singly)
         if batch is None:
-            self._quiet()  # a site that only receives is never silent
+            self._quiet()  # a site that only receives still sends skipped transactions without end
             return
         self._throttle.spend(batch.native)
         recovery.batched(len(batch.transactions), batch.native)
@@ -125,7 +125,7 @@ class Feeder:
             self._requeue([batch])
 
     def _quiet(self) -> None:
-        """Report the decided set if nothing is under way: skipped transactions count, too."""
+        """Report the decided set, skipped transactions included, if the conveyor is idle."""
         if not self._conveyor.idle:
             return
         self._progress.passed(self._batcher.decided)
@@ -137,7 +137,7 @@ class Feeder:
     # ------------------------------------------------------------ failures
 
     def _recover(self) -> None:
-        """Take back the batches that failed, if any, and do what the recovery decides.
+        """Queue the transactions of failed batches again, if any, and carry out the remedy.
 
         :raises DrcError: there is no remedy.
         """
@@ -159,19 +159,19 @@ class Feeder:
             self._progress.concurrent += 1
 
     def _pause(self) -> None:
-        """Leave a lock to its holder for a while."""
+        """Wait, so that the holder of a lock can finish."""
         self._progress.lock_failures += 1
         self._stop.wait(self._recovery.pause_s)
 
     def _named(self, error: DrcError, batch: Batch) -> DrcError:
-        """Add the transactions, and the table and key that the target refuses, if it still does."""
+        """Add the GTIDs to ``error``, and the table and key of a row that is still refused."""
         error.gtid = error.gtid or batch.gtids
         if isinstance(error, DataError) and batch.alone:
             lane, _ = self._conveyor.exclusive()
             if refused := find_refused(lane, batch.transactions[-1], self._batcher.tables):
                 error.table, error.key = refused.table, refused.key
                 error.hint = error.hint or (
-                    "compare this row at both sites and mend it where it is wrong, then start again"
+                    "compare the row at both sites, fix the wrong version, then run `drc start`"
                 )
         return error
 
@@ -183,7 +183,7 @@ class Feeder:
     def _rewind(self) -> None:
         self._batcher.rewind(GtidSet.parse(self._conveyor.decided))
 
-    # ------------------------------------------------------------ what goes alone
+    # ------------------------------------------------------------ work that goes alone
 
     def _exclusive(self, work: Callable[[], None]) -> None:
         if self._conveyor.drain():
@@ -199,13 +199,13 @@ class Feeder:
         self._solo.write(self._intake.parts())
 
     def _settle(self) -> None:
-        """Settle transactions that have concurrent writers, or may have: they come in storms.
+        """Settle the next transactions, which have rivals or may have: rivals come in storms.
 
         :raises DrcError: there is no remedy.
         """
         chosen = self._intake.next_settled(self._recovery.settle_max)
         native = sum(t.kind is not TransactionKind.SKIPPED for t in chosen)
-        if not native:  # a ledger row for these alone would feed itself
+        if not native:  # ledger rows for skipped transactions alone would never end
             self._recovery.rival = None
             self._intake.back(chosen)
             return
@@ -220,7 +220,7 @@ class Feeder:
             if remedy is Remedy.PAUSE:
                 self._pause()
             return
-        # Where there was one conflict the next transactions have some, too.
+        # After a conflict the next transactions have conflicts, too.
         following = self._pending[0].gtid if kinds and self._pending else None
         self._recovery.settled(following)
         self._quiet()

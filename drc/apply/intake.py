@@ -1,7 +1,7 @@
-"""From the queue to the transactions that wait to be applied, in order. For one thread.
+"""Intake: takes transactions from the queue and keeps them ready in commit order. For one thread.
 
-1. What ended the queue is raised only after everything before it was applied.
-2. XA rows wait for their outcome; given up transactions lose their rows, in their place.
+1. The error that ended the queue is raised only after all transactions before were applied.
+2. XA rows wait for the outcome; given-up transactions keep their place and lose their rows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from drc.errors import InvariantError, TransientError
 from drc.gtid import GtidSet
 from drc.pipe.queue import TransactionQueue
 
-POLL_S = 0.5  # how soon a stop is noticed while nothing comes
+POLL_S = 0.5  # a stop is noticed after this time at the latest while nothing arrives
 _SIMPLE = frozenset({TransactionKind.ROWS, TransactionKind.SKIPPED, TransactionKind.DDL})
 
 
 class Intake:
     """Take transactions from ``queue`` to ``pending``.
 
-    :param given_up: GTIDs that an operator excluded: decided, and not applied.
+    :param given_up: GTIDs that an operator excluded: decided, but not applied.
     :param stop: set to end a wait inside a large transaction.
     """
 
@@ -33,24 +33,24 @@ class Intake:
         self.pending: deque[RawTransaction] = deque()
 
     def receive(self) -> None:
-        """Wait for a moment for the next transactions.
+        """Wait up to ``POLL_S`` seconds for the next transactions.
 
         :raises DrcError: the error that ended the queue.
         """
         self._admit(self._queue.take(POLL_S))
 
     def gather(self, transactions: int) -> int:
-        """Take waiting transactions, up to that many; return how many are pending."""
+        """Take waiting transactions until ``transactions`` are pending; return how many are."""
         while self._queue.bytes and len(self.pending) < transactions:
             self._admit(self._queue.take(0))
         return len(self.pending)
 
     def back(self, transactions: Iterable[RawTransaction]) -> None:
-        """Put transactions, in order, before the pending ones."""
+        """Put transactions, in order, before the pending transactions."""
         self.pending.extendleft(reversed(list(transactions)))
 
     def parts(self) -> Iterator[RawTransaction]:
-        """Yield the parts of the large transaction at the head as they come.
+        """Yield the parts of the large transaction at the head as the parts arrive.
 
         :raises TransientError: stopped before the last part; nothing is committed then.
         :raises InvariantError: a part is missing.
@@ -59,12 +59,14 @@ class Intake:
         while True:
             while not self.pending:
                 if self.stop.is_set():
-                    raise TransientError("stopped inside a large transaction", stage="apply")
+                    raise TransientError(
+                        "cannot finish a large transaction: the stream was stopped", stage="apply"
+                    )
                 self.receive()
             part = self.pending.popleft()
             if part.part != expected:
                 raise InvariantError(
-                    f"part {part.part} of a large transaction in place of part {expected}",
+                    f"part {part.part} of a large transaction is not the expected part {expected}",
                     gtid=str(part.gtid),
                 )
             expected += 1
@@ -73,7 +75,10 @@ class Intake:
                 return
 
     def next_settled(self, native_max: int) -> list[RawTransaction]:
-        """Take the next transactions to settle, up to the first that must go alone."""
+        """Take the next transactions to settle, up to a transaction that must go alone.
+
+        :param native_max: the largest number of native transactions.
+        """
         out: list[RawTransaction] = []
         native = 0
         while self.pending and native < native_max:

@@ -1,14 +1,15 @@
-"""What follows a failure: the remedy, as a table, and how the next transactions then go. Pure.
+"""Recovery: tables of the remedy for each failure, and how the next transactions then go. Pure.
 
 1. A batch that met a lock is built again, smaller, after a pause that grows.
-2. A batch with a rival is cut there: the transactions before the rival go as a batch, the rival and
-   those after it are settled row by row, until there are no conflicts any more.
-3. A batch that met a missing or duplicate row is settled as well. Without conflict detection its
-   transactions go one by one and as they were written, so that the bad one is found and named.
+2. A batch is cut before the first transaction with a rival. The transactions before go as a batch.
+   The transaction with the rival and later transactions are settled row by row, until there are
+   no more conflicts.
+3. A batch that met a missing or duplicate row is settled as well. Without conflict detection the
+   transactions go separately and as written, so that the bad transaction is found and named.
 4. Every other failure ends the session.
 
-The tables are read from the top: the first row that fits counts. Nothing here waits, and nothing
-here knows a thread or a server: the feeder carries the remedy out.
+The tables are read from the top: the first rule that fits counts. Nothing here waits or knows a
+thread or a server: the feeder carries the remedy out.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from drc.errors import DUPLICATE_KEY, LOCK_ERRNOS, ROW_ERRNOS, DataError, DrcErr
 from drc.gtid import Gtid
 
 SETTLE_MAX = 50  # transactions at once: each row takes a round trip while all locks are held
-RETRIES_MAX = 20  # with a lock wait of seconds each: a user who holds a row for a minute
+RETRIES_MAX = 20  # each with a lock wait of seconds: outlasts a user that holds a row for a minute
 _LOCKED_S, _LOCKED_MAX_S = 0.005, 1.0
 
 
 class ConcurrentError(DrcError):
-    """A batch has a transaction with a rival; the ``free`` ones before it have none."""
+    """A batch holds a transaction with a rival; the first ``free`` transactions have no rival."""
 
     def __init__(self, free: int) -> None:
-        super().__init__("concurrent writes to one row", stage="certify")
+        super().__init__("cannot commit a batch: concurrent writes to a row", stage="certify")
         self.free = free
 
 
 class Failure(Enum):
     """Kinds of failure that differ in their remedy."""
 
-    LOCK = "a lock was not to be had in time, or the index came too late"
+    LOCK = "a lock was not granted in time, or the index was too late"
     RIVAL = "a transaction has a concurrent writer"
     DUPLICATE = "a row exists already"
     MISSING = "a row does not exist"
@@ -47,7 +48,7 @@ class Failure(Enum):
 
 
 class Remedy(Enum):
-    """What is done about a failure."""
+    """Ways to go on after a failure."""
 
     SMALLER = "pause, then build the batch again, smaller"
     PAUSE = "pause, then try the same again"
@@ -57,10 +58,10 @@ class Remedy(Enum):
 
 
 class Rule(NamedTuple):
-    """One row of a table; None fits both.
+    """A rule of a table; for ``settles`` and ``alone``, None fits True and False.
 
-    ``settles`` is whether concurrent writes are settled in this stream, ``alone`` whether one
-    native transaction failed: for a batch, one that was applied as it was written.
+    ``settles`` says whether the stream settles concurrent writes. ``alone`` says whether a single
+    native transaction failed; in a batch, a transaction that was applied as written.
     """
 
     failures: frozenset[Failure]
@@ -102,7 +103,7 @@ def failure_of(error: DrcError) -> Failure:
 
 
 def remedy_of(table: Iterable[Rule], failure: Failure, *, settles: bool, alone: bool) -> Remedy:
-    """Return the remedy of the first rule that fits."""
+    """Return the remedy of the first rule in ``table`` that fits."""
     return next(
         rule.remedy
         for rule in table
@@ -114,12 +115,13 @@ def remedy_of(table: Iterable[Rule], failure: Failure, *, settles: bool, alone: 
 
 @dataclass
 class Recovery:
-    """How the next transactions go, until what failed has passed.
+    """How the next transactions go, until the transactions of a failure have passed.
 
-    ``free`` is how many native transactions go as batches before ``rival``, the first that is
-    settled; ``singly`` how many transactions go one by one and as they were written;
-    ``settle_max`` how many are settled at once. ``retries`` counts failures for locks since
-    ``committed``, the ledger's ``seq``, last moved.
+    - ``free``: the number of native transactions that go as batches before ``rival``.
+    - ``rival``: the GTID of the first transaction that is settled.
+    - ``singly``: the number of transactions that go separately and as written.
+    - ``settle_max``: the number of transactions that are settled at once.
+    - ``retries``: failures for locks since ``committed``, the ledger's ``seq``, last moved.
     """
 
     settles: bool
@@ -133,11 +135,11 @@ class Recovery:
     # ------------------------------------------------------------ the next step
 
     def is_settled(self, head: Gtid) -> bool:
-        """Return whether the transaction at the head is settled, and not batched."""
+        """Return True if the transaction ``head`` is to be settled instead of batched."""
         return head == self.rival and not self.free
 
     def batch_max(self, limit: int) -> int:
-        """Return how many native transactions the next batch may hold, of ``limit``."""
+        """Return how many native transactions the next batch may hold; by default ``limit``."""
         return 1 if self.singly else self.free or limit
 
     def batched(self, transactions: int, native: int) -> None:
@@ -149,7 +151,7 @@ class Recovery:
 
     @property
     def pause_s(self) -> float:
-        """Return how long to leave a lock to its holder: twice as long each time, up to 1 s."""
+        """Return the seconds to wait for the holder of a lock: doubled each time, up to 1 s."""
         return min(_LOCKED_S * (1 << self.retries), _LOCKED_MAX_S)
 
     def batch_failed(
@@ -160,9 +162,9 @@ class Recovery:
         alone: bool,
         committed: int,
     ) -> Remedy:
-        """Choose how the transactions of a failed batch go on, which come again in order.
+        """Choose the remedy for a failed batch, whose ``transactions`` come again in order.
 
-        :param alone: the batch was one native transaction, applied as it was written.
+        :param alone: the batch was a single native transaction that was applied as written.
         :param committed: the ledger's newest ``seq``.
         """
         if committed != self.committed:
@@ -179,7 +181,7 @@ class Recovery:
         return remedy
 
     def settlement_failed(self, error: DrcError, first: Gtid, native: int) -> Remedy:
-        """Choose how ``native`` transactions from ``first`` on are settled again."""
+        """Choose the remedy when ``native`` transactions from ``first`` on could not be settled."""
         self.rival = first
         failure, alone = failure_of(error), native == 1
         remedy = remedy_of(AFTER_SETTLEMENT, failure, settles=self.settles, alone=alone)
@@ -190,7 +192,7 @@ class Recovery:
         return remedy
 
     def settled(self, following: Gtid | None) -> None:
-        """Go on after a settlement; with ``following``, as there was a conflict just now."""
+        """Go on after settling; after a conflict, ``following`` is the next GTID to settle."""
         self.retries = 0
         self.settle_max = min(SETTLE_MAX, self.settle_max * 2)
         self.rival = following
@@ -200,9 +202,10 @@ class Recovery:
         return Remedy.STOP if self.retries > RETRIES_MAX else remedy
 
     def _settle_from(self, transactions: Sequence[RawTransaction], free: int) -> None:
-        """Batch the ``free`` first transactions, and settle those after them.
+        """Batch the first ``free`` transactions, and settle the transactions after.
 
-        Skipped ones before the first rival are settled with it: a batch ends with a native one.
+        Skipped transactions before the first rival are settled together with the rival, because a
+        batch ends with a native transaction.
         """
         native = [t.kind is not TransactionKind.SKIPPED for t in transactions[:free]]
         last = max((number for number, is_native in enumerate(native) if is_native), default=-1)

@@ -1,10 +1,10 @@
-"""What runs alone on the belt: schema changes, large transactions, what has rivals. Edge.
+"""Solo: schema changes, large transactions and transactions with rivals, each alone. Edge.
 
-1. Everything before is committed, nothing after has begun: the caller has drained the conveyor.
-2. Each is one transaction of the target with its ledger row first (I5); DDL, which the server
-   commits by itself, runs under its origin's GTID before.
-3. A large transaction is applied as it was written, part by part; when a part turns out to have
-   rivals all is rolled back, and the next session settles it.
+1. Everything before is committed and nothing after has begun: the caller has drained the conveyor.
+2. The work is a single transaction of the target, the ledger row first (I5). The server commits
+   DDL by itself, so DDL runs before that transaction, under the origin's GTID.
+3. A large transaction is applied as written, part by part. If a part proves to have rivals, all
+   parts are rolled back, and the next session settles the transaction.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from drc.worker.progress import StreamProgress
 
 @dataclass(frozen=True)
 class SchemaChanges:
-    """How a stream treats schema changes.
+    """The rules by which a stream treats schema changes.
 
-    ``mode`` is ``replicate.ddl``, ``selects`` tells whether a schema is replicated, ``open_lane``
-    opens a session for one statement, whose settings it changes.
+    ``mode`` is ``replicate.ddl``, ``selects`` tells whether a schema is replicated. ``open_lane``
+    opens a separate session for each statement, because a statement changes session settings.
     """
 
     mode: str
@@ -41,10 +41,10 @@ class SchemaChanges:
 
 
 class Solo:
-    """Run one thing at a time on a drained conveyor.
+    """Run work that must go alone, on a drained conveyor.
 
-    :param settler: for transactions with concurrent writers; without one there are none.
-    :param with_rivals: large transactions to settle; kept from session to session.
+    :param settler: settles transactions with rivals; None where no rivals are expected.
+    :param with_rivals: large transactions to settle; the set is kept from session to session.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Solo:
 
     @property
     def settles(self) -> bool:
-        """Return whether concurrent writes can be settled."""
+        """Return True if concurrent writes can be settled."""
         return self._settler is not None
 
     def replay(self, transaction: RawTransaction) -> bool:
-        """Replay a schema change, and the rows of a CREATE … SELECT after it.
+        """Replay a schema change, and after the change the rows of a CREATE … SELECT.
 
-        Returns False if it is not to be replicated.
+        Returns False if the schema change is not to be replicated.
 
         :raises DataError: schema changes stop this stream.
         """
@@ -83,14 +83,15 @@ class Solo:
             return False
         if rules.mode == "stop":
             raise DataError(
-                f"schema change: {query.sql[:200].decode('utf-8', 'replace')}",
+                "cannot go past a schema change with replicate.ddl = 'stop': "
+                f"{query.sql[:200].decode('utf-8', 'replace')}",
                 stage="apply",
                 gtid=str(transaction.gtid),
-                hint="make it here by hand and reposition past it, or set replicate.ddl",
+                hint="run the change here by hand, then `drc skip` the GTID, or set replicate.ddl",
             )
         lane = rules.open_lane()
         try:
-            lane.require_lease()  # a takeover after it ends this session
+            lane.require_lease()  # a takeover after this check ends the lane's session
             text = query.sql[:200].decode("utf-8", "replace")
             with self._conveyor.busy("schema change", lane, [transaction], text):
                 replay.replay(lane, query, transaction.gtid)
@@ -102,9 +103,9 @@ class Solo:
         return True
 
     def settle(self, transactions: list[RawTransaction]) -> Counter[str]:
-        """Settle whole transactions row by row; return their conflicts by kind.
+        """Settle whole transactions row by row; return the number of conflicts by kind.
 
-        :raises DrcError: classed by errno; all is rolled back.
+        :raises DrcError: classed by errno; everything is rolled back.
         """
         assert self._settler
         conveyor = self._conveyor
@@ -126,7 +127,7 @@ class Solo:
         return settled.kinds
 
     def write(self, parts: Iterable[RawTransaction]) -> None:
-        """Apply parts event by event in one transaction, with their ledger row first."""
+        """Apply parts event by event in a single transaction, the ledger row first."""
         conveyor = self._conveyor
         lane, seq = conveyor.exclusive()
         maps: dict[int, TableMap | None] = {}
@@ -162,9 +163,9 @@ class Solo:
         self._progress.settled([transaction], rows, kinds, decided, doing.since_us)
 
     def _write_part(self, lane: Lane, part: RawTransaction, changes: Changes) -> None:
-        """Apply changes as they were written, and see that nobody else wrote their rows.
+        """Apply changes as written, and check that the rows have no concurrent writer.
 
-        :raises TransientError: somebody did; the next session settles the transaction.
+        :raises TransientError: a row has a concurrent writer; the next session settles.
         """
         error: DrcError | None = None
         try:
@@ -176,7 +177,7 @@ class Solo:
         if self._settler and (error or self._settler.has_rivals(lane, part)):
             self._with_rivals.add(part.gtid)
             raise TransientError(
-                "a large transaction has concurrent writers",
+                "cannot apply a large transaction as written: its rows have concurrent writers",
                 stage="certify",
-                hint="it is read again and settled row by row",
+                hint="wait: the transaction is read again and settled row by row",
             )

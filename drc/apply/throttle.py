@@ -1,4 +1,4 @@
-"""At most so many transactions a second, so that catching up leaves room for local users."""
+"""Throttle: bounds the transactions a second, so that catching up leaves room for local users."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _UNBOUNDED = 1 << 62
 
 
 class Throttle:
-    """Count out transactions evenly.
+    """Release transactions at an even rate.
 
-    :param rate: transactions a second; 0: no bound.
-    :param clock: seconds, of any beginning.
+    :param rate: transactions a second, for example ``500``; 0: no bound.
+    :param clock: returns seconds since any fixed time.
     """
 
     def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class Throttle:
         self._at = clock()
 
     def wait(self, stop: threading.Event) -> int:
-        """Return how many may go now, at least one; wait for it, or until ``stop``."""
+        """Wait until a transaction may go, or until ``stop``; return how many may, at least 1."""
         if not self._rate:
             return _UNBOUNDED
         self._refill()
@@ -35,7 +35,7 @@ class Throttle:
         return max(1, int(self._left))
 
     def spend(self, transactions: int) -> None:
-        """Take what went; more than was there is made good by a longer wait."""
+        """Count transactions that went; an excess makes the next wait longer."""
         self._left -= transactions
 
     def _refill(self) -> None:

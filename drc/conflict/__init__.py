@@ -1,1 +1,1 @@
-"""Concurrent writes to one row: which there are, which one stays, and what people see of it."""
+"""Concurrent writes: the index that finds rivals, and the rules that choose an outcome."""

@@ -1,17 +1,17 @@
-"""A user's function as a policy: what it is given, and what its answer means.
+"""Functions as policies: the arguments of a user's function, and the effect of the answer.
 
-It is named ``module:name`` in a table's policy and asked where two concurrent writes of one row
-meet, at both sites. So that both get one answer:
+A table's policy names the function as ``module:name``, for example ``shop.rules:parcel``. Both
+sites ask the function where two concurrent writes of a row meet. So that both get the same answer:
 
-1. It is given the earlier and the later write, not the local and the remote one, and the row
-   before both; values as the log shows them, read by one server's decoder, so that
-   ``drc conflicts replay`` can ask again.
-2. It is asked about two writes only. Where one write meets several, the site that applies it leaves
-   the row open: no order of asking would be the same at both.
-3. What it does not answer, or not in time, is left open with the reason. One that hangs is not
-   asked again for ever: its thread cannot be ended.
+1. The arguments are the earlier and the later write, not the local and the remote write, and the
+   row before both. Values are as the conflict log shows them, read by the decoder of a single
+   server, so that ``drc conflicts replay`` can ask again.
+2. The function is asked about two writes only. Where a write meets several writes, the site that
+   applies the write leaves the row open: no order of questions would be the same at both sites.
+3. Without an answer, or without an answer in time, the row is left open with the reason. A
+   function that hangs again and again is no longer asked, as a thread cannot be ended.
 
-That the answer depends on nothing else, such as time or chance, is the function's own part.
+The function itself must not depend on anything else, such as time or chance.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from drc.policy import Policies
 ANSWER_S = 1.0  # rows are locked meanwhile
 _HUNG_MAX = 3
 
-Values = Mapping[str, Any] | None  # by column, JSON-ready; None for no row
+Values = Mapping[str, Any] | None  # by column, JSON-ready; None: there is no row
 
 
 class Version(NamedTuple):
-    """What one write left of a row; ``values`` is None where it deleted it."""
+    """A row after a write; ``values`` is None if the write deleted the row."""
 
     values: Values
     ets: int
@@ -42,7 +42,7 @@ class Version(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """What a function is given; ``base`` is the row before both writes, None if there was none."""
+    """The argument of a function; ``base`` is the row before both writes, None if absent."""
 
     table: str
     base: Values
@@ -55,9 +55,9 @@ Function = Callable[[Conflict], Answer]
 
 
 class Verdict(NamedTuple):
-    """What a function's answer comes to at this site.
+    """The effect of a function's answer at this site.
 
-    ``values`` are columns to set in the version that stays: the remote one if ``remote``.
+    ``values`` are columns to set in the version that stays: the remote version if ``remote``.
     """
 
     decision: Decision
@@ -69,26 +69,29 @@ class Verdict(NamedTuple):
 def load(name: str) -> Asked:
     """Import a function.
 
-    :param name: as ``module:name``.
-    :raises ConfigError: it cannot be had.
+    :param name: ``module:name``, for example ``shop.rules:parcel``.
+    :raises ConfigError: the import fails, or the name is not callable.
     """
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # an import runs whatever the module holds
+    except Exception as error:  # an import runs any code of the module
         raise ConfigError(
-            f"function {name!r} cannot be imported: {type(error).__name__}: {error}",
-            hint="install its package where the daemon runs, or set PYTHONPATH",
+            f"cannot import function {name!r}: {type(error).__name__}: {error}",
+            hint="install the function's package where the daemon runs, or set PYTHONPATH",
         ) from error
     if not callable(found):
-        raise ConfigError(f"function {name!r} is not callable", hint="name a function")
+        raise ConfigError(
+            f"{name!r} is not a valid function: not callable",
+            hint="set the name of a function, as module:name",
+        )
     return Asked(name, found)
 
 
 def load_all(policies: Policies) -> None:
-    """Import the functions of all tables, so that a wrong name is told at the start.
+    """Import the functions of all tables, so that a wrong name is reported at the start.
 
-    :raises ConfigError: the first that cannot be had.
+    :raises ConfigError: the first function that cannot be imported.
     """
     for table, name in policies.functions():
         try:
@@ -99,7 +102,7 @@ def load_all(policies: Policies) -> None:
 
 
 class Asked:
-    """A function, asked with patience."""
+    """A function that is asked with a time limit."""
 
     def __init__(self, name: str, function: Function, answer_s: float = ANSWER_S) -> None:
         self._name, self._function, self._answer_s = name, function, answer_s
@@ -108,25 +111,26 @@ class Asked:
     def verdict(
         self, kind: ConflictKind, table: str, base: Values, remote: Version, here: Version
     ) -> Verdict:
-        """Ask about a change of ``remote`` that met the row ``here``."""
+        """Ask about an arriving version, ``remote``, and the version of the row ``here``."""
         later_is_remote = (remote.ets, remote.site) > (here.ets, here.site)
         earlier, later = (here, remote) if later_is_remote else (remote, here)
         frozen = (v._replace(values=_frozen(v.values)) for v in (earlier, later))
         try:
             answer = self._answer(Conflict(table, _frozen(base), *frozen))
-        except Exception as error:  # whatever the function raises
+        except Exception as error:  # the function may raise anything
             return self._open(kind, f"{type(error).__name__}: {error}")
         if answer is None:
-            return self._open(kind, "it leaves this row to a person")
+            return self._open(kind, "the function leaves the row to an operator")
         if answer in ("earlier", "later"):
             return self._whole(
                 kind, remote, str(answer), takes=(answer == "later") == later_is_remote
             )
         if not isinstance(answer, Mapping) or not all(isinstance(name, str) for name in answer):
-            return self._open(kind, f"its answer is none: {answer!r}")
+            return self._open(kind, f"the answer is not valid: {answer!r}")
         kept = later if later.values is not None else earlier
         if unknown := sorted(answer.keys() - (kept.values or {}).keys()):
-            return self._open(kind, f"it sets {', '.join(unknown)}, which the row does not have")
+            names = ", ".join(unknown)
+            return self._open(kind, f"the answer sets {names}, which the row does not have")
         decision = Decision(RowAction.MERGE, kind, Winner.MERGED, f"{self._name} merged both")
         return Verdict(decision, kept is remote, MappingProxyType(dict(answer)))
 
@@ -141,12 +145,14 @@ class Asked:
         return Verdict(left_open(kind, f"{self._name}: {why}"))
 
     def _answer(self, conflict: Conflict) -> Any:
-        """Return the answer, or raise what the function raised.
+        """Return the function's answer, or raise the function's error.
 
-        :raises TimeoutError: it does not come in time.
+        :raises TimeoutError: there is no answer in time.
         """
         if self._hung >= _HUNG_MAX:
-            raise TimeoutError(f"it hung {self._hung} times and is not asked until a restart")
+            raise TimeoutError(
+                f"the function hung {self._hung} times and is not asked until a restart"
+            )
         answers: list[Any] = []
         errors: list[Exception] = []
 

@@ -1,16 +1,16 @@
-"""The window index: who wrote which key, as long as a peer may not know it. Pure.
+"""Window index: the recent writes of each key, as long as a peer may not have seen them. Pure.
 
-For each origin it maps slots (``rows/slots.py``) to that origin's recent writes. A transaction that
-arrives is looked up by its slots: a write of another origin that it had not seen is a *rival*,
-concurrent with it. No clock is asked, and no value compared.
+For each origin the index maps slots (``rows/slots.py``) to recent writes of that origin. An
+arriving transaction is looked up by slots: a write of another origin that the transaction had not
+seen is a *rival*, concurrent with the transaction. No clock is asked, and no value compared.
 
-1. A write stays until every site whose transactions still arrive here has proved that it saw
-   it (I4). A deleted row stays as well, so deletes need no tombstones elsewhere.
-2. All of them are kept, not only the newest, so that a pair of rivals is known at both sites.
-3. Memory is bounded. The oldest writes leave it for the spill (``spill.py``), where there is one,
-   and are asked there; it makes no difference to any answer.
-4. The spill is bounded too. What had to be forgotten is named, and whoever has not seen all of that
-   is not judged (:attr:`Rivals.blind`), instead of being guessed about.
+1. A write stays until every site whose transactions still arrive here has proved to have seen the
+   write (I4). The writes of a deleted row stay as well, so deletes need no tombstones elsewhere.
+2. All these writes are kept, not only the newest, so that both sites know a pair of rivals.
+3. Memory is bounded: the oldest writes move to the spill (``spill.py``), if there is a spill.
+   Lookups ask the spill as well, so no answer changes.
+4. No answer is a guess. The spill is bounded, too: forgotten transactions are named, and a
+   transaction that has not seen all forgotten transactions is not judged (:attr:`Rivals.blind`).
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from drc.conflict.writes import Moved, Rivals, Write
 from drc.gtid import Gtid, GtidSet
 from drc.rows.walk import ALL_COLUMNS
 
-_PORTIONS = 256  # of memory: one of them moves at a time, while those who ask have to wait
+_PORTIONS = 256  # of memory: a single portion moves at a time, and lookups wait meanwhile
 
 _gno = attrgetter("gtid.gno")
 _precedence = attrgetter("ets", "origin")
 
 
 class _Origin:
-    """The writes of one origin; ``forgotten`` were dropped before their time.
+    """The writes of one origin.
 
-    ``ascending``: those held are of one server UUID and tag, each with a higher number than the one
-    before. Not so while a large transaction is held, which comes in parts, or after a failover.
+    ``forgotten`` are GTIDs that were dropped although a peer may not have seen these transactions.
+    ``ascending``: all writes in memory have the same server UUID and tag, and the numbers ascend.
+    False while the parts of a large transaction are in memory, or after a failover.
     """
 
     __slots__ = ("ascending", "by_age", "forgotten", "writes")
 
     def __init__(self) -> None:
         self.ascending = True
-        self.writes: dict[int, list[Write]] = {}  # in the origin's order
+        self.writes: dict[int, list[Write]] = {}  # of each slot, in commit order
         self.by_age: deque[tuple[Write, tuple[int, ...]]] = deque()
         self.forgotten = GtidSet()
 
     def add(self, write: Write, slots: tuple[int, ...]) -> None:
-        """Take a write in."""
+        """Add a write that touched ``slots``."""
         if not self.by_age:
             self.ascending = True
         elif self.ascending:
@@ -60,7 +61,7 @@ class _Origin:
         self.by_age.append((write, slots))
 
     def unseen(self, slot: int, known: GtidSet) -> list[Write]:
-        """Return a slot's writes that are not ``known``. On a hot row there are thousands."""
+        """Return the writes of a slot that are not in ``known``; a hot row has thousands."""
         writes = self.writes.get(slot)
         if not writes:
             return []
@@ -77,14 +78,14 @@ class _Origin:
 
 
 class WindowIndex:
-    """Recent writes at one site.
+    """The recent writes at a site.
 
-    :param site: where we are; its own writes come from its binlog.
-    :param origins: all sites of the configuration, this one included.
-    :param slots_max: how many slots may be held in memory.
-    :param spill: takes what is more, if there is one.
+    :param site: the name of this site, whose writes come from this site's binlog.
+    :param origins: all sites of the configuration, this site included.
+    :param slots_max: the largest number of slots in memory.
+    :param spill: takes the oldest writes beyond ``slots_max``; None: these are forgotten.
 
-    ``held`` is how many there are in memory, each counted as often as it was written.
+    ``held`` is the number of slots in memory; a slot counts as often as it was written.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class WindowIndex:
         self._slots_max, self._spill = slots_max, spill
         names = list(origins)
         self._frontier: dict[str, Seen] = {name: {} for name in names if name != site}
-        # Writes of a peer are kept only where a third site may be concurrent with them.
+        # A peer's writes are kept only if there is a third site, which may write concurrently.
         self._origins = {name: _Origin() for name in names if name == site or len(names) > 2}
         self.held = 0
 
@@ -108,10 +109,10 @@ class WindowIndex:
         slots: Iterable[int],
         columns: Mapping[int, int] | None = None,
     ) -> None:
-        """Note a write, in the order in which the origin's writes became visible here.
+        """Record a write, in the order in which the origin's writes became visible here.
 
-        :param slots: each once.
-        :param columns: by slot, where a policy asks which ones were changed.
+        :param slots: the slots of the write, each once.
+        :param columns: changed columns by slot, as bits, where a policy needs changed columns.
         """
         kept = self._origins.get(origin)
         if kept is None:
@@ -126,12 +127,15 @@ class WindowIndex:
             self._make_room(fullest)
 
     def forget(self, gtids: GtidSet) -> None:
-        """Note writes of this site whose keys cannot be had any more."""
+        """Record transactions of this site whose keys can no longer be read."""
         kept = self._origins[self._site]
         kept.forgotten = kept.forgotten | gtids
 
     def advance(self, peer: str, seen: Seen) -> None:
-        """Learn that nothing will come from ``peer`` any more that has not seen ``seen``."""
+        """Record that all further transactions of ``peer`` have seen ``seen``; drop known writes.
+
+        A write is known when all other peers have seen the write.
+        """
         self._frontier[peer] = seen
         for name, kept in self._origins.items():
             others = [s.get(name, NOTHING) for p, s in self._frontier.items() if p != name]
@@ -144,7 +148,7 @@ class WindowIndex:
                 self._spill.advance(name, others)
 
     def forgotten(self) -> int:
-        """Return how many transactions were dropped before their time."""
+        """Return how many transactions were dropped although a peer may not have seen these."""
         return sum(len(kept.forgotten) for kept in self._origins.values())
 
     def _make_room(self, name: str) -> None:
@@ -166,7 +170,7 @@ class WindowIndex:
         columns = {}
         for slot in touched:
             writes = kept.writes[slot]
-            changed = writes.pop(0).columns  # they leave in the order in which they came
+            changed = writes.pop(0).columns  # writes leave in the order of arrival
             if changed != ALL_COLUMNS:
                 columns[slot] = changed
             if not writes:
@@ -176,9 +180,9 @@ class WindowIndex:
     # ------------------------------------------------------------ out
 
     def clean(self, origin: str, seen: Seen, slots: frozenset[int]) -> bool:
-        """Return True when no slot has a write of another origin in memory, seen or not.
+        """Return True if no slot has a write of another origin, seen or not: a quick check.
 
-        The quick look. In the spill, which is slower anyway, what was seen does not count.
+        In the spill, which is slower anyway, only unseen writes count.
         """
         for name, kept in self._origins.items():
             if name == origin:
@@ -193,9 +197,9 @@ class WindowIndex:
         return True
 
     def rivals(self, origin: str, seen: Seen, slots: Iterable[int]) -> Rivals:
-        """Return the writes that are concurrent with one of ``origin`` to these slots.
+        """Return the writes to ``slots`` that are concurrent with a transaction of ``origin``.
 
-        :param seen: what the transaction had seen.
+        :param seen: the GTIDs that the transaction had seen, by site.
         """
         runs: list[list[Write]] = []
         blind, whole = False, True
@@ -210,13 +214,13 @@ class WindowIndex:
             runs += [spilled[slot] for slot in touched if slot in spilled]
             runs += [run for slot in touched if (run := kept.unseen(slot, known))]
         if whole and len(runs) <= 1:
-            return Rivals(tuple(chain(*runs)), blind)  # of one origin's slot: in order as it is
+            return Rivals(tuple(chain(*runs)), blind)  # a single slot's: in order already
         return Rivals(_united(runs), blind)
 
     def _spilled(
         self, name: str, slots: Collection[int], known: GtidSet
     ) -> Mapping[int, list[Write]]:
-        """Return what the spill has of these slots; what it cannot tell any more is forgotten."""
+        """Return the spilled writes of ``slots``; add lost transactions to ``forgotten``."""
         if not self._spill or not self._spill.slots:
             return {}
         writes, lost = self._spill.find(name, slots, known)
@@ -225,7 +229,7 @@ class WindowIndex:
 
 
 def _united(runs: Iterable[Iterable[Write]]) -> tuple[Write, ...]:
-    """Return one write for each transaction: it may be in several slots, and come in parts."""
+    """Join the writes of each transaction, which may touch several slots and come in parts."""
     found: dict[Gtid, Write] = {}
     for write in chain(*runs):
         held = found.setdefault(write.gtid, write)

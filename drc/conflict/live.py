@@ -1,11 +1,11 @@
-"""The window index as the threads of a site share it: one writes, the lanes ask.
+"""Live index: the window index of a site, shared by threads: the watcher writes, lanes ask.
 
-1. The position moves after the index, never before (I3): who has waited for a position finds
-   every write before it in the index.
-2. While the index is not complete there is no position, and nobody gets through.
-3. What was certified is looked at again when its commit comes by in the binlog: a write of one of
-   its keys between certificate and commit is a *late conflict*. With 1 there is none; a count
-   above zero says that the server does not order its binlog as its locks.
+1. After waiting for a position a thread finds every write before that position in the index,
+   because the position moves after the index, never before (I3).
+2. While the index is not complete there is no position, and every wait for a position fails.
+3. A certified batch is checked again when its commit appears in the binlog: a write of a key of
+   the batch between certificate and commit is a *late conflict*. Rule 1 excludes late conflicts; a
+   count above zero says that the server does not order the binlog by row locks.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from drc.conflict.spill import Spill
 from drc.conflict.writes import Rivals
 from drc.gtid import Gtid, GtidSet
 
-_EXPECTED_MAX = 64  # more than lanes of all streams; what was rolled back is pushed out
-_RECENT_MAX = 100_000  # writes while a commit is awaited; beyond, the oldest are not looked at
+_EXPECTED_MAX = 64  # more than all streams have lanes; rolled-back batches are pushed out
+_RECENT_MAX = 100_000  # writes while a commit is expected; beyond, the oldest are not checked
 
 
 class Native(NamedTuple):
-    """A native transaction of the site, as its binlog has it.
+    """A native transaction in the site's binlog.
 
-    ``columns`` are those it changed, by slot, in tables whose policy asks.
+    ``columns`` are the changed columns by slot, as bits, in tables whose policy needs the columns.
     """
 
     gtid: Gtid
@@ -39,14 +39,17 @@ class Native(NamedTuple):
 
 
 class Met(NamedTuple):
-    """A replicated transaction of the site's binlog, known by its ledger row."""
+    """A replicated transaction in the site's binlog, known by the ledger row."""
 
     origin: str
     decided: str
 
 
 class _Expected(NamedTuple):
-    """A certified batch whose commit has not come by yet, and how many writes had by then."""
+    """A certified batch whose commit is not in the binlog yet.
+
+    ``writes`` is the number of writes that were recorded before the certificate.
+    """
 
     met: Met
     slots: frozenset[int]
@@ -54,7 +57,7 @@ class _Expected(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How much there is: slots, those of them that are spilled, and transactions held no more."""
+    """The size of the index: all slots, spilled slots, and forgotten transactions."""
 
     slots: int
     spilled_slots: int
@@ -81,7 +84,7 @@ class LiveIndex:
         self.late_conflicts = 0
 
     def size(self) -> Size:
-        """Return how much is held, and how much is held no more."""
+        """Return the size of the index and the number of forgotten transactions."""
         with self._changed:
             held, forgotten, spill = self._index.held, self._index.forgotten(), self._spill
             if not spill:
@@ -91,12 +94,12 @@ class LiveIndex:
     # ------------------------------------------------------------ the watcher's side
 
     def interrupt(self) -> None:
-        """Nothing more is seen for now: nobody gets through before there is a position again."""
+        """Drop the position while the binlog is not read: every wait for a position fails."""
         with self._changed:
             self._position = None
 
     def restart(self) -> None:
-        """Forget everything written; what peers have seen stays true."""
+        """Forget all writes; keep the GTIDs that peers have seen, which stay true."""
         with self._changed:
             self._position = None
             self._expected.clear()
@@ -113,7 +116,10 @@ class LiveIndex:
             self._index.forget(gtids)
 
     def record(self, passed: Iterable[Native | Met], end: Position | None) -> None:
-        """Take what the binlog had, then move on to ``end``; None while the index is incomplete."""
+        """Record transactions of the binlog, then move the position to ``end``.
+
+        :param end: the position after ``passed``; None while the index is incomplete.
+        """
         with self._changed:
             for one in passed:
                 if isinstance(one, Met):
@@ -127,7 +133,7 @@ class LiveIndex:
             self._changed.notify_all()
 
     def _validate(self, met: Met) -> None:
-        """Count writes between a certificate and its commit."""
+        """Count late conflicts: writes between the certificate and the commit of a batch."""
         expected = next((e for e in self._expected if e.met == met), None)
         if expected is None:
             return
@@ -135,7 +141,7 @@ class LiveIndex:
             number > expected.writes and not expected.slots.isdisjoint(slots)
             for number, slots in self._recent
         )
-        # Batches of an origin commit in order: what it certified before has been rolled back.
+        # Batches of an origin commit in order: batches certified earlier were rolled back.
         ended = self._expected.index(expected)
         kept = [e for n, e in enumerate(self._expected) if n > ended or e.met.origin != met.origin]
         self._expected = deque(kept, _EXPECTED_MAX)
@@ -144,7 +150,7 @@ class LiveIndex:
             self._recent.popleft()
 
     def known_to_all(self) -> GtidSet | None:
-        """Return what of this site every peer has seen; None before all have said."""
+        """Return this site's GTIDs that every peer has seen; None until all peers reported."""
         with self._changed:
             sets = [
                 self._frontier[peer].get(self._site, NOTHING)
@@ -161,12 +167,12 @@ class LiveIndex:
     # ------------------------------------------------------------ the streams' side
 
     def wait_fresh(self, timeout: float) -> bool:
-        """Wait until the index is complete; return False if that takes too long."""
+        """Wait until the index is complete; return False after ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._position is not None, timeout)
 
     def wait_for(self, end: Position, timeout: float) -> bool:
-        """Wait until everything before ``end`` is in the index."""
+        """Wait until the index has all writes before ``end``; False after ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._position is not None and self._position >= end, timeout
@@ -182,10 +188,10 @@ class LiveIndex:
         with self._changed:
             return self._index.rivals(origin, seen, slots)
 
-    def certified(self, origin: str, applied: str, slots: frozenset[int]) -> None:
-        """Expect the commit of a batch that was certified."""
+    def certified(self, origin: str, decided: str, slots: frozenset[int]) -> None:
+        """Expect the commit of a certified batch; ``decided`` is as in the batch's ledger row."""
         with self._changed:
-            self._expected.append(_Expected(Met(origin, applied), slots, self._writes))
+            self._expected.append(_Expected(Met(origin, decided), slots, self._writes))
 
     def advance(self, peer: str, seen: Seen) -> None:
         """See :meth:`WindowIndex.advance`."""

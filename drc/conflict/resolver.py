@@ -1,18 +1,20 @@
-"""What becomes of a change that may have concurrent writers. Pure.
+"""Resolver: chooses the outcome of a row change that may have rivals. Pure.
 
-The resolver is asked under locks, with an index that holds every earlier writer. It is total:
-every change, every state of the row, every policy has an answer, and it is the same answer at
-every site (``tests/simulation``).
+The resolver is asked under locks, with an index that holds every earlier writer. Every change,
+every row state and every policy has an answer, and the answer is the same at every site
+(``tests/simulation``).
 
-1. A change wins against all its rivals or loses against one: ``(ets, site)`` decides, or the
-   policy's preference. The order is total, so at each site the same write stays.
-2. What wins is written whole, as its site had it; what loses leaves no trace but in the log.
-3. A change that nothing explains (no rival, but the row is missing, or there already) shows that
-   sites differed before. The newer state is written and the log says so.
-4. What cannot be judged, or must not be judged by a rule, is left open: each site keeps its row.
-5. Columns are merged in a row that is there: by a policy of their own, or each by its last writer.
-   Where one side deleted the row, and not all that was merged into it went with it, what a merge
-   gives would depend on the order: open.
+1. The same write stays at each site, because the order of writes is total: a change wins against
+   all rivals or loses against any, by ``(ets, site)`` or by the policy's preference.
+2. A winning change is written whole: the row becomes as at the site of the change. A losing change
+   leaves no trace but in the conflict log.
+3. A change that nothing explains (no rival, but the row is missing or exists already) shows that
+   the sites differed before. The newer state is written, and the conflict log says so.
+4. A change that cannot be judged, or must not be judged by a rule, is left open: each site keeps
+   its own row.
+5. Columns are merged in a row that exists: by a policy of the column, or each by the last writer.
+   If a side deleted the row, but not all changes merged into the row went too, the result of a
+   merge would depend on the order: the row is left open.
 
 Kinds are PostgreSQL 18's: manual, "Logical Replication Conflicts".
 """
@@ -29,7 +31,7 @@ from drc.rows.walk import ALL_COLUMNS
 
 
 class ConflictKind(StrEnum):
-    """What met what."""
+    """The two operations that met."""
 
     INSERT_EXISTS = "insert_exists"
     UPDATE_ORIGIN_DIFFERS = "update_origin_differs"
@@ -41,7 +43,7 @@ class ConflictKind(StrEnum):
 
 
 class Winner(StrEnum):
-    """Whose state the row has now."""
+    """The side whose state the row has now."""
 
     REMOTE = "remote"
     LOCAL = "local"
@@ -50,21 +52,21 @@ class Winner(StrEnum):
 
 
 class RowAction(Enum):
-    """What to do to the row here."""
+    """The action on the row here."""
 
     KEEP = "keep"
     WRITE = "write"
     DELETE = "delete"
-    ASK = "ask"  # the table's function, ``function.py``
-    MERGE = "merge"  # the policy's columns by their own rules, the others kept or written
+    ASK = "ask"  # the table's function decides, ``function.py``
+    MERGE = "merge"  # the policy's columns by the policy's rules, other columns kept or written
 
 
 class Change(NamedTuple):
-    """A row of a transaction: whether it has images, and whether the row is here now.
+    """A row change: whether there are before and after images, and whether the row exists here.
 
-    With neither image it came and went in the transaction: what is left of it is a delete.
+    With neither image the transaction inserted and deleted the row: the change counts as a delete.
     ``changed`` are the columns that the transaction changed, as bits; ``owner`` is the site that
-    owns the row, as :meth:`TablePolicy.owner` tells.
+    owns the row, as returned by :meth:`TablePolicy.owner`.
     """
 
     before: bool
@@ -75,10 +77,10 @@ class Change(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What to do; ``kind`` is None where there was no conflict.
+    """The outcome of a change; ``kind`` is None if there was no conflict.
 
-    ``takes`` tells which columns of a merge are the remote ones, as bits; those with a policy of
-    their own have no part in it.
+    ``takes`` are the columns that a merge takes from the remote side, as bits. Bits of columns that
+    have a policy do not count.
     """
 
     action: RowAction
@@ -92,9 +94,10 @@ Precedence = tuple[int, int, str]
 
 
 def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
-    """Decide about one row of a transaction of ``site``.
+    """Choose the outcome of a row change of ``site``.
 
-    :param found: what the index says of the row's primary key.
+    :param found: the rivals of the row's primary key in the index.
+    :param ets: the clock value of the change's transaction, for example ``1795449426846040``.
     """
     kind = _kind(change, found)
     wanted = RowAction.WRITE if change.after else RowAction.DELETE
@@ -106,7 +109,7 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
         return Decision(wanted, kind, Winner.REMOTE, "no concurrent write explains this")
     assert kind is not None
     if policy.policy == "park":
-        return left_open(kind, "the table's policy leaves it to a person")
+        return left_open(kind, "the table's policy leaves the row to an operator")
     if change.owner is None:
         return left_open(kind, f"{policy.owner_column} is not the same in all versions of the row")
     owner = change.owner
@@ -117,7 +120,7 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
         newest.ets, newest.origin, policy, owner
     )
     if policy.function and len(found.writes) > 1:
-        return left_open(kind, "a write met several, and the table's function is for two")
+        return left_open(kind, "a write met several writes, and the table's function takes two")
     if policy.function and (change.after or change.exists):
         return Decision(RowAction.ASK, kind, Winner.OPEN, f"{policy.function} decides")
     if policy.merges and (open_ := _unmergeable(change, found, kind, policy, wins=wins)):
@@ -137,11 +140,11 @@ def resolve(change: Change, found: Rivals, ets: int, site: str, policy: TablePol
 def _unmergeable(
     change: Change, found: Rivals, kind: ConflictKind, policy: TablePolicy, *, wins: bool
 ) -> Decision | None:
-    """Leave open what would be merged in another order at the other site, 5.
+    """Leave a row open that the other site would merge in another order (rule 5).
 
-    An insert that meets one write only met an insert. With several, some may be to the row that
-    was there before a delete: they are gone here, and yet to come where the insert is from. To
-    which of them a column belongs can be told, but not what a maximum was made of.
+    An insert that meets a single write met an insert. Of several writes, some may be older than a
+    delete of the row: these are gone here, but will still arrive at the insert's site. The write
+    to which a column belongs is known, but not the values from which a maximum was formed.
     """
     if policy.deltas and not (change.before and change.after and change.exists):
         return left_open(kind, "a counter's row was deleted or inserted at one site")
@@ -155,9 +158,9 @@ def _unmergeable(
 
 
 def _kind(change: Change, found: Rivals) -> ConflictKind | None:
-    rivalled = bool(found.writes) or found.blind
+    has_rivals = bool(found.writes) or found.blind
     if not change.after:
-        if rivalled:
+        if has_rivals:
             return (
                 ConflictKind.DELETE_ORIGIN_DIFFERS if change.exists else ConflictKind.DELETE_MISSING
             )
@@ -167,10 +170,10 @@ def _kind(change: Change, found: Rivals) -> ConflictKind | None:
     if not change.before:
         if change.exists:
             return ConflictKind.INSERT_EXISTS
-        return ConflictKind.UPDATE_DELETED if rivalled else None
+        return ConflictKind.UPDATE_DELETED if has_rivals else None
     if not change.exists:
-        return ConflictKind.UPDATE_DELETED if rivalled else ConflictKind.UPDATE_MISSING
-    return ConflictKind.UPDATE_ORIGIN_DIFFERS if rivalled else None
+        return ConflictKind.UPDATE_DELETED if has_rivals else ConflictKind.UPDATE_MISSING
+    return ConflictKind.UPDATE_ORIGIN_DIFFERS if has_rivals else None
 
 
 def _precedence(ets: int, site: str, policy: TablePolicy, owner: str) -> Precedence:
@@ -188,5 +191,5 @@ def _reason(ets: int, site: str, newest: Write, policy: TablePolicy) -> str:
 
 
 def left_open(kind: ConflictKind | None, reason: str) -> Decision:
-    """Leave a row to a person, 4."""
+    """Leave a row open for an operator (rule 4)."""
     return Decision(RowAction.KEEP, kind or ConflictKind.UPDATE_ORIGIN_DIFFERS, Winner.OPEN, reason)

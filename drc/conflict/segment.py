@@ -1,13 +1,13 @@
-"""A segment of the spill as a private SQLite file. Edge.
+"""File segment: a segment of the spill in a private SQLite file. Edge.
 
-1. The file has no name once it is open, and mode 0600 before: it ends with the process, whatever
-   ends that. It holds hashes of keys and GTIDs, no values.
-2. It is one transaction without a journal, in SQLite's cache until it is sealed and written at
-   once: it is whole or worth nothing.
-3. It is not mapped into memory: a disk that fails is then an error, not the end of the process.
+1. The file ends with the process, however the process ends: the file has no name once open, and
+   mode 0600 before. The file holds hashes of keys and GTIDs, no values.
+2. The file is whole or worth nothing: a single transaction without a journal, kept in SQLite's
+   cache until the segment is sealed, then written at once.
+3. A disk that fails is an error, not the end of the process: no file is mapped into memory.
 
-Numbers go in and questions are asked as one JSON array: SQLite then does the rest by itself, and
-other Python threads run meanwhile.
+Numbers and questions are passed as a single JSON array: SQLite then works alone, and other Python
+threads run meanwhile.
 
 Source: SQLite, "Pragma statements", "The WITHOUT ROWID Optimization", "JSON Functions".
 """
@@ -29,12 +29,12 @@ from drc.errors import ConfigError
 from drc.gtid import Gtid
 from drc.rows.walk import ALL_COLUMNS
 
-_OPEN_KIB = 64 << 10  # of cache: more than a segment has, so nothing is written before its end
-_SEALED_KIB = 256  # the inner nodes of a segment; its leaves are in the system's cache
-_INTEGERS = range(-(1 << 63), 1 << 63)  # SQLite's
+_OPEN_KIB = 64 << 10  # of cache: more than a segment has, so nothing is written before the seal
+_SEALED_KIB = 256  # for the inner nodes of a segment; the system's cache has the leaves
+_INTEGERS = range(-(1 << 63), 1 << 63)  # of SQLite
 
-# Slots are numbered as they come. A write has those from its ``first`` to that of the next one.
-# Such pages take a tenth less time to fill than those of 4 KiB.
+# Slots are numbered as they arrive. A write has the slots from ``first`` up to the next ``first``.
+# Pages of 16 KiB take a tenth less time to fill than pages of 4 KiB.
 _BEGIN = f"""
 PRAGMA page_size = 16384;
 PRAGMA journal_mode = OFF;
@@ -62,7 +62,7 @@ ORDER BY slot, touched.number
 
 
 class FileSegment:
-    """Writes of one origin, in a file in ``folder`` that is made when the first ones come."""
+    """Writes of an origin, in a file in ``folder`` that the first :meth:`add` creates."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -119,19 +119,22 @@ class FileSegment:
 
 
 def require_folder(folder: Path) -> None:
-    """Check that files can be made in ``folder``: not only when a peer is away for long.
+    """Check at the start that files can be created in ``folder``.
 
-    :raises ConfigError: they cannot.
+    Without this check, the error would only come when a peer is away for long.
+
+    :raises ConfigError: files cannot be created.
     """
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"conflicts.index_spill_folder: no file can be made in {folder}",
-            hint="name a folder of ours on a disk, or set conflicts.index_spill_bytes_max = 0",
+            f"conflicts.index_spill_folder is not valid: cannot create a file in {folder}",
+            hint="set a folder on a disk that the daemon may write to,"
+            " or set conflicts.index_spill_bytes_max = 0",
         )
 
 
 def _opened(folder: Path) -> sqlite3.Connection:
-    """Return an empty database in a file that has no name any more."""
+    """Return an empty database in a file whose name is already removed."""
     number, name = tempfile.mkstemp(prefix="drc-index-", dir=folder)
     os.close(number)
     try:
@@ -144,7 +147,7 @@ def _opened(folder: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _disk() -> Iterator[None]:
-    """Have what SQLite says of the disk as OSError."""
+    """Raise errors of SQLite as OSError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -152,10 +155,10 @@ def _disk() -> Iterator[None]:
 
 
 def _signed(slots: Iterable[int]) -> list[int]:
-    """Return slots as SQLite has them: 64 bits with a sign."""
+    """Convert slots to integers of SQLite: 64 bits with a sign."""
     return array("q", array("Q", slots).tobytes()).tolist()
 
 
 def _stored(columns: int) -> int | str:
-    """Return the bits of columns, as text where a table has more than an integer."""
+    """Return the bits of columns, as text if the bits do not fit into an integer of SQLite."""
     return columns if columns in _INTEGERS else str(columns)

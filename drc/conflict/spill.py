@@ -1,13 +1,13 @@
-"""What the window index has no memory for: segments of writes in another place. Pure.
+"""Spill: segments of writes for which the window index has no memory. Pure.
 
-While a peer is away for hours, nothing of what is written here may be forgotten. The oldest writes
-leave memory for segments, one after the other, and are asked there. What a segment is made of
-(``segment.py``: a file) is not known here.
+While a peer is away for hours, no write at this site may be forgotten. The oldest writes move from
+memory to segments, and lookups ask the segments. The spill does not know how a segment stores
+writes (``segment.py``: in a file).
 
-1. A segment is let go when all its transactions are known to all peers (I4), never before.
-2. Who has seen all transactions of a segment does not ask it.
-3. Beyond ``bytes_max`` the oldest segment is forgotten, and one that fails is: each is told by its
-   GTIDs, so that nobody is guessed about. Other segments are as good as before.
+1. A segment is dropped when all peers know all transactions of the segment (I4), never before.
+2. A transaction that has seen all of a segment does not ask that segment.
+3. No answer is a guess: beyond ``bytes_max`` the oldest segment is forgotten, and so is a segment
+   that fails, but the GTIDs of forgotten segments are named. Other segments stay valid.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import NamedTuple, Protocol
 from drc.conflict.writes import Moved, Write
 from drc.gtid import Gtid, GtidSet
 
-# A segment is let go or forgotten whole, and each is asked by itself: neither few nor many.
+# Segments are dropped or forgotten whole, and asked separately: so neither few nor many.
 _SEGMENT_BYTES_MAX = 32 << 20
 _SEGMENTS_MIN = 16
 
 
 class Found(NamedTuple):
-    """A write of ``slot``."""
+    """A write of ``slot`` in a segment."""
 
     slot: int
     gtid: Gtid
@@ -33,42 +33,42 @@ class Found(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """Transactions of an origin whose writes are nowhere any more."""
+    """Transactions of an origin whose writes are neither in memory nor in a segment any more."""
 
     origin: str
     gtids: GtidSet
 
 
 class Remembered(NamedTuple):
-    """The writes by slot, and the GTIDs of the same origin that had to be forgotten meanwhile."""
+    """Writes by slot, and GTIDs of the same origin that had to be forgotten meanwhile."""
 
     writes: dict[int, list[Write]]
     forgotten: GtidSet
 
 
 class Segment(Protocol):
-    """Writes of one origin; ``bytes`` is what they take.
+    """Stored writes of an origin; ``bytes`` is the size.
 
-    Each method but ``close`` raises OSError where its place fails. It is worth nothing then.
+    Each method but ``close`` raises OSError when the storage fails. The segment is then worthless.
     """
 
     bytes: int
 
     def add(self, moved: Sequence[Moved]) -> None:
-        """Take writes, in the origin's order."""
+        """Add writes, in commit order."""
 
     def seal(self) -> None:
-        """Take no more."""
+        """Refuse further writes."""
 
     def find(self, slots: Iterable[int]) -> Sequence[Found]:
-        """Return the writes of these slots, those of one slot in the origin's order."""
+        """Return the writes of ``slots``, for each slot in commit order."""
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything that is stored."""
 
 
 class _Held:
-    """A segment and what is in it."""
+    """A segment with the GTIDs and the number of slots in the segment."""
 
     __slots__ = ("gtids", "newest", "origin", "sealed", "segment", "slots")
 
@@ -79,17 +79,18 @@ class _Held:
         self.sealed = False
 
     def known_to(self, known: GtidSet) -> bool:
-        """Return whether all is in ``known``; the newest mostly tells, at no cost."""
+        """Return True if all GTIDs are in ``known``; mostly the newest GTID says no, quickly."""
         return self.newest in known and self.gtids <= known
 
 
 class Spill:
-    """Writes of all origins that memory has no room for; ``slots`` is how many, counted as there.
+    """Writes of all origins for which memory has no room.
 
-    :param bytes_max: what all segments may take.
-    :param segment: makes an empty one.
+    :param bytes_max: the largest size of all segments together.
+    :param segment: creates an empty segment.
 
-    ``error`` is why the last segment failed; '' once another one is sealed.
+    ``slots`` is the number of slots; a slot counts as often as it was written. ``error`` is the
+    error of the last segment that failed; '' once another segment is sealed.
     """
 
     def __init__(self, bytes_max: int, segment: Callable[[], Segment]) -> None:
@@ -101,11 +102,11 @@ class Spill:
 
     @property
     def bytes(self) -> int:
-        """Return what all segments take."""
+        """Return the size of all segments together."""
         return sum(held.segment.bytes for held in self._held)
 
     def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
-        """Take writes, in the origin's order; return what had to be forgotten, by origin."""
+        """Add writes, in commit order; return the transactions that had to be forgotten."""
         held = next((h for h in self._held if h.origin == origin and not h.sealed), None)
         if held is None:
             held = _Held(origin, self._segment(), moved[0].gtid)
@@ -128,7 +129,7 @@ class Spill:
         return lost
 
     def find(self, origin: str, slots: Iterable[int], known: GtidSet) -> Remembered:
-        """Return the writes of these slots that are not ``known``."""
+        """Return the writes of ``slots`` that are not in ``known``."""
         out: dict[int, list[Write]] = {}
         lost = GtidSet()
         for held in [h for h in self._held if h.origin == origin and not h.known_to(known)]:
@@ -143,13 +144,13 @@ class Spill:
         return Remembered(out, lost)
 
     def advance(self, origin: str, known: Sequence[GtidSet]) -> None:
-        """Let go what is in each of ``known``."""
+        """Drop the segments whose transactions are in every set of ``known``."""
         for held in [h for h in self._held if h.origin == origin]:
             if all(held.known_to(one) for one in known):
                 self._drop(held)
 
     def clear(self) -> None:
-        """Let go everything."""
+        """Drop all segments."""
         for held in list(self._held):
             self._drop(held)
         self.error = ""

@@ -1,4 +1,4 @@
-"""Writes of keys, as the window index and its spill keep and return them. Pure."""
+"""Writes: the records of written keys in the window index and in the spill. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drc.rows.walk import ALL_COLUMNS
 
 
 class Write(NamedTuple):
-    """A write of a slot by one origin; ``columns`` are those it changed, as bits."""
+    """A write of a slot by an origin; ``columns`` are the changed columns, as bits."""
 
     origin: str
     gtid: Gtid
@@ -19,7 +19,10 @@ class Write(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A transaction, or a part of one, that leaves memory; ``columns`` by slot, if not all."""
+    """A transaction, or a part of a transaction, that leaves memory.
+
+    ``columns`` are the changed columns by slot, as bits; a slot without an entry has all columns.
+    """
 
     gtid: Gtid
     ets: int
@@ -28,9 +31,9 @@ class Moved(NamedTuple):
 
 
 class Rivals(NamedTuple):
-    """What was found about some slots: concurrent writes, and whether that is all of them.
+    """Concurrent writes to some slots, in the order of ``(ets, origin)``.
 
-    The writes are in the order of ``(ets, origin)``.
+    ``blind`` is True if forgotten writes may be missing.
     """
 
     writes: tuple[Write, ...]

@@ -1,1 +1,1 @@
-"""Settle transactions row by row, under locks, where two sites wrote one row."""
+"""Settling: applies transactions row by row, under locks, where two sites wrote the same row."""

@@ -1,13 +1,14 @@
-"""A user's function, asked about a row that is locked, and its answer as bytes. Edge.
+"""Questions: asks a user's function about a locked row, and turns the answer into bytes. Edge.
 
-1. Versions are read as a query returns them: each is put into the row, read and taken out again.
-   So both sites see one value in one way, whatever its type; a decoder of images would differ from
-   a query in the small print of floats, JSON or ENUM.
-2. A value that one of the versions has keeps that version's bytes, the later one's if both have
-   it. Others are encoded here, for numbers, text, dates and times; what cannot be is refused.
-3. Whatever prevents a question or an answer leaves the row open, with the reason.
+1. Both sites show a value to the function in the same form, because every version is read by a
+   query: the version is put into the row, read, and taken out again. A decoder of images would
+   differ from a query in details of floats, JSON or ENUM.
+2. A value of the answer that a version has keeps the bytes of that version, of the later version
+   if both have the value. Other numbers, texts, dates and times are encoded here; other types are
+   refused.
+3. Any obstacle to a question or an answer leaves the row open, with the reason.
 
-How it is called, and what its answer means, is ``conflict/function.py``.
+``conflict/function.py`` calls the function and interprets the answer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _WIDTHS = {"utf8mb4": 4, "utf8mb3": 3, "ascii": 1}  # bytes a character may take
 
 
 class Question(NamedTuple):
-    """What a function is asked: a change of ``site`` met the write ``rival`` in a row here."""
+    """A question to a function: a change of ``site`` met the write ``rival`` in a row here."""
 
     function: str
     kind: ConflictKind
@@ -48,34 +49,38 @@ class Question(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What a function decided, by which versions; ``remote`` are the row before and after."""
+    """A function's decision, with the versions shown to the function.
+
+    ``here`` is the local row; ``remote`` is the row before and after the remote change.
+    """
 
     decision: Decision
     here: Shown | None
     remote: list[Shown | None] | None = None
 
 
-def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
-    """Let the table's function decide, and the row become what it answers."""
+def ask(lane: Lane, conflict_log: ConflictLog, question: Question) -> Answered:
+    """Ask the table's function, and change the row of ``question`` as answered."""
     function, kind, change, site, row, rival = question
     table, ets = change.table.map, change.transaction.ets
     if row.changed:
-        why = "a write met several, and the table's function is for two"
-        return Answered(left_open(kind, why), log.shown(row))
-    here = log.readable(row.values)
+        why = "a write met several writes, and the table's function takes two"
+        return Answered(left_open(kind, why), conflict_log.shown(row))
+    here = conflict_log.readable(row.values)
     try:
         remote = [
-            log.readable(_read_back(lane, table, change.image, image, exists=row.had))
+            conflict_log.readable(_read_back(lane, table, change.image, image, exists=row.had))
             for image in (change.before, change.after)
         ]
     except DrcError as error:
         if error.errno != DUPLICATE_KEY:
             raise
         lane.execute("ROLLBACK TO SAVEPOINT version")
-        return Answered(left_open(kind, f"it cannot be read: {error.message}"), here)
+        why = f"cannot read a version of the row: {error.message}"
+        return Answered(left_open(kind, why), here)
     before, after = remote
-    ours, theirs = Version(here, rival.ets, rival.origin), Version(after, ets, site)
-    verdict = load(function).verdict(kind, change.table.name, before, theirs, ours)
+    local, arriving = Version(here, rival.ets, rival.origin), Version(after, ets, site)
+    verdict = load(function).verdict(kind, change.table.name, before, arriving, local)
     decision = verdict.decision
     if decision.action in (RowAction.WRITE, RowAction.DELETE):
         row.take(change.after)
@@ -95,10 +100,11 @@ def ask(lane: Lane, log: ConflictLog, question: Question) -> Answered:
 def _read_back(
     lane: Lane, table: TableMap, key: bytes, image: bytes | None, *, exists: bool
 ) -> dict[str, Any] | None:
-    """Return a version of a row as a query would; the row stays as it is.
+    """Return the version ``image`` of a row as a query would; the row stays unchanged.
 
     :param key: an image with the row's primary key, which is locked.
-    :raises DrcError: classed by errno; 1062 if another row has one of its unique values.
+    :param exists: the row exists here.
+    :raises DrcError: classed by errno; 1062 if another row has a unique value of the version.
     """
     if image is None:
         return None
@@ -111,7 +117,7 @@ def _read_back(
 
 
 class Sides(NamedTuple):
-    """Both versions: ``remote`` as an image holds it, and both as they are shown."""
+    """Both versions of a row: ``after`` and ``here`` as shown, ``remote`` as bytes of ``after``."""
 
     remote: tuple[bytes | None, ...] | None
     after: Shown | None
@@ -122,9 +128,10 @@ class Sides(NamedTuple):
 def merged(
     table: TableMap, sides: Sides, values: Mapping[str, Any], *, remote: bool
 ) -> dict[int, bytes | None]:
-    """Return what to set in the row here so that it becomes one version with ``values``.
+    """Return the columns to set in the row here, so that a version with ``values`` results.
 
-    :param remote: whether it is the remote version.
+    :param remote: True to start from the remote version, False from the row here.
+    :return: bytes by column ordinal, for example ``{2: b"x"}``; None for NULL.
     :raises DataError: a value cannot be written.
     """
     keys = {ordinal for ordinal, _ in table.primary_key}
@@ -133,7 +140,7 @@ def merged(
         from_remote = remote
         if column.name in values:
             if i in keys:
-                raise DataError(f"{column.name} is part of the primary key")
+                raise DataError(f"cannot set {column.name}: part of the primary key")
             value = values[column.name]
             has = _same(sides.after, column.name, value), _same(sides.here, column.name, value)
             if not any(has):
@@ -157,7 +164,7 @@ def _same(version: Shown | None, name: str, value: Any) -> bool:
 def encode(column: Column, value: Any) -> bytes | None:
     """Return the bytes of a JSON-ready value in a row image.
 
-    :raises DataError: the column cannot hold it, or is of a type that is not encoded here.
+    :raises DataError: the column cannot hold the value, or has a type that is not encoded here.
     """
     if value is None and column.nullable:
         return None
@@ -170,13 +177,13 @@ def encode(column: Column, value: Any) -> bytes | None:
             return _text(column, value)
     except (ValueError, TypeError, InvalidOperation) as error:
         raise DataError(f"column `{column.name}` cannot hold {value!r}: {error}") from error
-    raise DataError(f"column `{column.name}` cannot be set to {value!r}")
+    raise DataError(f"cannot set column `{column.name}` to {value!r}")
 
 
 def _text(column: Column, value: str) -> bytes:
     width = _WIDTHS.get(CHARACTER_SETS.get(column.collation, ""))
     if column.collation == BINARY or width is None:
-        raise DataError(f"column `{column.name}` is not in UTF-8")
+        raise DataError(f"cannot set column `{column.name}`: the column is not in UTF-8")
     if column.type == ev.TYPE_STRING:
         value = value.rstrip(" ")
     body = value.encode("ascii" if width == 1 else "utf-8")

@@ -1,9 +1,10 @@
-"""The rows of a settlement: what a transaction did to each, and what each becomes. Pure.
+"""Locked rows: the net change of a transaction to each row, and the row's new state. Pure.
 
-1. Rows that the server takes for one are one here: they have one slot, however a key is spelled.
-2. A row becomes whatever is decided, one change after the other, and only then is written, once.
-3. An update of a table with a secondary unique key is a delete and an insert: rows may exchange
-   values of it.
+1. Two spellings of a key that the server treats as equal name the same row here, because both
+   spellings have the same slot.
+2. A row takes all decisions, change after change, and is written only then, once.
+3. An update of a table with a secondary unique key is a delete and an insert, because rows may
+   exchange values of the key.
 
 Nothing here knows rivals, policies or a server: ``settler.py`` locks rows, decides and writes.
 """
@@ -27,9 +28,10 @@ Place = tuple[str, int]  # a table, and the slot of a primary key there
 
 
 class NetRow(NamedTuple):
-    """What one transaction did to a row.
+    """The net change of a transaction to a row.
 
-    ``image`` has its primary key, whose slot is the first of ``slots``; ``changed`` are columns.
+    ``image`` has the primary key of the row, whose slot is the first of ``slots``; ``changed`` are
+    the changed columns, as bits.
     """
 
     transaction: RawTransaction
@@ -42,18 +44,18 @@ class NetRow(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Return what tells its row from others, 1."""
+        """Return the identity of the row (rule 1)."""
         return self.table.name, self.slots[0]
 
     @property
     def write_step(self) -> int:
-        """Return 0 for a delete, 1 for an update, 2 for an insert: freed values are taken again."""
+        """Return 0 for a delete, 1 for an update, 2 for an insert, which may take freed values."""
         if self.after is None:
             return 0
         return 1 if self.before is not None else 2
 
     def events(self) -> bytes:
-        """Return the change as ``BINLOG`` takes it, for whoever settles it otherwise."""
+        """Return the change as ``BINLOG`` takes it, for an operator who settles otherwise."""
         table = self.table.map
         images = [i for i in (self.before, self.after) if i is not None] or [self.image]
         kinds = (ev.DELETE_ROWS if self.after is None else ev.WRITE_ROWS, ev.UPDATE_ROWS)
@@ -63,21 +65,21 @@ class NetRow(NamedTuple):
 def net_rows(
     transaction: RawTransaction, tables: Tables, asks_columns: Callable[[str], bool] | None
 ) -> list[NetRow]:
-    """Return what a whole transaction did, row by row.
+    """Return the net changes of a whole transaction, row by row.
 
-    :param asks_columns: whether it matters which columns were changed in ``schema.table``; None
-        if it does nowhere.
-    :raises DataError: it has partial images, or keys that cannot be followed.
+    :param asks_columns: tells whether a policy needs the changed columns of a table, named as
+        ``schema.table``; None if no policy does.
+    :raises DataError: a row image is partial, or the slots of a key are unknown.
     """
     net = NetRows(tables)
-    transaction.data = bytes(transaction.data)  # of a very large event it is a bytearray
+    transaction.data = bytes(transaction.data)  # a very large event is a bytearray
     try:
         if not net.add(transaction):
             raise DataError(
-                "a row image is partial, so concurrent writes cannot be resolved",
+                "cannot resolve concurrent writes: a row image is partial",
                 stage="resolve",
                 gtid=str(transaction.gtid),
-                hint="set binlog_row_image = FULL and binlog_row_value_options = '' there",
+                hint="set binlog_row_image = FULL and binlog_row_value_options = '' at the origin",
             )
         changed = dict[int, int]()
         if asks_columns:
@@ -101,19 +103,19 @@ def _slots(table: Table, *images: bytes | None) -> tuple[int, ...]:
             found = table.slots_of(image)
             if found is None:
                 raise DataError(
-                    "its keys cannot be followed, so concurrent writes cannot be resolved",
+                    "cannot resolve concurrent writes: the table's keys cannot be followed",
                     stage="resolve",
                     table=table.name,
-                    hint="`drc check` tells why; let one site own this table",
+                    hint="run `drc check` for the reason; let one site own this table",
                 )
             out.update(dict.fromkeys(found))
     return tuple(out)
 
 
 def _joined(one: NetRow, other: NetRow) -> NetRow:
-    """Return what became of one row under two spellings of its key, as 'a' and 'A' may be.
+    """Join the changes of a row under two spellings of the key, for example 'a' and 'A'.
 
-    Before the transaction it had one of them at most, and after it, too.
+    Before the transaction the row had at most one spelling, and so it has after the transaction.
     """
     before, after = one.before or other.before, one.after or other.after
     slots = tuple(dict.fromkeys((*one.slots, *other.slots)))
@@ -123,11 +125,11 @@ def _joined(one: NetRow, other: NetRow) -> NetRow:
 
 @dataclass(slots=True)
 class LockedRow:
-    """A row as it is here, under its lock, and as it will be written.
+    """A row under lock: the state found here, and the state to write.
 
-    ``had`` and ``has`` tell whether it was there at first and is now; ``values`` are those at
-    first; ``image`` is a change taken over whole, ``sets`` columns that were merged since, as
-    images hold them.
+    ``had`` and ``has`` tell whether the row existed at first, and whether the row exists now, after
+    the decisions so far. ``values`` are the values at first. ``image`` is a change taken whole;
+    ``sets`` are columns merged since, by ordinal, as bytes of a row image.
     """
 
     table: Table
@@ -139,26 +141,26 @@ class LockedRow:
 
     @property
     def had(self) -> bool:
-        """Return whether it was there at first."""
+        """Return True if the row existed at first."""
         return self.values is not None
 
     @property
     def changed(self) -> bool:
-        """Return whether anything was decided to become of it."""
+        """Return True if a decision has changed the row."""
         return self.image is not None or bool(self.sets) or self.has != self.had
 
     def take(self, image: bytes | None) -> None:
-        """Become ``image``; None: be deleted."""
+        """Replace the row by ``image``; None deletes the row."""
         self.has, self.image, self.sets = image is not None, image, {}
 
     def reset(self) -> None:
-        """Become what it was at first."""
+        """Return to the state at first."""
         self.has, self.image, self.sets = self.had, None, {}
 
     def current(self, ordinal: int) -> bytes | None:
-        """Return what a column holds now.
+        """Return the bytes of a column now, after the decisions so far.
 
-        :raises DataError: it is of a type that has no order.
+        :raises DataError: the type of the column has no order.
         """
         if ordinal in self.sets:
             return self.sets[ordinal]
@@ -169,7 +171,7 @@ class LockedRow:
         return pack(column, self.values[column.name])
 
     def events(self) -> list[tuple[int, bytes]]:
-        """Return what to write, as (rows event type, event)."""
+        """Return the events to write, as (rows event type, event)."""
         table, sets = self.table.map, self.sets
         if self.image is None:
             if self.had and not self.has:
@@ -183,7 +185,7 @@ class LockedRow:
             event = ev.rows_event(table, ev.UPDATE_ROWS, [self.key, image])
             return [(ev.UPDATE_ROWS, event)]
         out = [(ev.WRITE_ROWS, ev.rows_event(table, ev.WRITE_ROWS, [image]))]
-        if self.had:  # by way of a delete, as rows may exchange values of a unique key
+        if self.had:  # a delete first, as rows may exchange values of a unique key
             delete = ev.rows_event(table, ev.DELETE_ROWS, [self.key])
             out.insert(0, (ev.DELETE_ROWS, delete))
         return out

@@ -1,11 +1,11 @@
-"""The entries of the conflict log, and row versions as it shows them. Edge.
+"""Conflict log: builds entries, shows row versions as in an entry, and inserts entries. Edge.
 
-1. A row here is shown as a query returned it, a remote one as a decoder reads its images. A user's
-   function must see both in one way, so ``ask.py`` has both read by a query.
-2. Of a table with masked columns the log holds neither their values nor raw images, nor what an
-   error or a function says of values.
+1. A local row is shown as returned by a query, a remote row as read from images by a decoder. A
+   user's function must see both in the same form, so ``ask.py`` reads both by a query.
+2. No masked value is in the log: of a table with masked columns the log holds neither the masked
+   values nor raw images, nor values in texts of errors or functions.
 
-Nothing here decides, or changes a row. Who reads the log is ``desk/entries.py``.
+Nothing here decides, or changes a row. ``desk/entries.py`` reads the log.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from drc.schema import conflict_log
 from drc.settle.locked import LockedRow, NetRow
 from drc.target.lane import Lane
 
-_RIVALS_MAX = 16  # named in the log, the newest; in a storm each has hundreds
-# What errors tell of values.
+_RIVALS_MAX = 16  # the newest rivals are named in an entry; in a storm a change has hundreds
+# Values in texts of errors.
 _VALUES = re.compile(r"(?<=Duplicate entry ').*(?=' for key )|(?<=cannot hold ).*", re.DOTALL)
 
 Shown = dict[str, Any]  # a version of a row by column, JSON-ready
 
 
-class Entry(NamedTuple):
-    """One row of ``drc.conflict``: its kind of conflict, and what is inserted."""
+class EntryRow(NamedTuple):
+    """A row of ``drc.conflict``: the kind of conflict, and the values to insert."""
 
     kind: str
     values: tuple[Any, ...]
 
 
 class ConflictLog:
-    """The log of one stream, as transactions of ``origin`` are settled here."""
+    """Write the conflict log of a stream, for transactions of ``origin`` that are settled here."""
 
     def __init__(self, origin: str, mask: Mask) -> None:
         self._origin = origin
         self._mask = mask
 
-    def write(self, lane: Lane, entries: Sequence[Entry]) -> None:
-        """Insert entries in the open transaction, that of their effect."""
+    def write(self, lane: Lane, entries: Sequence[EntryRow]) -> None:
+        """Insert entries in the open transaction, together with the effect of the decisions."""
         for entry in entries:
             lane.run(conflict_log.INSERT, entry.values)
 
@@ -62,12 +62,12 @@ class ConflictLog:
         policy: TablePolicy,
         local: Shown | None,
         remote: Sequence[Shown | None] | None = None,
-    ) -> Entry:
-        """Return what the log is to hold of a decision.
+    ) -> EntryRow:
+        """Return the entry of a decision.
 
-        :param found: the rivals that it was about.
-        :param local: the row here when it was decided, None if it was not there.
-        :param remote: the row before and after the change; by default what its images hold.
+        :param found: the rivals of the change.
+        :param local: the row here at the time of the decision, None if absent.
+        :param remote: the row before and after the change; by default read from the images.
         """
         table, transaction = change.table.map, change.transaction
         masked = self._mask.table(table.name)
@@ -76,7 +76,7 @@ class ConflictLog:
             for image in (change.before, change.after)
         ]
         kind = str(decision.kind)
-        return Entry(
+        return EntryRow(
             kind,
             (
                 *(table.schema, table.table),
@@ -98,12 +98,12 @@ class ConflictLog:
     # ------------------------------------------------------------ versions
 
     def image(self, table: TableMap, image: bytes) -> Shown:
-        """Return a row image as it is shown."""
+        """Return a row image as shown in the log."""
         shown: Shown = self._decoder.image(table, image)
         return shown
 
     def shown(self, row: LockedRow) -> Shown | None:
-        """Return what has become of a row, as it is shown; None if it is not there."""
+        """Return a row after the decisions so far, as shown in the log; None if absent."""
         if not row.has:
             return None
         table, sets = row.table.map, row.sets
@@ -116,12 +116,12 @@ class ConflictLog:
         return {**values, **{name: decoded[name] for i in sets if (name := table.columns[i].name)}}
 
     def readable(self, values: dict[str, Any] | None) -> Shown | None:
-        """Return what a query returned, as it is shown."""
+        """Return the row ``values`` of a query as shown in the log."""
         return values and {name: self._readable(value) for name, value in values.items()}
 
     @cached_property
     def _decoder(self) -> Any:
-        from drc.rows.decoded import Decoder  # its library is slow to load
+        from drc.rows.decoded import Decoder  # late: the decoder's library is slow to load
 
         return Decoder()
 
@@ -139,5 +139,5 @@ def _rivals(found: Rivals) -> str:
 
 def _masked_reason(decision: Decision, policy: TablePolicy) -> str:
     if policy.function and decision.winner is Winner.OPEN:
-        return f"{policy.function} decided nothing: ***"  # what it says may hold values
+        return f"{policy.function} decided nothing: ***"  # a function's text may hold values
     return _VALUES.sub("***", decision.reason)

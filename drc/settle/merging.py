@@ -1,10 +1,10 @@
-"""What a change and the row here come to, column by column, as bytes. Pure.
+"""Merging: a remote change and the local row, column by column, as bytes. Pure.
 
-1. Columns with a policy of their own are merged by it, whoever wins the rest; the others are those
-   of the side that the resolver names for each, or of the winner.
-2. Either all columns can be merged or the row stays as it is, open with the reason.
+1. A column that has a policy is merged by that policy, whichever side wins the rest. Another column
+   is taken from the side that the resolver names for the column, or from the winner.
+2. Either all columns can be merged, or the row stays unchanged and is left open with the reason.
 
-Which of two values stays is ``conflict/merge.py``; who wins is ``conflict/resolver.py``.
+``conflict/merge.py`` chooses between two values; ``conflict/resolver.py`` chooses the winner.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drc.settle.locked import LockedRow, NetRow
 
 
 def merge(change: NetRow, row: LockedRow, decision: Decision, policy: TablePolicy) -> Decision:
-    """Merge the columns of ``policy`` in ``row``; take the others over if the change wins."""
+    """Merge the columns of ``policy`` in ``row``; take other columns as ``decision`` says."""
     table = change.table
     assert change.after is not None
     new = column_values(table.map, change.after)
@@ -46,7 +46,7 @@ def merge(change: NetRow, row: LockedRow, decision: Decision, policy: TablePolic
 
 
 class _OpenError(Exception):
-    """Why columns cannot be merged."""
+    """Columns cannot be merged; the text is the reason."""
 
 
 def _added(column: Column, here: bytes | None, before: bytes | None, after: bytes | None) -> bytes:

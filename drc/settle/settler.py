@@ -1,15 +1,18 @@
-"""The slow path: transactions whose rows may have rivals, row by row under locks. Edge.
+"""Settler: applies transactions that may have rivals, row by row under locks. Edge.
 
-1. All rows are locked in the order of their slots, absent ones by the gap where they would be
-   (REPEATABLE READ), so that nobody inserts them meanwhile; then the barrier; then the index is
-   asked, then the resolver decides, then changes are made (I3). Decisions follow the origin's
-   order; what several of them make of one row is written once.
-2. Whatever is decided is in the conflict log in the same transaction as its effect.
-3. A row that collides on a secondary unique key is parked: nobody is evicted (I7).
-4. The transactions are decided once, with their ledger row (I5), also if all their rows lost.
+This is the slow path.
 
-It knows neither bytes of a row (``locked.py``, ``merging.py``, ``ask.py``) nor what an entry of the
-log holds (``logged.py``); the ledger row and the commit are its caller's.
+1. The index holds every earlier writer when a row is decided (I3). First all rows are locked in the
+   order of slots, absent rows by the gap in their place (REPEATABLE READ), so that no session
+   inserts these rows meanwhile. Then come the barrier, the questions to the index, the decisions
+   of the resolver, and the changes. Decisions follow commit order; the result of several decisions
+   about a row is written once.
+2. A decided conflict is in the conflict log in the same transaction as its effect.
+3. No row is evicted (I7): a row that collides on a secondary unique key is left open.
+4. The transactions are decided once, with the ledger row (I5), also if all rows lost.
+
+The settler knows neither the bytes of a row (``locked.py``, ``merging.py``, ``ask.py``) nor the
+content of an entry (``logged.py``). The caller writes the ledger row and commits.
 """
 
 from __future__ import annotations
@@ -29,33 +32,33 @@ from drc.rows.mask import Mask
 from drc.rows.tables import Tables
 from drc.settle.ask import Question, ask
 from drc.settle.locked import LockedRow, NetRow, Place, net_rows
-from drc.settle.logged import ConflictLog, Entry
+from drc.settle.logged import ConflictLog, EntryRow
 from drc.settle.merging import merge
 from drc.target.lane import Lane
 
 
 class Settled(NamedTuple):
-    """What became of transactions: rows, and conflicts by kind."""
+    """The result for settled transactions: the number of rows, and of conflicts by kind."""
 
     rows: int
     kinds: Counter[str]
 
 
 class Settler:
-    """Settle transactions of one origin, on a lane that nobody else uses."""
+    """Settle transactions of an origin, on a lane that no other thread uses."""
 
     def __init__(self, causal: Causal, tables: Tables, policies: Policies, mask: Mask) -> None:
         self._causal = causal
         self._index, self._origin = causal.index, causal.origin
         self._tables = tables
         self._policies = policies
-        self._log = ConflictLog(causal.origin, mask)
+        self._conflict_log = ConflictLog(causal.origin, mask)
 
     def settle(self, lane: Lane, transactions: Sequence[RawTransaction]) -> Settled:
         """Make the changes of whole transactions in the open transaction of ``lane``.
 
-        :raises DrcError: classed by errno, and the caller must roll back. With
-            ``DUPLICATE_KEY`` several transactions must be settled one by one.
+        :raises DrcError: classed by errno; the caller must roll back. After ``DUPLICATE_KEY``,
+            several transactions must be settled separately.
         """
         asks_columns = self._policies.asks_columns if self._policies.ask_columns else None
         changes = [c for t in transactions for c in net_rows(t, self._tables, asks_columns)]
@@ -69,16 +72,16 @@ class Settler:
                 raise
             _undo(lane)
             entries = self._one_by_one(lane, changes, rows)
-        self._log.write(lane, entries)
+        self._conflict_log.write(lane, entries)
         return Settled(len(changes), Counter(entry.kind for entry in entries))
 
     def has_rivals(self, lane: Lane, transaction: RawTransaction) -> bool:
-        """Return whether rows that ``lane`` has just written have a concurrent writer."""
+        """Return True if rows that ``lane`` has just written have a concurrent writer."""
         self._causal.barrier(lane.end_position())
         return self._causal.has_rivals(transaction, self._tables)
 
-    def _decide(self, lane: Lane, change: NetRow, row: LockedRow) -> Entry | None:
-        """Let ``row`` become what is decided; return an entry for the log if it was a conflict."""
+    def _decide(self, lane: Lane, change: NetRow, row: LockedRow) -> EntryRow | None:
+        """Decide about ``change`` and alter ``row``; return an entry if there was a conflict."""
         transaction, policy = change.transaction, self._policies.of(change.table.name)
         found = self._index.rivals(self._origin, transaction.seen, change.slots[:1])
         if found.blind:
@@ -96,44 +99,46 @@ class Settler:
             assert decision.kind
             (rival,) = found.writes
             asked = Question(policy.function, decision.kind, change, self._origin, row, rival)
-            decision, here, remote = ask(lane, self._log, asked)
-            return self._log.entry(change, decision, found, policy, here, remote)
-        here = self._log.shown(row) if decision.kind else None
+            decision, here, remote = ask(lane, self._conflict_log, asked)
+            return self._conflict_log.entry(change, decision, found, policy, here, remote)
+        here = self._conflict_log.shown(row) if decision.kind else None
         if decision.action is RowAction.MERGE:
             decision = merge(change, row, decision, policy)
         elif decision.action is RowAction.WRITE:
             row.take(change.after)
         elif decision.action is RowAction.DELETE:
             row.take(None)
-        return self._log.entry(change, decision, found, policy, here) if decision.kind else None
+        if not decision.kind:
+            return None
+        return self._conflict_log.entry(change, decision, found, policy, here)
 
     def _blind(self, change: NetRow) -> DataError:
         size = self._index.size()
         remedy = "raise conflicts.index_spill_bytes_max"
         if size.spill_error:
-            remedy = f"mend where the index spills to ({size.spill_error})"
+            remedy = f"fix the disk of conflicts.index_spill_folder ({size.spill_error})"
         return DataError(
-            f"INDEX_INCOMPLETE: {size.forgotten} transactions of this site are held no"
-            " more, and the peer had not seen all of them",
+            f"INDEX_INCOMPLETE: {size.forgotten} transactions of this site are no longer in the"
+            " index, and the peer had not seen all these transactions",
             stage="certify",
             gtid=str(change.transaction.gtid),
             table=change.table.name,
-            hint=f"{remedy} and start again: nothing is lost, the index is built anew from this"
-            " site's binlog; where that is purged, compare and repair",
+            hint=f"{remedy} and restart the daemon: nothing is lost, the index is built again from"
+            " this site's binlog; if that binlog is purged, compare and repair",
         )
 
     def _owner(self, change: NetRow, row: LockedRow, policy: TablePolicy) -> str | None:
-        """Return the site that owns a row, as all its versions here have it."""
+        """Return the owner of a row by all versions here; see :meth:`TablePolicy.owner`."""
         images = [i for i in (change.before, change.after) if i] or [change.image]
-        versions = [self._log.image(change.table.map, image) for image in images]
-        if here := self._log.shown(row):
+        versions = [self._conflict_log.image(change.table.map, image) for image in images]
+        if here := self._conflict_log.shown(row):
             versions.append(here)
         return policy.owner(version.get(policy.owner_column) for version in versions)
 
     def _one_by_one(
         self, lane: Lane, changes: list[NetRow], rows: dict[Place, LockedRow]
-    ) -> list[Entry]:
-        """Write the rows of one transaction one after the other, and park those that collide."""
+    ) -> list[EntryRow]:
+        """Write the rows of a transaction separately, and leave colliding rows open."""
         entries = []
         for change in sorted(changes, key=lambda change: change.write_step):
             row = rows[change.place]
@@ -149,8 +154,8 @@ class Settler:
                 found = self._index.rivals(self._origin, seen, change.slots)
                 policy = self._policies.of(change.table.name)
                 decision = left_open(ConflictKind.MULTIPLE_UNIQUE_CONFLICTS, error.message)
-                here = self._log.readable(row.values)
-                entry = self._log.entry(change, decision, found, policy, here)
+                here = self._conflict_log.readable(row.values)
+                entry = self._conflict_log.entry(change, decision, found, policy, here)
             if entry:
                 entries.append(entry)
         return entries
@@ -160,7 +165,7 @@ class Settler:
 
 
 def _lock(lane: Lane, changes: Iterable[NetRow]) -> dict[Place, LockedRow]:
-    """Lock the rows of all changes, or the gaps where they would be."""
+    """Lock the rows of all changes; for an absent row, lock the gap in the row's place."""
     first: dict[Place, NetRow] = {}
     for change in changes:
         first.setdefault(change.place, change)
@@ -173,7 +178,7 @@ def _lock(lane: Lane, changes: Iterable[NetRow]) -> dict[Place, LockedRow]:
 
 
 def _write(lane: Lane, rows: Iterable[LockedRow]) -> None:
-    """Write what has become of the rows: deletes, updates, inserts."""
+    """Write the new state of rows: deletes, then updates, then inserts."""
     found = [(kind, row.table.map, event) for row in rows for kind, event in row.events()]
     order = (ev.DELETE_ROWS, ev.UPDATE_ROWS, ev.WRITE_ROWS)
     found.sort(key=lambda item: order.index(item[0]))

@@ -1,1 +1,1 @@
-"""A site as a target: the sessions that apply there, and all that they run. Edge."""
+"""Target: the sessions that apply at a site, and the statements of these sessions. Edge."""

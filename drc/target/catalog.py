@@ -1,8 +1,8 @@
-"""What the target's own schema says of a table: its secondary unique keys. Edge.
+"""Catalog: the secondary unique keys of a table, from the target's own schema. Edge.
 
-Netting must know them, as the binlog tells only the primary key. An answer is kept until the
-table's definition or any schema change comes along the stream; a key added here by hand in the
-meantime shows itself as 1062, and the batch is applied as written.
+Netting must know these keys, as the binlog only names the primary key. An answer is kept until a
+new definition of the table, or any schema change, comes along the stream. A key that is added here
+by hand meanwhile shows as error 1062, and the batch is then applied as written.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ _UNIQUE = (
 
 
 class Catalog:
-    """Ask the target about its keys over a connection of its own."""
+    """Ask the target about keys, over a separate connection."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
 
     def unique_keys(self, table: TableMap) -> list[Key]:
-        """Return the secondary unique keys as (column ordinal, prefix in characters) each.
+        """Return the secondary unique keys, each as (column ordinal, prefix in characters) pairs.
 
-        A key over an expression, or over a column that the origin does not have, is empty.
+        A prefix of 0 is the whole column, for example ``[[(2, 0)]]``. A key over an expression, or
+        over a column that the origin does not have, is empty.
         """
         ordinals = {c.name.lower(): i for i, c in enumerate(table.columns)}
         keys: dict[str, list[tuple[int, int]] | None] = {}

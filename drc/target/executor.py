@@ -1,7 +1,7 @@
-"""The contract of a session that applies batches at the target.
+"""Executor: the contract of a session that applies batches at the target.
 
-A :class:`~drc.target.lane.Lane` fulfils it by ``BINLOG``. The conveyor knows nothing else of a
-target, so another way to write the same changes needs another executor and nothing more.
+A :class:`~drc.target.lane.Lane` fulfils the contract by ``BINLOG``. The conveyor knows nothing else
+of a target, so another way to write the same changes needs another executor and nothing more.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Rendered = Sequence[Buffer]  # in the form that the executor's own server takes
 
 
 class Executor(Protocol):
-    """One session at the target; not safe for several threads at once.
+    """A session at the target; not safe for several threads at once.
 
-    ``epoch`` is that of the lease under which ledger rows are written.
+    ``epoch`` is the epoch of the lease under which ledger rows are written.
     """
 
     epoch: int
@@ -29,24 +29,24 @@ class Executor(Protocol):
         """Return the server's number for this session."""
 
     def render(self, changes: Changes) -> Rendered:
-        """Return changes as :meth:`begin` takes them; asks no server."""
+        """Return changes in the form for :meth:`begin`; no server is asked."""
 
     def begin(
         self, ledger_sql: str, rendered: Rendered, *, ask_end: bool = False
     ) -> Position | None:
         """Open a transaction, write the ledger row, then make the changes.
 
-        :param ask_end: also return where the server's binlog ends, once all locks are held.
+        :param ask_end: also return the end of the server's binlog when all locks are held.
         :raises DrcError: classed by errno; the caller must roll back.
         """
 
     def awaited(self) -> bool:
-        """Return whether a local user waits for a lock of the open transaction, or may."""
+        """Return True if a local user waits, or may wait, for a lock of the open transaction."""
 
     def commit(self) -> None:
         """Commit.
 
-        :raises TransientError: the link broke; the ledger tells whether the commit came through.
+        :raises TransientError: the link broke; the ledger tells whether the commit succeeded.
         """
 
     def rollback(self) -> None:

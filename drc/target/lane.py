@@ -1,13 +1,13 @@
-"""One connection to the target that applies batches by ``BINLOG``. Edge.
+"""Lane: a connection to the target that applies batches by ``BINLOG``. Edge.
 
-1. The ledger row is the first row change of every transaction here, and it changes exactly one
-   row, or the transaction is rolled back.
-2. ``BINLOG`` runs in STRICT mode: an existing key (1062) or a missing row (1032) is an error,
-   never an overwrite.
-3. ``gtid_next`` is set after the format description event, which resets it.
-4. COMMIT is sent only after every reply before it was read and was good.
+1. The ledger row is the first row change of every transaction here. The ledger statement changes
+   exactly 1 row, or the transaction is rolled back.
+2. Nothing is overwritten: ``BINLOG`` runs in STRICT mode, so an existing key (1062) or a missing
+   row (1032) is an error.
+3. ``gtid_next`` is set after the format description event, because that event resets the variable.
+4. COMMIT is sent only after every earlier reply was read and was good.
 
-It does not know order, retries or other lanes: that is the conveyor.
+A lane does not know order, retries or other lanes, which are the conveyor's.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from drc.schema import ledger
 
 Connect = Callable[[int], "pymysql.Connection[Any]"]  # client flag → connection
 
-# Source: MySQL 9.7 manual 29.12.13.2. A lock that was implicit until somebody waited for it is
-# in the name of him who waits. Our next batch may wait for this one, and hurts nobody.
+# Source: MySQL 9.7 manual 29.12.13.2. A lock that was implicit until a session waited for the lock
+# is listed under the waiting session. A wait of drc's own next batch hurts no user.
 _AWAITED = (
     "SELECT EXISTS (SELECT 1 FROM performance_schema.data_lock_waits w"
     " JOIN performance_schema.threads t ON t.THREAD_ID = w.REQUESTING_THREAD_ID"
@@ -48,9 +48,9 @@ _ENCODE_BYTES = 3 << 20  # base64 of a multiple of three needs no padding inside
 class Lane:
     """A session that applies; not safe for several threads at once.
 
-    :param format_description: the source's event as it came.
-    :param tag: mark transactions with the GTID tag ``drc`` (server 8.3 or newer).
-    :param epoch: of the lease under which ledger rows are written.
+    :param format_description: the source's format description event as received.
+    :param tag: write transactions under the GTID tag ``drc`` (server 8.3 or newer).
+    :param epoch: the epoch of the lease under which ledger rows are written.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class Lane:
     def begin(
         self, ledger_sql: str, rendered: Sequence[Buffer], *, ask_end: bool = False
     ) -> Position | None:
-        """Open a transaction, write the ledger row, apply ``rendered``; all in one round trip.
+        """Open a transaction, write the ledger row, apply ``rendered``: in a single round trip.
 
-        :param ask_end: also return where the server's binlog ends after that, with all locks held.
+        :param ask_end: also return the end of the server's binlog after that, with all locks held.
         :raises DrcError: classed by errno; the caller must roll back.
         """
         head = f"BEGIN;{ledger_sql}".encode()
@@ -104,19 +104,20 @@ class Lane:
             end = self._end_behind()
         if changed is not None and changed != 1:
             self.require_lease()
-            # Mostly a commit of our own past: the daemon was killed with it under way, and it
-            # came through after we had read the ledger. It is read again.
+            # Mostly a commit by this daemon in the past: the daemon was killed during the commit,
+            # which succeeded after the ledger was read. The next session reads the ledger again.
             raise TransientError(
-                "the ledger is not as we read it: another applier is or was at work",
+                "cannot write the ledger row: the ledger is not as the session read it,"
+                " because another applier is or was at work",
                 stage="apply",
-                hint="if this repeats, two daemons replicate into this site: stop one",
+                hint="stop one of two daemons that replicate into this site, if this repeats",
             )
         if refused:
             raise refused
         return end
 
     def require_lease(self) -> None:
-        """Look whether our lease is the newest, for what cannot be one transaction with it.
+        """Check that this lane's lease is the newest, for work outside a ledger transaction.
 
         :raises TransientError: another daemon has taken over.
         """
@@ -125,9 +126,9 @@ class Lane:
             raise ledger.fenced()
 
     def awaited(self) -> bool:
-        """Return whether a local user waits for a lock of the open transaction, or may.
+        """Return True if a local user waits, or may wait, for a lock of the open transaction.
 
-        True also where the account may not ask.
+        Also returns True if the account has no right to ask.
         """
         try:
             ((found,),) = self.rows(_AWAITED)
@@ -143,7 +144,7 @@ class Lane:
         return int(self._conn.thread_id())  # type: ignore[no-untyped-call]
 
     def lock_gaps(self) -> None:
-        """Let locking reads of the next transaction lock the places of absent rows, too."""
+        """Let locking reads of the next transaction also lock the gaps of absent rows."""
         self._query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     def apply(self, events: Sequence[Buffer]) -> None:
@@ -154,7 +155,7 @@ class Lane:
     def commit(self) -> None:
         """Commit.
 
-        :raises TransientError: the link broke; whether it is committed, the ledger knows.
+        :raises TransientError: the link broke; the ledger tells whether the commit succeeded.
         """
         self._query("COMMIT")
 
@@ -163,7 +164,7 @@ class Lane:
         self._query("ROLLBACK")
 
     def execute(self, sql: str | bytes) -> None:
-        """Run one statement of ours or, for DDL, of the origin."""
+        """Run a statement of drc or, for DDL, of the origin."""
         self._query(sql)
 
     def rows(self, sql: str) -> tuple[tuple[object, ...], ...]:
@@ -173,7 +174,7 @@ class Lane:
         return tuple(result.rows or ())
 
     def row(self, sql: str) -> dict[str, Any] | None:
-        """Run a query for one row; return it by column, None when there is none."""
+        """Run a query for a single row; return the values by column, None without a row."""
         with self._conn.cursor(DictCursor) as cursor:
             try:
                 cursor.execute(sql)
@@ -182,22 +183,22 @@ class Lane:
             return cursor.fetchone()
 
     def locked(self, table: TableMap, where: str) -> dict[str, Any] | None:
-        """Lock one row and return it by column, invisible ones, too; None if it is not there.
+        """Lock a row; return the values by column, invisible columns too; None without a row.
 
-        :param where: what is true of that row alone, as SQL.
+        :param where: SQL condition that is true for that row alone.
         """
         columns = ", ".join(literals.quote(column.name) for column in table.columns)
         name = literals.table_name(table)
         return self.row(f"SELECT {columns} FROM {name} WHERE {where} FOR UPDATE")
 
     def run(self, sql: str, values: Sequence[Any]) -> None:
-        """Run a statement of ours with values bound."""
+        """Run a statement of drc with bound values."""
         with self._conn.cursor() as cursor:
             self._query(cursor.mogrify(sql, tuple(values)))
 
     @property
     def changed(self) -> int:
-        """Return how many rows the last statement of :meth:`run` changed."""
+        """Return the number of rows that the last statement of :meth:`run` changed."""
         count: int = self._conn._affected_rows  # type: ignore[attr-defined]
         return count
 
@@ -207,7 +208,7 @@ class Lane:
         return tuple(self._conn._result.rows or ())  # type: ignore[attr-defined]
 
     def end_position(self) -> Position:
-        """Return where the server's binlog ends now."""
+        """Return the position where the server's binlog ends now."""
         self._query(self._status)
         return self._position()
 
@@ -216,7 +217,7 @@ class Lane:
         return Position(str(file), int(str(offset)))
 
     def close(self) -> None:
-        """Drop the connection; the server rolls back what is open."""
+        """Drop the connection; the server rolls back an open transaction."""
         self._conn._force_close()  # type: ignore[attr-defined]
 
     # ------------------------------------------------------------ protocol
@@ -228,7 +229,7 @@ class Lane:
             raise _refused(error) from error
 
     def _send(self, head: bytes, events: Sequence[Buffer]) -> None:
-        """Send ``head`` and, as its last statement, the events, without reading replies."""
+        """Send ``head`` and, as the last statement, the events, without reading replies."""
         conn, size = self._conn, sum(map(len, events))
         try:
             if size <= _ENCODE_BYTES:
@@ -260,8 +261,10 @@ class Lane:
         conn._next_seq_id = seq  # type: ignore[attr-defined]
 
     def _send_behind(self, sql: str) -> None:
-        """Send a command before the reply to the one before it is read: the server takes them
-        in turn, and nobody waits for a round trip more."""
+        """Send a command before the previous reply is read.
+
+        The server runs both commands, first the previous, and the wait is no round trip longer.
+        """
         conn = self._conn
         numbered = conn._next_seq_id  # type: ignore[attr-defined]
         try:
@@ -271,7 +274,7 @@ class Lane:
         conn._next_seq_id = numbered  # type: ignore[attr-defined]
 
     def _end_behind(self) -> Position:
-        """Read the reply to :meth:`_send_behind`."""
+        """Read the reply to :meth:`_send_behind`, the end of the binlog."""
         self._conn._next_seq_id = 1  # type: ignore[attr-defined]
         self._reply()
         return self._position()
@@ -300,7 +303,7 @@ def _binlog_pieces(head: bytes, events: Sequence[Buffer]) -> Iterator[bytes]:
 
 
 def without_checksum(format_description: bytes) -> bytes:
-    """Return the event announcing events without checksums; its own checksum stays valid."""
+    """Return the event, changed to announce events without checksums, with a valid checksum."""
     plain = bytearray(format_description)
     plain[-5] = 0
     plain[-4:] = struct.pack("<I", crc32(bytes(plain[:-4])))
@@ -308,5 +311,5 @@ def without_checksum(format_description: bytes) -> bytes:
 
 
 def _refused(error: pymysql.MySQLError) -> DrcError:
-    """Class an error of the target; what no table lists concerns the data."""
+    """Class an error of the target; an errno that no table lists concerns the data."""
     return translate(error, stage="apply", default=DataError)

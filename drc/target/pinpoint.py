@@ -1,7 +1,7 @@
-"""Find the row that the target refuses, so that a person knows where to look. Edge.
+"""Pinpointing: finds the row that the target refuses, so that the error can name the row. Edge.
 
-The server names no key for a missing row. A transaction that failed alone is run once more, row by
-row, and rolled back: the first row that is refused is the one.
+The server names no key for a missing row. So a transaction that failed alone is run again, row by
+row, and rolled back: the first refused row is the cause.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from drc.rows.tables import Tables
 from drc.rows.walk import row_images
 from drc.target.lane import Lane
 
-_ROWS_MAX = 10_000  # a round trip each: beyond, naming the table must do
+_ROWS_MAX = 10_000  # each takes a round trip: beyond, the error names the table only
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row: its table as ``schema.table`` and its key as ``column=value, …``."""
+    """A refused row: the table as ``schema.table`` and the key as ``column=value, …``."""
 
     table: str
     key: str
@@ -30,7 +30,7 @@ class Refused:
 def find_refused(lane: Lane, transaction: RawTransaction, tables: Tables) -> Refused | None:
     """Return the first row of ``transaction`` that the target refuses; nothing is changed.
 
-    None when none is refused now, or there are too many rows to try.
+    Returns None if no row is refused now, or if there are too many rows to try.
     """
     lane.execute("BEGIN")
     try:

@@ -1,9 +1,10 @@
-"""Replay a schema change as the origin ran it. Edge.
+"""Replay: repeats a schema change under the settings with which the origin ran the change. Edge.
 
-DDL commits by itself, so its ledger row cannot be in its transaction. It runs under the GTID of
-its origin instead: a server that has executed a GTID skips it, so after a crash between the
-change and its ledger row the change is not made twice. And a GTID of another site is not
-native here, so it does not bounce.
+1. A schema change is made once. DDL commits by itself, so the ledger row cannot be in the same
+   transaction. DDL runs under the origin's GTID instead, and a server skips an executed GTID: so
+   after a crash between the change and the ledger row the change is not made twice.
+2. A schema change does not come back to its origin, because a GTID of another site is not native
+   here.
 
 Source: MySQL 9.7 manual, 19.1.3; the session is rebuilt from the query event's status
 variables as ``mysqlbinlog`` does.
@@ -36,9 +37,9 @@ _START_TRANSACTION = re.compile(rb"\s+START\s+TRANSACTION\s*$", re.IGNORECASE)
 
 
 def touched_schemas(query: QueryEvent) -> tuple[str, ...]:
-    """Return the schemas that a statement changes; empty when it concerns the server.
+    """Return the schemas that a statement changes; empty if the statement concerns the server.
 
-    Most DDL says so itself. TRUNCATE and the CREATE of a CREATE … SELECT do not.
+    Most events of DDL name the schemas, but TRUNCATE and the CREATE of a CREATE … SELECT do not.
 
     :raises DataError: neither the event nor the statement names a schema.
     """
@@ -54,17 +55,18 @@ def touched_schemas(query: QueryEvent) -> tuple[str, ...]:
         names = [query.schema]
     else:
         raise DataError(
-            f"no telling which schema this changes: {query.sql[:200].decode('utf-8', 'replace')}",
+            "cannot tell the schema of a schema change: "
+            f"{query.sql[:200].decode('utf-8', 'replace')}",
             stage="apply",
-            hint="make the same change by hand here and reposition past it",
+            hint="run the same change here by hand, then `drc skip` the GTID",
         )
     return tuple(n for n in names if n not in SYSTEM_SCHEMAS)
 
 
 def replay(lane: Lane, query: QueryEvent, gtid: Gtid) -> None:
-    """Run the statement under its origin's GTID; nothing happens if it was run before.
+    """Run the statement under the origin's GTID; nothing happens if the GTID is executed already.
 
-    :raises DataError: when the target refuses it.
+    :raises DataError: the target refuses the statement.
     """
     text = _START_TRANSACTION.sub(b"", query.sql)
     try:
@@ -76,17 +78,18 @@ def replay(lane: Lane, query: QueryEvent, gtid: Gtid) -> None:
         raise
     except DrcError as error:
         raise DataError(
-            f"schema change failed: {error.message}: {text[:200].decode('utf-8', 'replace')}",
+            f"cannot replay a schema change: {error.message}: "
+            f"{text[:200].decode('utf-8', 'replace')}",
             stage="apply",
             gtid=str(gtid),
             errno=error.errno,
-            hint="make the change by hand here, then mark it done:"
-            f" SET gtid_next='{gtid}'; BEGIN; COMMIT; and start again",
+            hint="run the change by hand here, then record that the change is done:"
+            f" SET gtid_next='{gtid}'; BEGIN; COMMIT; and run `drc start`",
         ) from error
 
 
 def _session(query: QueryEvent) -> list[str]:
-    """Return the SET statements that rebuild the session the statement ran in."""
+    """Return the SET statements that rebuild the session in which the statement ran."""
     status, out = query.status, []
     if raw := status.get(ev.STATUS_CHARSET):
         client, connection, server = u16(raw, 0)[0], u16(raw, 2)[0], u16(raw, 4)[0]
@@ -115,5 +118,5 @@ def _session(query: QueryEvent) -> list[str]:
 
 
 def _is_zone(raw: bytes) -> bool:
-    """Return True for a zone that is safe to quote; SYSTEM is the target's own."""
+    """Return True for a zone that is safe to quote; SYSTEM would be the target's own zone."""
     return raw != b"SYSTEM" and re.fullmatch(rb"[A-Za-z0-9_/+:-]{1,64}", raw) is not None

@@ -271,7 +271,7 @@ def test_which_batches_run_at_once(
 ) -> None:
     b = Belt(lanes=0, parallel=3)
     slots = [None if s is None else frozenset(s) for s in (*earlier, mine)]
-    b.conveyor._executing = dict(enumerate(slots))
+    b.conveyor._running = dict(enumerate(slots))
     b.conveyor._apart_until = apart_until
     asking = batch(1, slots[-1])
     asking.seq = len(earlier)

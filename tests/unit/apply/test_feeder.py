@@ -154,7 +154,9 @@ def test_all_parts_are_one_transaction() -> None:
 
 def test_a_part_that_is_missing_stops_the_stream() -> None:
     first, _, *others = parts()
-    with pytest.raises(InvariantError, match="part 2 of a large transaction in place of part 1"):
+    with pytest.raises(
+        InvariantError, match="part 2 of a large transaction is not the expected part 1"
+    ):
         feed([first, *others])
 
 

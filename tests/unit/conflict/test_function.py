@@ -64,10 +64,10 @@ def test_a_delete_may_stay() -> None:
     [
         (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda c: c.later.values.update(n=1), "AttributeError"),
-        (None, "it leaves this row to a person"),
-        ("remote", "its answer is none: 'remote'"),
-        (7, "its answer is none: 7"),
-        ({"m": 1}, "it sets m, which the row does not have"),
+        (None, "the function leaves the row to an operator"),
+        ("remote", "the answer is not valid: 'remote'"),
+        (7, "the answer is not valid: 7"),
+        ({"m": 1}, "the answer sets m, which the row does not have"),
     ],
 )
 def test_what_is_no_answer_leaves_the_row_open(answer: Any, why: str) -> None:

@@ -90,7 +90,7 @@ def test_the_preferred_site_wins_whenever_it_wrote() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "alone", "rivalled"),
+    ("change", "alone", "with_rival"),
     [
         (INSERT, None, ConflictKind.UPDATE_DELETED),
         (INSERT_EXISTING, ConflictKind.INSERT_EXISTS, ConflictKind.INSERT_EXISTS),
@@ -100,9 +100,9 @@ def test_the_preferred_site_wins_whenever_it_wrote() -> None:
         (DELETE_MISSING, ConflictKind.DELETE_MISSING, ConflictKind.DELETE_MISSING),
     ],
 )
-def test_kinds(change: Change, alone: ConflictKind | None, rivalled: ConflictKind) -> None:
+def test_kinds(change: Change, alone: ConflictKind | None, with_rival: ConflictKind) -> None:
     assert resolve(change, NOBODY, 10, "a", LWW).kind is alone
-    assert resolve(change, by("b", 5), 10, "a", LWW).kind is rivalled
+    assert resolve(change, by("b", 5), 10, "a", LWW).kind is with_rival
 
 
 def test_a_winning_update_brings_a_deleted_row_back() -> None:

@@ -113,7 +113,7 @@ def test_a_function_is_asked_again_with_what_the_log_holds() -> None:
 
 
 def test_a_function_that_was_not_asked_is_not_asked_again() -> None:
-    found = asked_again("parcel", winner="open", reason="a write met several")
+    found = asked_again("parcel", winner="open", reason="a write met several writes")
     assert (found.same, found.differ) == (0, [])
     assert found.passed_over == {"the table's function was not asked": 1}
 
