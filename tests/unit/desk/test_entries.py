@@ -131,3 +131,22 @@ def test_an_owner_is_found_again_in_the_versions() -> None:
         policy="owner_unit", reason="a owns the row", row_before=row, row_local=row, row_after=row
     )
     assert replay(configuration.parse(raw, Path("/")), [logged]).same == 1
+
+
+def test_the_words_of_an_earlier_release_for_an_open_row_are_no_other_decision() -> None:
+    account = {"user": "u", "password_env": "X"}
+    raw = {
+        "name": "shop",
+        "sites": {n: {"host": n, "source": account, "applier": account} for n in "ab"},
+        "conflicts": {"tables": {"shop.user": {"policy": "park"}}},
+    }
+    row = {"id": 1}
+    logged = entry(
+        policy="park",
+        winner="open",
+        reason="the table's policy leaves it to a person",
+        row_before=row,
+        row_local=row,
+        row_after=row,
+    )
+    assert replay(configuration.parse(raw, Path("/")), [logged]).same == 1
