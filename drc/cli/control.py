@@ -39,14 +39,14 @@ def _daemon_options(function: Any) -> Any:
     return function
 
 
-def _order(action: str, text: str) -> click.Command:
+def _stream_command(action: str, text: str) -> click.Command:
     """Return the command that gives one order to a stream, or to all."""
 
     @click.command(name=action, help=text)
     @_daemon_options
     @click.argument("origin", required=False)
     @click.argument("target", required=False)
-    def order(
+    def command(
         *, path: Path, as_json: bool, reason: str, url: str, origin: str | None, target: str | None
     ) -> int:
         config = configuration.load(path)
@@ -55,7 +55,7 @@ def _order(action: str, text: str) -> click.Command:
         for one, other in _streams(config, origin, target):
             try:
                 asked = _daemon(config, other, url)
-                rows.append(asked.order(one, action, reason))
+                rows.append(asked.command(one, action, reason))
             except DrcError as error:
                 failed.append(error)
                 rows.append({"stream": f"{one}->{other}", "state": "", **error_document(error)})
@@ -65,7 +65,7 @@ def _order(action: str, text: str) -> click.Command:
             console().print(table(("stream", "state", ""), map(_line, rows)))
         return max((error.exit_code for error in failed), default=0)
 
-    return order
+    return command
 
 
 class _Move(NamedTuple):
@@ -77,11 +77,11 @@ class _Move(NamedTuple):
     dry_run: bool
 
 
-pause = _order("pause", "Let a stream commit what is in flight, and hold it; without names, all.")
-resume = _order("resume", "Let a paused stream go on; without names, all.")
-stop = _order("stop", "As pause, for longer: nobody expects the stream to be near.")
-start = _order("start", "Let a stream go on that was stopped, by an operator or by an error.")
-restart = _order("restart", "End the session of a stream and begin another one.")
+pause = _stream_command("pause", "Let a stream commit what is in flight, and hold it; without names, all.")
+resume = _stream_command("resume", "Let a paused stream go on; without names, all.")
+stop = _stream_command("stop", "As pause, for longer: nobody expects the stream to be near.")
+start = _stream_command("start", "Let a stream go on that was stopped, by an operator or by an error.")
+restart = _stream_command("restart", "End the session of a stream and begin another one.")
 
 
 @click.command()
@@ -114,7 +114,7 @@ def reposition(
     config = configuration.load(path)
     asked = _daemon(config, target, url)
     with console().status("Asking both sites, counting rows"):
-        report = asked.order(origin, "reposition", "", to=move.to, dry_run=True)
+        report = asked.command(origin, "reposition", "", to=move.to, dry_run=True)
     if not as_json:
         _show_report(report)
     if move.dry_run:
@@ -125,7 +125,7 @@ def reposition(
         if as_json or not sys.stdin.isatty():
             raise ConfigError("nobody is there to confirm", hint="add --yes")
         click.confirm(f"Reposition {origin} {target}?", abort=True)
-    report = asked.order(origin, "reposition", reason, to=report["to"], force=move.force)
+    report = asked.command(origin, "reposition", reason, to=report["to"], force=move.force)
     if as_json:
         emit(report)
     else:
@@ -147,7 +147,7 @@ def skip(
     remember what was left out.
     """
     config = configuration.load(path)
-    answer = _daemon(config, target, url).order(origin, "skip", reason, gtids=gtids)
+    answer = _daemon(config, target, url).command(origin, "skip", reason, gtids=gtids)
     if as_json:
         emit(answer)
     else:

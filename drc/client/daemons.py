@@ -19,7 +19,7 @@ from drc.monitor.document import DaemonSnapshot
 
 _LISTEN_HINT = 'set web.listen = "127.0.0.1:9464" and start the daemons again'
 _TIMEOUT_S = 5.0
-_ORDER_TIMEOUT_S = 60.0  # what is in flight may have to commit first
+_COMMAND_TIMEOUT_S = 60.0  # what is in flight may have to commit first
 _KINDS: dict[int, type[DrcError]] = {404: ConfigError, 422: ConfigError, 503: TransientError}
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where one may ask who listens so
 
@@ -50,23 +50,23 @@ class Daemon:
                 hint="run the daemon's release of drc here",
             ) from error
 
-    def order(self, origin: str, action: str, reason: str, **more: Any) -> dict[str, Any]:
+    def command(self, origin: str, action: str, reason: str, **more: Any) -> dict[str, Any]:
         """Pause or resume its stream from ``origin``; return what became of it.
 
         :param action: one of those in docs/operations/control.md, with its own fields in ``more``.
         :raises DrcError: as :meth:`snapshot`.
         """
         path = f"/api/v1/streams/{quote(origin, safe='')}/{quote(action, safe='')}"
-        return self._order(path, {"reason": reason, **more})
+        return self._post(path, {"reason": reason, **more})
 
     def reload(self, reason: str) -> dict[str, Any]:
         """Have it take up its configuration file; return the keys that changed.
 
         :raises DrcError: as :meth:`snapshot`.
         """
-        return self._order("/api/v1/reload", {"reason": reason})
+        return self._post("/api/v1/reload", {"reason": reason})
 
-    def _order(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._ask("POST", path, {"actor": _operator(), **body}))
         return answer
 
@@ -76,7 +76,7 @@ class Daemon:
             headers["Content-Type"] = "application/json"
         place = urlsplit(self.url)
         kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
-        timeout = _TIMEOUT_S if body is None else _ORDER_TIMEOUT_S
+        timeout = _TIMEOUT_S if body is None else _COMMAND_TIMEOUT_S
         with contextlib.closing(kind(place.netloc, timeout=timeout)) as conn:
             try:
                 conn.request(method, path, json.dumps(body) if body is not None else None, headers)

@@ -198,8 +198,8 @@ class Top(App[None]):
     #ask { width: 70; max-width: 90%; height: auto; border: round $accent; padding: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "order('pause')", "Pause"),
-        Binding("r", "order('resume')", "Resume"),
+        Binding("p", "command('pause')", "Pause"),
+        Binding("r", "command('resume')", "Resume"),
         Binding("down,j", "app.focus_next", "Next", show=False),
         Binding("up,k", "app.focus_previous", "Previous", show=False),
         Binding("q", "quit", "Quit"),
@@ -250,7 +250,7 @@ class Top(App[None]):
         return self._cards[which]
 
     @work
-    async def action_order(self, action: str) -> None:
+    async def action_command(self, action: str) -> None:
         chosen = self.focused
         if not isinstance(chosen, _Card) or chosen.stream is None:
             self.notify("choose a stream first: Tab", severity="warning")
@@ -263,7 +263,7 @@ class Top(App[None]):
     @work(thread=True)
     def _carry_out(self, daemon: Daemon, origin: str, action: str, reason: str) -> None:
         try:
-            done = daemon.order(origin, action, reason)
+            done = daemon.command(origin, action, reason)
             self.call_from_thread(self.notify, f"{done.get('stream', origin)}: {action} is done")
         except DrcError as error:
             self.call_from_thread(self.notify, str(error), severity="error", timeout=15)

@@ -82,11 +82,11 @@ class Served:
 Answer = Callable[[Served, Request], Awaitable[Any]]
 
 
-def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
+def routes(served: Served, may_read: Guard, may_command: Guard) -> list[Route]:
     """Return the routes below ``/api/v1``, and the document that describes them.
 
     :param may_read: returns the answer to a client that may not ask, None to one that may.
-    :param may_order: the same for orders.
+    :param may_command: the same for orders.
     """
 
     async def follow(request: Request) -> Response:
@@ -101,8 +101,8 @@ def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
             for path, read in _READS.items()
         ),
         *(
-            Route(path, _answering(partial(order, served), may_order), methods=["POST"])
-            for path, order in _ORDERS.items()
+            Route(path, _answering(partial(command, served), may_command), methods=["POST"])
+            for path, command in _COMMANDS.items()
         ),
     ]
 
@@ -165,13 +165,13 @@ _READS: dict[str, Answer] = {
 }
 
 
-# ------------------------------------------------------------ orders
+# ------------------------------------------------------------ commands
 
 
 async def _act(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
     origin, action = request.path_params["origin"], request.path_params["action"]
-    return await run_in_threadpool(here.order, origin, action, _order(request, body))
+    return await run_in_threadpool(here.command, origin, action, _author(request, body))
 
 
 async def _reposition(served: Served, request: Request) -> Any:
@@ -182,7 +182,7 @@ async def _reposition(served: Served, request: Request) -> Any:
         here.reposition,
         request.path_params["origin"],
         body.to,
-        _order(request, body),
+        _author(request, body),
         dry_run=body.dry_run,
         force=body.force,
     )
@@ -191,16 +191,16 @@ async def _reposition(served: Served, request: Request) -> Any:
 async def _skip(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
     origin = request.path_params["origin"]
-    return await run_in_threadpool(here.skip, origin, body.gtids, _order(request, body))
+    return await run_in_threadpool(here.skip, origin, body.gtids, _author(request, body))
 
 
 async def _reload(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
-    return await run_in_threadpool(here.reload, _order(request, body))
+    return await run_in_threadpool(here.reload, _author(request, body))
 
 
 _STREAM = "/api/v1/streams/{origin}"
-_ORDERS: dict[str, Answer] = {
+_COMMANDS: dict[str, Answer] = {
     f"{_STREAM}/reposition": _reposition,
     f"{_STREAM}/skip": _skip,
     f"{_STREAM}/{{action}}": _act,  # the last of a stream: the first match counts
@@ -255,11 +255,11 @@ async def _body(request: Request) -> Body:
         raise ConfigError(f"the body: {error}", hint="see /openapi.json") from error
 
 
-def _order(request: Request, body: Body) -> Any:
-    from drc.control.control import Order
+def _author(request: Request, body: Body) -> Any:
+    from drc.control.control import Author
 
     place = request.client.host if request.client else "?"
-    return Order(f"{body.actor or 'api'} from {place}", body.reason)
+    return Author(f"{body.actor or 'api'} from {place}", body.reason)
 
 
 def _number(request: Request, name: str, default: int) -> int:

@@ -59,15 +59,15 @@ def build_app(
     def may_read(request: Request) -> Response | None:
         return _stranger(request, known) or _refusal(web, request)
 
-    def may_order(request: Request) -> Response | None:
+    def may_command(request: Request) -> Response | None:
         if refused := may_read(request):
             return refused
         if not (web.token_env or web.token_file):
             return _refused(
-                403, "orders need a token", "set web.token_file or web.token_env, and start again"
+                403, "commands need a token", "set web.token_file or web.token_env, and start again"
             )
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _refused(415, "an order is JSON", "send content-type: application/json")
+            return _refused(415, "a command is JSON", "send content-type: application/json")
         return None
 
     scraped = registry(SiteCollector(pair, site, snapshot))
@@ -92,7 +92,7 @@ def build_app(
             Route("/metrics", metrics),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            *api.routes(api.Served(pair, site, control), may_read, may_order),
+            *api.routes(api.Served(pair, site, control), may_read, may_command),
             *page.routes(asks_token=bool(web.token_env or web.token_file)),
         ]
     )

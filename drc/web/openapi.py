@@ -22,7 +22,7 @@ _ACTIONS = {
 }
 _REFUSALS = {
     "401": "no token, or a wrong one",
-    "403": "a foreign origin or host; or an order, where no token is configured",
+    "403": "a foreign origin or host; or a command, where no token is configured",
     "503": "the daemon does not replicate yet",
 }
 _NOT_DONE = {
@@ -67,7 +67,7 @@ def _read(
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
 
 
-def _order(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
+def _command(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
     """Return a command; ``fields`` of the body beside its reason and its actor."""
     properties = _properties()
     schema = {
@@ -88,7 +88,7 @@ def _order(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
 def document(pair: str, site: str) -> dict[str, Any]:
     """Return the document for the daemon of a site."""
     stream = "/api/v1/streams/{origin}"
-    orders = {f"{stream}/{name}": _order(text) for name, text in _ACTIONS.items()}
+    commands = {f"{stream}/{name}": _command(text) for name, text in _ACTIONS.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -110,14 +110,14 @@ def document(pair: str, site: str) -> dict[str, Any]:
             ),
             "/api/v1/conflicts": _read("The newest conflicts.", _query(limit="integer")),
             "/api/v1/audit": _read("What operators did.", _query(limit="integer")),
-            **orders,
-            f"{stream}/reposition": _order(
+            **commands,
+            f"{stream}/reposition": _command(
                 "Go on from another place; with dry_run: what that would mean.",
                 "to",
                 "dry_run",
                 "force",
             ),
-            f"{stream}/skip": _order("Give up on transactions.", "gtids"),
-            "/api/v1/reload": _order("Take up the configuration file as it is now.", path=False),
+            f"{stream}/skip": _command("Give up on transactions.", "gtids"),
+            "/api/v1/reload": _command("Take up the configuration file as it is now.", path=False),
         },
     }
