@@ -72,7 +72,7 @@ def test_both_directions_are_shown_and_move(page: Page) -> None:
         expect(lane).not_to_have_text(before or "", timeout=20_000)
     expect(page.locator("#lag-chart path.line")).to_have_count(5)
     expect(page.get_by_role("status")).to_have_text(
-        "Both directions run, but 1 conflict waits for a person."
+        "Both directions run, but 1 conflict waits for an operator."
     )
 
 
@@ -140,7 +140,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
     page, witness.refusals = witness.page, True
     page.get_by_label("Token").fill("not-this-one-0123456789")
     page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#login-error")).to_have_text("That token is not this daemon's.")
+    expect(page.locator("#login-error")).to_have_text("The daemon refuses this token.")
     assert page.evaluate("sessionStorage.length") == 0
     login(page)
 
@@ -152,7 +152,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         (
             {"state": "need_reseed"},
             "bad",
-            "a → b cannot go on: what is missing exists nowhere any more.",
+            "a → b cannot go on: the missing transactions exist nowhere any more.",
         ),
         (
             {"state": "stopped", "error": {"message": "x"}},
@@ -163,7 +163,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         ({"state": "connecting"}, "watch", "a → b is connecting."),
         ({"blocked": {"sentence": "x"}}, "watch", "a → b is blocked."),
         ({"behind": {"seconds": 75}}, "watch", "b is 70 s behind a."),
-        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to it."),
+        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to b."),
         ({"canary": {"every_s": 1.0, "landed_us": NOW_US - 2_000_000}}, "ok", WELL),
         (
             {"canary": {"every_s": 1.0, "landed_us": NOW_US - 40_000_000}},
