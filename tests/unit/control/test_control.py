@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from drc import config as configuration
-from drc.control.control import Control, Author
+from drc.control.control import Author, Control
 from drc.site.site import Site
 from drc.state.store import Store
 
