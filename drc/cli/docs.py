@@ -55,7 +55,8 @@ def pages() -> dict[str, Path]:
 def without_links(text: str, page: Path) -> str:
     """Return Markdown with links to files replaced by the command that shows the page.
 
-    For example ``[lag](lag.md)`` becomes ``lag (`drc docs lag`)``. Code blocks stay as written.
+    For example ``[lag](docs/operations/lag.md)`` becomes ``lag (`drc docs lag`)``. Code blocks
+    stay as written.
     """
 
     def named(link: re.Match[str]) -> str:

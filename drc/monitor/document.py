@@ -100,7 +100,7 @@ class StreamReport(Struct, frozen=True, kw_only=True):
     ledger_applied: Annotated[str | None, about("the decided set in the target's ledger")] = None
     ledger_seq: Annotated[int | None, about("the number of the newest batch in the ledger")] = None
     snapshot: Annotated[
-        StreamSnapshot | None, about("the stream's newest snapshot; null: there is none")
+        StreamSnapshot | None, about("the stream's newest snapshot; null: no snapshot")
     ] = None
     snapshot_fresh: Annotated[bool, about("saved within the last 5 s")] = False
 

@@ -13,7 +13,7 @@ const STATUS_MS = 5000;
 const LISTS_MS = 10000;
 const SPANS = [["600", "10 min"], ["3600", "1 h"], ["86400", "24 h"]];
 const SHARES = [["p50", "50 %"], ["p99", "99 %"], ["p999", "99.9 %"]];
-const THEMES = { auto: ["◐ Auto", "as the system has them"], light: ["◐ Light", "light"], dark: ["◐ Dark", "dark"] };
+const THEMES = { auto: ["◐ Auto", "as in the system"], light: ["◐ Light", "light"], dark: ["◐ Dark", "dark"] };
 
 const known = { said: null, status: null, conflicts: [], heardAt: 0 };
 const chosen = { stream: "", share: "p99", span: "600" };
