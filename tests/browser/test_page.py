@@ -92,7 +92,7 @@ def test_pause_and_resume(page: Page, fake: FakeDaemon) -> None:
     assert said == [("shanghai", *one) for one in wanted]
 
 
-def test_an_order_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -> None:
+def test_a_command_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -> None:
     """By keyboard alone."""
     login(page)
     stop = page.get_by_role("button", name=f"Stop {OWN}")
