@@ -1,8 +1,8 @@
-"""The command line: one file per command, loaded when it is called.
+"""The command line: a file for each command, loaded when the command is called.
 
 A command is thin: parse, call, render. Exit codes: 0 ok, 1 check failed, 2 usage or
-configuration, 3 stopped on data. An expected error is shown as a message with its remedy,
-never as a traceback.
+configuration, 3 stopped on data. An expected error is shown as a message with a remedy, never as a
+traceback.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import click
 from drc import __version__
 from drc.errors import DrcError
 
-# Name → what it does, so that --help imports nothing. Each is `command` in drc.cli.NAME, but for
-# those that share a module.
+# Command → help text, so that --help imports nothing. Each command is `command` in drc.cli.NAME,
+# except the commands in _SHARED.
 _COMMANDS = {
     "run": "Replicate into a site, or into all sites.",
-    "status": "How far behind each stream is, asked of the servers.",
-    "top": "Watch the streams live in the terminal; pause and resume them.",
-    "pause": "Hold a stream, or all, once what is in flight is committed.",
+    "status": "Show how far behind each stream is, by the servers' answers.",
+    "top": "Watch, pause and resume the streams live in the terminal.",
+    "pause": "Hold a stream, or all streams, after the transactions in flight.",
     "resume": "Let paused streams go on.",
     "stop": "Hold a stream for longer.",
-    "start": "Let a stream go on that was stopped, by an operator or by an error.",
-    "restart": "End a stream's session and begin another one.",
-    "reposition": "Have a stream go on from another place; tells first what that means.",
-    "skip": "Give up on a transaction that cannot be applied.",
-    "reload": "Have running daemons take up the configuration file.",
-    "audit": "What operators did, and why.",
-    "alerts": "What the daemons complain of; try the webhook.",
-    "check": "Whether servers, accounts and tables allow replication.",
+    "start": "Let a stream go on that an operator or an error has stopped.",
+    "restart": "End a stream's session and begin the next session.",
+    "reposition": "Let a stream go on from another place; report the consequences first.",
+    "skip": "Give up a transaction that cannot be applied.",
+    "reload": "Let running daemons read the configuration file again.",
+    "audit": "Show the commands of operators, and the reasons.",
+    "alerts": "Show the alerts of the daemons; test the webhook.",
+    "check": "Check whether servers, accounts and tables allow replication.",
     "migrate": "Create or update the schema `drc` and the checkpoint store.",
-    "config": "Check a configuration, print an example or the JSON schema.",
-    "forecast": "Which writes of both sites would have met, from their binlogs.",
+    "config": "Check a configuration; print an example or the JSON schema.",
+    "forecast": "Forecast, from the binlogs, which writes of both sites would conflict.",
     "tail": "Watch a site's binlog or topic, rows decoded.",
     "cdc": "Publish a site's row changes to Kafka as JSON, in Debezium's form.",
-    "conflicts": "Concurrent writes: what became of them, and settling them by hand.",
-    "sandbox": "Real MySQL servers on this machine, for trials and tests.",
+    "conflicts": "Show conflicts of concurrent writes, and settle open conflicts.",
+    "sandbox": "Start real MySQL servers on this machine, for trials and tests.",
     "systemd": "Print the systemd unit of a site's daemon.",
     "monitoring": "Print the alert rules for Prometheus, the dashboard for Grafana.",
     "docs": "Read the manual: installation, operations, conflicts, formats.",
-    "demo": "Two sites under two-sided traffic, compared at the end.",
+    "demo": "Run two sites under two-sided traffic, and compare both at the end.",
 }
 _SHARED = dict.fromkeys(
     ("pause", "resume", "stop", "start", "restart", "reposition", "skip", "reload", "audit"),
@@ -53,7 +53,7 @@ _SHARED = dict.fromkeys(
 
 
 class _Lazy(click.Group):
-    """A group that imports a command's module when the command is called."""
+    """A command group that imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -74,7 +74,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="drc")
 def group() -> None:
-    """Keep MySQL servers in several datacenters in step, all of them writable."""
+    """Replicate between MySQL servers in several datacenters, all writable."""
 
 
 def main() -> NoReturn:
@@ -83,7 +83,7 @@ def main() -> NoReturn:
 
 
 def invoke(args: list[str]) -> int:
-    """Run one command; return the exit code. Errors are printed here and nowhere else."""
+    """Run a command; return the exit code. Errors are printed here and nowhere else."""
     try:
         outcome = group.main(args, prog_name="drc", standalone_mode=False)
         sys.stdout.flush()
@@ -92,11 +92,11 @@ def invoke(args: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # `drc tail | head`: the reader has seen enough
+    except BrokenPipeError:  # `drc tail | head`: the reader has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except DrcError as error:
-        from drc.cli.output import print_error  # what draws tables costs more than --help
+        from drc.cli.output import print_error  # importing rich costs more than --help
 
         print_error(error, as_json="--json" in args)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""``python -m drc.cli``: the same as the installed ``drc``."""
+"""``python -m drc.cli``: the same command line as the installed ``drc``."""
 
 from drc.cli import main
 

@@ -1,4 +1,4 @@
-"""``drc alerts``: what the daemons complain of; ``--test`` tries the webhook."""
+"""``drc alerts``: the alerts of the daemons; ``--test`` tests the webhook."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from drc.worker.snapshot import Alert
 @click.command()
 @config_option
 @json_option
-@click.option("--test", is_flag=True, help="Post a test alert, and say what was answered.")
+@click.option("--test", is_flag=True, help="Post a test alert, and show the answer.")
 def command(*, path: Path, as_json: bool, test: bool) -> None:
     """Show the alerts that the daemons have raised."""
     config = configuration.load(path)
     if test:
         if not config.alerts.webhook_url:
-            raise ConfigError("no webhook is configured", hint="set alerts.webhook_url")
+            raise ConfigError(
+                "cannot post a test alert: no webhook is configured",
+                hint="set alerts.webhook_url",
+            )
         alert = Alert(
             "test", "warn", "", "", time.time_ns() // 1000, "a test of the webhook", "drc status"
         )
@@ -32,11 +35,11 @@ def command(*, path: Path, as_json: bool, test: bool) -> None:
             status = post(config.alerts, config.name, Note("test", alert))
         except OSError as error:
             raise TransientError(
-                f"the webhook did not take it: {error}", hint="check alerts.webhook_url"
+                f"the webhook did not accept the alert: {error}", hint="check alerts.webhook_url"
             ) from error
         emit({"status": status}) if as_json else click.echo(f"the webhook answered {status}")
         return
-    from drc.state.store import Store  # SQLAlchemy: --help does without
+    from drc.state.store import Store  # imports SQLAlchemy, which --help does not need
 
     said = Store(config.state_url, config.state_password()).statuses()
     alerts = [alert for one in said.values() for alert in one.alerts]
@@ -44,4 +47,4 @@ def command(*, path: Path, as_json: bool, test: bool) -> None:
         emit(alerts)
     else:
         rows = [(a.severity, a.sentence, a.command) for a in alerts]
-        console().print(table(("", "what", "what helps"), rows))
+        console().print(table(("", "alert", "command that helps"), rows))

@@ -1,4 +1,4 @@
-"""``drc cdc``: a site's row changes as JSON messages, in Debezium's form, until told to stop."""
+"""``drc cdc``: publish a site's row changes as JSON messages in Debezium's form, until a signal."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = structlog.get_logger("drc.cdc")
 
 @click.command()
 @config_option
-@click.option("--site", required=True, help="Whose row changes.")
+@click.option("--site", required=True, help="The site whose row changes are published.")
 @click.option(
     "--start",
     default="now",
     show_default=True,
     metavar="now|earliest|GTID_SET",
-    help="Where to begin the first time; later it goes on where it was.",
+    help="Where to begin the first time; a later run goes on where the last run ended.",
 )
 @click.option("--tables", multiple=True, help="A glob such as 'shop.*'; may be repeated.")
 @click.option("--exclude", multiple=True, help="A glob of tables to leave out; may be repeated.")
@@ -37,8 +37,8 @@ def command(
 ) -> int:
     """Read a site's topic and publish each row change as a JSON message, a topic for each table.
 
-    All replicated tables, unless --tables names some. It needs no MySQL. One process for a site: a
-    second one takes over from the first.
+    Publishes all replicated tables, unless --tables names some. Needs no MySQL. A site has a single
+    such process: a second process takes over from the first.
     """
     from drc.cdc.publisher import JsonPublisher
 
@@ -64,7 +64,10 @@ def command(
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
-    """Stop after this round; at once the second time, which costs no more than a crash does."""
+    """Stop after the present round on the first signal, and at once on the second.
+
+    An immediate stop costs no more than a crash.
+    """
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():

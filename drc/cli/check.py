@@ -1,4 +1,4 @@
-"""``drc check``: preflight for people and for scripts; docs/operations/check-json.md."""
+"""``drc check``: preflight for operators and for scripts; docs/operations/check-json.md."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from drc.preflight import Finding, inspect
 @click.command()
 @config_option
 @json_option
-@click.option("--site", "sites", multiple=True, help="Look at this site in full; may be repeated.")
-@click.option("--all", "show_all", is_flag=True, help="Show what is as wanted, too.")
+@click.option("--site", "sites", multiple=True, help="Check this site in full; may be repeated.")
+@click.option("--all", "show_all", is_flag=True, help="Show the settings that are as wanted, too.")
 def command(*, path: Path, as_json: bool, sites: tuple[str, ...], show_all: bool) -> int:
-    """Look whether servers, accounts and tables allow replication.
+    """Check whether servers, accounts and tables allow replication.
 
-    Exits with 0 when nothing fails, 1 when something does, 2 when it is the configuration.
+    Exits with 0 when nothing fails, 1 when a server fails, 2 when the configuration fails.
     """
     config = configuration.load(path)
     for name in sites:
@@ -35,7 +35,7 @@ def command(*, path: Path, as_json: bool, sites: tuple[str, ...], show_all: bool
 
 
 def exit_code(found: list[Finding]) -> int:
-    """Return 2 if the configuration is at fault, 1 if a server is, else 0."""
+    """Return 2 if a finding about the configuration fails, 1 if another finding fails, else 0."""
     kinds = {f.kind for f in found if f.level == "fail"}
     return 2 if "config" in kinds else 1 if kinds else 0
 
@@ -48,7 +48,7 @@ def _render(found: list[Finding], *, show_all: bool) -> None:
             (level_text(f.level), f.site, f.setting, f.found, f"wanted: {f.wanted}", _remedy(f))
             for f in shown
         ]
-        out.print(table(("", "site", "setting", "found", "wanted", "why, and what to do"), rows))
+        out.print(table(("", "site", "setting", "found", "wanted", "why, and the fix"), rows))
     counts = {level: sum(f.level == level for f in found) for level in ("ok", "warn", "fail")}
     text = ", ".join(f"{n} {level}" for level, n in counts.items())
     out.print(f"{len(found)} findings: {text}")

@@ -1,4 +1,4 @@
-"""``drc config``: the configuration without any server."""
+"""``drc config``: checks and prints a configuration, without any server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command() -> None:
 @command.command()
 @config_option
 @json_option
-@click.option("--no-secrets", is_flag=True, help="Do not look whether passwords can be read.")
+@click.option("--no-secrets", is_flag=True, help="Do not check whether passwords can be read.")
 def check(*, path: Path, as_json: bool, no_secrets: bool) -> None:
     """Check keys, types, bounds, functions, and whether every password can be read."""
     config = configuration.load(path)
@@ -58,7 +58,7 @@ def example() -> None:
 def read_secrets(config: Config) -> None:
     """Read every password, and the web token, once.
 
-    :raises ConfigError: the first that cannot be read.
+    :raises ConfigError: a password or the token cannot be read; the first such error.
     """
     config.state_password()
     config.web.token()

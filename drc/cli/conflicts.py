@@ -1,4 +1,4 @@
-"""``drc conflicts``: the log of concurrent writes; docs/conflicts.md."""
+"""``drc conflicts``: shows and settles the conflict log; docs/conflicts.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
 class _Since(click.ParamType):  # type: ignore[type-arg]
-    """``90m``, ``24h``, ``7d``, or a time in UTC."""
+    """A time as text: ``90m``, ``24h``, ``7d`` ago, or a time in UTC."""
 
     name = "when"
 
@@ -48,17 +48,30 @@ class _Since(click.ParamType):  # type: ignore[type-arg]
                 then = then if then.tzinfo else then.replace(tzinfo=datetime.UTC)
             return int(then.timestamp() * 1_000_000)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither 90m, 24h, 7d nor a time such as 2026-11-24T08:00")
+            self.fail(
+                f"{value!r} is not a valid time: use 90m, 24h, 7d or a time such as"
+                " 2026-11-24T08:00"
+            )
 
 
-_site_option = click.option("--site", default="", help="One site's log; all by default.")
+_site_option = click.option("--site", default="", help="The conflict log of this site; else all.")
 _filters = gathered(
     "chosen",
     entries.Filter,
     click.option("--table", default="", help="A glob such as 'shop.*'."),
-    click.option("--state", "states", multiple=True, type=click.Choice(entries.STATES)),
     click.option(
-        "--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in ConflictKind])
+        "--state",
+        "states",
+        multiple=True,
+        type=click.Choice(entries.STATES),
+        help="Only this state; may be repeated.",
+    ),
+    click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        type=click.Choice([str(k) for k in ConflictKind]),
+        help="Only this kind; may be repeated.",
     ),
     click.option(
         "--since", "since_us", type=_Since(), default=0, help="90m, 24h, 7d, or a UTC time."
@@ -67,27 +80,27 @@ _filters = gathered(
 
 
 class _Decision(NamedTuple):
-    """The decision that an operator asks for: one version, or other values."""
+    """The decision of an operator: a version of the row, or other values."""
 
     take: str | None
     values: tuple[str, ...]
     nulls: tuple[str, ...]
 
     def wanted(self) -> dict[str, str | None]:
-        """Return the values by column, None for NULL; none with ``take``.
+        """Return the values by column, None for NULL; an empty dict with ``take``.
 
-        :raises UsageError: both are asked for, or neither.
+        :raises UsageError: ``take`` and values are given, or neither.
         """
         wanted: dict[str, str | None] = dict(map(_assignment, self.values))
         wanted.update(dict.fromkeys(self.nulls))
         if bool(self.take) == bool(wanted):
-            raise click.UsageError("either --take or --set")
+            raise click.UsageError("give either --take, or --set and --null")
         return wanted
 
 
 @click.group()
 def command() -> None:
-    """Concurrent writes: what met what, what became of it, and what a person decides."""
+    """Show the conflicts of concurrent writes, and settle open conflicts."""
 
 
 @command.command("list")
@@ -113,10 +126,10 @@ def list_(*, path: Path, as_json: bool, site: str, limit: int, chosen: entries.F
 @command.command()
 @config_option
 @json_option
-@click.option("--site", required=True, help="Whose log.")
+@click.option("--site", required=True, help="The site whose conflict log has the entry.")
 @click.argument("number", type=click.IntRange(min=1))
 def show(*, path: Path, as_json: bool, site: str, number: int) -> None:
-    """Show one conflict, both versions side by side."""
+    """Show a conflict, both versions side by side."""
     config = configuration.load(path)
     config.site(site)
     entry = entries.one(config, site, number)
@@ -146,7 +159,7 @@ def stats(*, path: Path, as_json: bool, site: str, chosen: entries.Filter) -> No
 @_site_option
 @_filters
 def export(path: Path, site: str, chosen: entries.Filter) -> None:
-    """Print conflicts as JSON, one a line, the newest of each site first."""
+    """Print conflicts as JSON, a conflict on each line, the newest of each site first."""
     config = configuration.load(path)
     for entry in _all(config, site, chosen):
         click.echo(json.dumps(entry, ensure_ascii=False))
@@ -157,11 +170,11 @@ def export(path: Path, site: str, chosen: entries.Filter) -> None:
 @json_option
 @_site_option
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), help="The newest ones only.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many of the newest.")
 def replay(
     *, path: Path, as_json: bool, site: str, limit: int | None, chosen: entries.Filter
 ) -> int:
-    """Let the resolver decide logged conflicts again; exit 1 if any comes out differently."""
+    """Resolve logged conflicts again; exit 1 if an outcome differs from the conflict log."""
     config = configuration.load(path)
     found = entries.replay(config, islice(_all(config, site, chosen), limit))
     if as_json:
@@ -177,25 +190,33 @@ def replay(
         for one in found.differ:
             out.print(Text(f"differs: {one_line(one)}", "bold red"))
         for why, count in found.passed_over.items():
-            out.print(Text(f"passed over, {count:,}: {why}", "dim"))
-        out.print(Text(f"{found.same:,} decided the same, {len(found.differ):,} differently"))
+            out.print(Text(f"not resolved again, {count:,}: {why}", "dim"))
+        out.print(Text(f"{found.same:,} resolved the same, {len(found.differ):,} differently"))
     return 1 if found.differ else 0
 
 
 @command.command()
 @config_option
 @json_option
-@click.option("--site", required=True, help="Whose entry.")
+@click.option("--site", required=True, help="The site whose conflict log has the entry.")
 @click.argument("number", type=click.IntRange(min=1))
 @gathered(
     "decision",
     _Decision,
-    click.option("--take", type=click.Choice(["remote", "local"]), help="As that entry has them."),
-    click.option("--set", "values", multiple=True, metavar="COLUMN=VALUE", help="For its own row."),
-    click.option("--null", "nulls", multiple=True, metavar="COLUMN", help="Set it to NULL."),
+    click.option(
+        "--take", type=click.Choice(["remote", "local"]), help="Keep this version of the entry."
+    ),
+    click.option(
+        "--set",
+        "values",
+        multiple=True,
+        metavar="COLUMN=VALUE",
+        help="Set a column of this site's row; may be repeated.",
+    ),
+    click.option("--null", "nulls", multiple=True, metavar="COLUMN", help="Set a column to NULL."),
 )
-@click.option("--reason", required=True, help="Why; it is kept.")
-@click.option("--by", default="", help="Who says so, beside the operating system's user.")
+@click.option("--reason", required=True, help="The reason; kept in the conflict log.")
+@click.option("--by", default="", help="Your name, beside the operating system's user.")
 def settle(
     *,
     path: Path,
@@ -206,10 +227,10 @@ def settle(
     reason: str,
     by: str,
 ) -> None:
-    """Decide a conflict: one version, or other values, at all sites.
+    """Settle a conflict at all sites: with a version of the row, or with other values.
 
-    The change is made at one site and replicated as any other. Of two rows with one unique value
-    --take keeps one; --set gives this site's own row other values, and both rows stay.
+    The change is made at one site and replicated like any change. If two rows have the same unique
+    value, --take keeps a single row; --set gives this site's row other values, and both rows stay.
     """
     from drc.desk.settlement import Choice
     from drc.desk.settlement import settle as settled
@@ -227,14 +248,17 @@ def settle(
 
 @command.command()
 @config_option
-@click.option("--site", default="", help="One site's log; all by default.")
+@_site_option
 @click.option("--days", type=click.IntRange(min=1), help="Instead of conflicts.retention_days.")
 def purge(path: Path, site: str, days: int | None) -> None:
-    """Delete old conflicts, as the operator account; those that are open stay."""
+    """Delete old conflicts, with the operator account; open conflicts stay."""
     config = configuration.load(path)
     days = days or config.conflicts.retention_days
     if not days:
-        raise ConfigError("conflicts.retention_days is 0: all are kept", hint="or give --days")
+        raise ConfigError(
+            "cannot delete conflicts: conflicts.retention_days is 0, which keeps all",
+            hint="set --days",
+        )
     for name in entries.chosen_sites(config, site):
         click.echo(f"{name}: {entries.purge(config, name, days):,} deleted")
 
@@ -242,11 +266,11 @@ def purge(path: Path, site: str, days: int | None) -> None:
 @command.command()
 @config_option
 @json_option
-@click.option("--site", default="", help="One site's tables; all by default.")
+@click.option("--site", default="", help="The tables of this site; else of all sites.")
 def orphans(*, path: Path, as_json: bool, site: str) -> int:
-    """Look for rows whose parent is not there; exit 1 if there are any.
+    """Look for rows whose parent does not exist; exit 1 if such rows exist.
 
-    One site may delete a parent while the other inserts its child: rows are replicated without
+    One site may delete a parent while another site inserts a child: rows are replicated without
     foreign key checks, and no policy looks at two tables.
     """
     from drc.verify.orphans import scan
@@ -260,7 +284,7 @@ def orphans(*, path: Path, as_json: bool, site: str) -> int:
         if found:
             console().print(render_orphans(found))
         rows = sum(one.rows for one in found)
-        click.echo(f"{len(keys)} foreign keys looked at, {rows:,} rows without their parent")
+        click.echo(f"{len(keys)} foreign keys looked at, {rows:,} rows without a parent")
     return 1 if found else 0
 
 
@@ -282,7 +306,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def plain(value: Any) -> str:
-    """Return text of a row for a terminal: control characters are escaped."""
+    """Return the text of a row for a terminal, control characters escaped."""
     return one_line(str(value))[1:-1]
 
 
@@ -293,7 +317,7 @@ def render_list(entries: list[entries.EntryDocument]) -> Table:
 
 
 def render_orphans(found: list[Orphans]) -> Table:
-    """Return a table of the keys that have orphans, each with a few of them."""
+    """Return a table of the foreign keys with orphans, and a few orphans of each."""
     columns = ("site", "table", "constraint", "parent", "rows>", "such as")
     return table(
         columns,
@@ -320,7 +344,7 @@ def _line(entry: entries.EntryDocument) -> list[str | Text]:
 
 
 def render(entry: entries.EntryDocument) -> Group:
-    """Return one conflict: what it is, who wrote when, and the versions side by side."""
+    """Return a conflict: the facts, the rivals with their times, and the versions side by side."""
     facts = {
         "table": entry["table"],
         "key": entry["row_key"],
@@ -349,7 +373,7 @@ def render(entry: entries.EntryDocument) -> Group:
 
 
 def _versions(entry: entries.EntryDocument) -> Table:
-    """Return the columns: those in which the versions differ are marked."""
+    """Return a table of the columns; a sign marks each column in which the versions differ."""
     versions = [entry["row_local"], entry["row_before"], entry["row_after"]]
     names = dict.fromkeys(name for row in versions if row for name in row)
     rows: list[list[str | Text]] = []

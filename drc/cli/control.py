@@ -1,4 +1,4 @@
-"""Orders to running daemons, over HTTP; docs/operations/control.md."""
+"""``drc pause`` and its likes: commands to running daemons; docs/operations/control.md."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _STYLES = {"running": "green", "paused": "yellow", "stopped": "bold red"}
 
 def _daemon_options(function: Any) -> Any:
     for option in (
-        click.option("--url", help="The daemon of the target, if it listens elsewhere."),
-        click.option("--reason", default="", help="Why; it goes into the audit."),
+        click.option("--url", help="URL of the target's daemon; else as configured."),
+        click.option("--reason", default="", help="The reason; goes into the audit."),
         json_option,
         config_option,
     ):
@@ -39,14 +39,14 @@ def _daemon_options(function: Any) -> Any:
     return function
 
 
-def _order(action: str, text: str) -> click.Command:
-    """Return the command that gives one order to a stream, or to all."""
+def _stream_command(action: str, text: str) -> click.Command:
+    """Return the CLI command that sends ``action`` to a stream, or to all streams."""
 
     @click.command(name=action, help=text)
     @_daemon_options
     @click.argument("origin", required=False)
     @click.argument("target", required=False)
-    def order(
+    def command(
         *, path: Path, as_json: bool, reason: str, url: str, origin: str | None, target: str | None
     ) -> int:
         config = configuration.load(path)
@@ -55,7 +55,7 @@ def _order(action: str, text: str) -> click.Command:
         for one, other in _streams(config, origin, target):
             try:
                 asked = _daemon(config, other, url)
-                rows.append(asked.order(one, action, reason))
+                rows.append(asked.command(one, action, reason))
             except DrcError as error:
                 failed.append(error)
                 rows.append({"stream": f"{one}->{other}", "state": "", **error_document(error)})
@@ -65,11 +65,11 @@ def _order(action: str, text: str) -> click.Command:
             console().print(table(("stream", "state", ""), map(_line, rows)))
         return max((error.exit_code for error in failed), default=0)
 
-    return order
+    return command
 
 
 class _Move(NamedTuple):
-    """The place where a stream is to go on, and what the operator allows for it."""
+    """The place where a stream is to go on, and the consent of the operator."""
 
     to: str
     force: bool
@@ -77,11 +77,16 @@ class _Move(NamedTuple):
     dry_run: bool
 
 
-pause = _order("pause", "Let a stream commit what is in flight, and hold it; without names, all.")
-resume = _order("resume", "Let a paused stream go on; without names, all.")
-stop = _order("stop", "As pause, for longer: nobody expects the stream to be near.")
-start = _order("start", "Let a stream go on that was stopped, by an operator or by an error.")
-restart = _order("restart", "End the session of a stream and begin another one.")
+_ALL = " Without ORIGIN and TARGET: all streams."
+pause = _stream_command(
+    "pause", "Let a stream commit its transactions in flight, and hold the stream." + _ALL
+)
+resume = _stream_command("resume", "Let a paused stream go on." + _ALL)
+stop = _stream_command("stop", "Hold a stream as `drc pause` does, but for longer." + _ALL)
+start = _stream_command(
+    "start", "Let a stream go on that an operator or an error has stopped." + _ALL
+)
+restart = _stream_command("restart", "End a stream's session and begin the next session." + _ALL)
 
 
 @click.command()
@@ -92,9 +97,9 @@ restart = _order("restart", "End the session of a stream and begin another one."
     "move",
     _Move,
     click.option("--to", required=True, help="A GTID set, a time, or an offset of the topic."),
-    click.option("--force", is_flag=True, help="Give up on what would be passed; needs --reason."),
-    click.option("--yes", is_flag=True, help="Do not ask."),
-    click.option("--dry-run", is_flag=True, help="Report what it would mean, and do nothing."),
+    click.option("--force", is_flag=True, help="Give up transactions left out; needs --reason."),
+    click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
+    click.option("--dry-run", is_flag=True, help="Report the consequences, and do nothing."),
 )
 def reposition(
     *,
@@ -106,15 +111,15 @@ def reposition(
     target: str,
     move: _Move,
 ) -> int:
-    """Have a stream go on from another place; tells first what that means.
+    """Let a stream go on from another place; report the consequences first.
 
-    Going back is harmless: what is applied is read again, and not applied again. Going forward past
-    what is not applied is refused, unless forced.
+    A step back is harmless: applied transactions are read again, and not applied again. A step
+    forward, past transactions that are not applied, is refused unless forced.
     """
     config = configuration.load(path)
     asked = _daemon(config, target, url)
     with console().status("Asking both sites, counting rows"):
-        report = asked.order(origin, "reposition", "", to=move.to, dry_run=True)
+        report = asked.command(origin, "reposition", "", to=move.to, dry_run=True)
     if not as_json:
         _show_report(report)
     if move.dry_run:
@@ -123,9 +128,9 @@ def reposition(
         return 0 if report["harmless"] else 1
     if (report["harmless"] or move.force) and not move.yes:
         if as_json or not sys.stdin.isatty():
-            raise ConfigError("nobody is there to confirm", hint="add --yes")
+            raise ConfigError("cannot ask for confirmation: no terminal", hint="run with --yes")
         click.confirm(f"Reposition {origin} {target}?", abort=True)
-    report = asked.order(origin, "reposition", reason, to=report["to"], force=move.force)
+    report = asked.command(origin, "reposition", reason, to=report["to"], force=move.force)
     if as_json:
         emit(report)
     else:
@@ -141,13 +146,13 @@ def reposition(
 def skip(
     *, path: Path, as_json: bool, reason: str, url: str, origin: str, target: str, gtids: str
 ) -> int:
-    """Give up on transactions of ORIGIN: they are not applied at TARGET.
+    """Give up transactions of ORIGIN: TARGET never applies these transactions.
 
-    An XA transaction has two GTIDs. Repair the rows by hand; the audit and `drc.skip` at the target
-    remember what was left out.
+    GTIDS is a GTID set such as 3e11fa47-71ca-11e1-9e33-c80aa9429562:7. An XA transaction has two
+    GTIDs. Repair the rows by hand; the audit and `drc.skip` at the target keep the GTIDs.
     """
     config = configuration.load(path)
-    answer = _daemon(config, target, url).order(origin, "skip", reason, gtids=gtids)
+    answer = _daemon(config, target, url).command(origin, "skip", reason, gtids=gtids)
     if as_json:
         emit(answer)
     else:
@@ -158,10 +163,10 @@ def skip(
 @click.command()
 @_daemon_options
 def reload(*, path: Path, as_json: bool, reason: str, url: str) -> int:
-    """Have the daemons take up the configuration file, without a restart.
+    """Let the daemons read the configuration file again, without a restart.
 
-    Tables, policies, parallelism and throttle can change so; what cannot is named, and then nothing
-    is taken up.
+    Tables, policies, parallelism and throttle can change so. If another key has changed, the answer
+    names the key and no change takes effect.
     """
     config = configuration.load(path)
     places = [Daemon(url, config.web.token())] if url else _all(config)
@@ -177,10 +182,10 @@ def reload(*, path: Path, as_json: bool, reason: str, url: str) -> int:
 @click.command()
 @config_option
 @json_option
-@click.option("--limit", default=50, show_default=True, help="Entries.")
+@click.option("--limit", default=50, show_default=True, help="Show so many commands.")
 def audit(*, path: Path, as_json: bool, limit: int) -> int:
-    """Show what operators did, and why; the newest first."""
-    from drc.state.store import Store  # SQLAlchemy: --help does without
+    """Show the commands of operators, and the reasons; the newest first."""
+    from drc.state.store import Store  # imports SQLAlchemy, which --help does not need
 
     config = configuration.load(path)
     entries = Store(config.state_url, config.state_password()).noted(limit)
@@ -206,9 +211,9 @@ def audit(*, path: Path, as_json: bool, limit: int) -> int:
 
 
 def _streams(config: Config, origin: str | None, target: str | None) -> list[tuple[str, str]]:
-    """Return (origin, target) of the streams that are meant.
+    """Return (origin, target) of the named stream, or of all streams without names.
 
-    :raises ConfigError: there is none of these names.
+    :raises ConfigError: the pair has no stream of these names.
     """
     everything = [(o, t) for t in config.sites for o in config.sites if o != t]
     if origin is None:
@@ -216,7 +221,8 @@ def _streams(config: Config, origin: str | None, target: str | None) -> list[tup
     if target is None or (origin, target) not in everything:
         known = ", ".join(" ".join(pair) for pair in everything)
         raise ConfigError(
-            f"no stream {' '.join(filter(None, (origin, target)))}", hint=f"streams here: {known}"
+            f"{' '.join(filter(None, (origin, target)))} is not a stream of this pair",
+            hint=f"name a stream by ORIGIN TARGET: {known}",
         )
     return [(origin, target)]
 
@@ -243,10 +249,10 @@ def _line(row: dict[str, Any]) -> tuple[Text | str, ...]:
 def _show_report(report: dict[str, Any]) -> None:
     rows = []
     for name, text in (
-        ("repeated", "read again, and not applied again"),
-        ("skipped", "not applied, and would never be"),
-        ("purged", "applied, and no longer at the origin: not read again"),
-        ("lost", "not applied, and no longer at the origin"),
+        ("repeated", "decided, and read again; not applied again"),
+        ("skipped", "not decided, and would never be applied"),
+        ("purged", "decided, and no longer at the origin: not read again"),
+        ("lost", "not decided, and no longer at the origin"),
     ):
         part = report[name]
         rows.append((name, f"{part['transactions']:,}", _rows(part), text, _short(part["gtids"])))

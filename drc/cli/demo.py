@@ -1,4 +1,4 @@
-"""``drc demo``: two sites under two-sided traffic, and the proof that both are equal."""
+"""``drc demo``: runs two sites under two-sided traffic, and proves that both sites are equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _options(**values: Any) -> Options:
-    from drc.demo.stage import Options  # the sandbox: --help does without
+    from drc.demo.stage import Options  # imports the sandbox, which --help does not need
 
     return Options(**values)
 
@@ -30,44 +30,44 @@ def _options(**values: Any) -> Options:
         default=".sandbox/demo",
         show_default=True,
         type=click.Path(path_type=Path),
-        help="Where the servers live.",
+        help="The folder of the servers.",
     ),
     click.option(
         "--seconds",
         default=15.0,
         show_default=True,
         type=click.FloatRange(1, 3600),
-        help="How long both sites are written.",
+        help="How long traffic writes at both sites.",
     ),
     click.option(
         "--rate",
         default=200.0,
         show_default=True,
         type=click.FloatRange(0),
-        help="Transactions per second at each site; 0: all it can.",
+        help="Transactions per second at each site; 0: as many as possible.",
     ),
     click.option(
         "--users",
         default=500,
         show_default=True,
         type=click.IntRange(2, 100_000),
-        help="Who trade at each site.",
+        help="Users that trade at each site.",
     ),
-    click.option("--seed", default=1, show_default=True, help="The same seed trades alike."),
+    click.option(
+        "--seed", default=1, show_default=True, help="The same seed gives the same trades."
+    ),
     click.option("--keep", is_flag=True, help="Leave the servers running."),
     click.option("--fresh", is_flag=True, help="Remove the servers of an earlier demo first."),
-    click.option(
-        "--kafka", is_flag=True, help="Kafka between two daemons; needs Java 17 and Maven."
-    ),
+    click.option("--kafka", is_flag=True, help="Replicate over Kafka; needs Java 17 and Maven."),
 )
 @click.option("--conflicts", is_flag=True, help="Let both sites write the same few rows.")
 @json_option
 def command(*, options: Options, conflicts: bool, as_json: bool) -> int:
-    """Replicate an order system between two sites, live, and prove that both end up equal.
+    """Replicate a shop between two sites, live, and prove that both sites end up equal.
 
-    Ends with code 0 only if all tables are identical, nothing bounced, nothing was applied twice.
-    With --conflicts both sites write the same rows; then counters must hold what both sites added,
-    and both conflict logs must name the same winners.
+    Exits with 0 only if all tables are identical, no change came back to its origin, and no change
+    was applied twice. With --conflicts both sites write the same rows; then counters must hold the
+    additions of both sites, and both conflict logs must name the same winners.
     """
     from drc.demo.duel import Duel
     from drc.demo.run import Demo

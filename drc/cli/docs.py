@@ -1,4 +1,4 @@
-"""``drc docs``: the manual, on a terminal or as Markdown."""
+"""``drc docs``: shows the manual, on a terminal or as Markdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH = 110  # of a page on a wide terminal
 def command(page: str | None) -> None:
     """List the pages of the manual, or show PAGE.
 
-    A page is rendered on a terminal and is plain Markdown in a pipe or file.
+    A page is formatted on a terminal, and plain Markdown in a pipe or file.
 
     drc docs install
     """
@@ -36,7 +36,7 @@ def command(page: str | None) -> None:
     if page not in paths:
         near = difflib.get_close_matches(page, paths, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise click.UsageError(f"no page {page!r}; {hint}`drc docs` lists all")
+        raise click.UsageError(f"no page {page!r}; {hint}run `drc docs` for the list")
     text = paths[page].read_text(encoding="utf-8")
     if not sys.stdout.isatty():
         click.echo(text, nl=False)
@@ -53,7 +53,11 @@ def pages() -> dict[str, Path]:
 
 
 def without_links(text: str, page: Path) -> str:
-    """Return Markdown whose links to files say which command shows the page; code is kept."""
+    """Return Markdown with links to files replaced by the command that shows the page.
+
+    For example ``[lag](docs/operations/lag.md)`` becomes ``lag (`drc docs lag`)``. Code blocks
+    stay as written.
+    """
 
     def named(link: re.Match[str]) -> str:
         shown, target = link[1], link[2].partition("#")[0]

@@ -1,4 +1,4 @@
-"""``drc forecast``: conflicts before there are any; docs/operations/forecast-json.md."""
+"""``drc forecast``: forecasts conflicts from binlogs; docs/operations/forecast-json.md."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _UNITS_US: dict[str | None, int] = {
 
 
 def duration_us(text: str) -> int:
-    """Read ``0.5s``, ``20ms`` or ``2h``, seconds without a unit, as microseconds."""
+    """Return a duration in microseconds: of ``0.5s``, ``20ms``, ``2h``, or seconds like ``3``."""
     match = _duration(text)
     if match is None:
-        raise click.BadParameter(f"{text!r} is no duration such as 0.5s, 20ms or 2h")
+        raise click.BadParameter(f"{text!r} is not a valid duration such as 0.5s, 20ms or 2h")
     return round(float(match[1]) * _UNITS_US[match[2]])
 
 
@@ -52,15 +52,15 @@ def _option_us(_context: click.Context, _option: click.Parameter, text: str | No
     default="earliest",
     show_default=True,
     metavar="earliest|TIME|GTID_SET",
-    help="Where to begin: an ISO time, UTC if it names no zone, or the GTIDs of both sites to"
-    " leave out.",
+    help="Where to begin: an ISO time, UTC without a zone, or the GTIDs of both sites to leave"
+    " out.",
 )
 @click.option(
     "--for",
     "live",
     callback=_option_us,
     metavar="DURATION",
-    help="Read what is written from now on, so long.",
+    help="Read the writes from now on, for so long.",
 )
 @click.option(
     "--lag",
@@ -69,12 +69,12 @@ def _option_us(_context: click.Context, _option: click.Parameter, text: str | No
     metavar="DURATION",
     default="0.5s",
     show_default=True,
-    help="How long a write is taken to be on its way, where the binlogs do not tell.",
+    help="The assumed lag of a write, where the binlogs do not show the lag.",
 )
 def command(*, path: Path, as_json: bool, start: str, live: int | None, lag_us: int) -> None:
-    """Tell which writes would have met if both sites had been replicated, from their binlogs.
+    """Forecast, from the binlogs, which writes would conflict if both sites were replicated.
 
-    For the time before replication is switched on both ways. Nothing is applied or written.
+    Use the forecast before replication runs both ways. Nothing is applied or written.
     """
     from drc.desk.binlogs import Span, forecast
 
@@ -129,6 +129,8 @@ def _render(report: Report) -> None:
     out.print(f"transactions: {read}; in {days}{span}, lag assumed: {report.lag_us / 1e6:g} s")
     for direction in report.causal:
         origin, target = direction.split("->")
-        out.print(f"what {target} had seen of {origin} is known from its binlog")
+        out.print(
+            f"the binlog of {target} shows the transactions of {origin} that {target} had seen"
+        )
     if report.skew_us * 4 > report.lag_us:
-        out.print(f"clocks are {report.skew_us / 1e6:.3f} s apart: run NTP, then ask again")
+        out.print(f"clocks are {report.skew_us / 1e6:.3f} s apart: run NTP, then forecast again")

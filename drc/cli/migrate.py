@@ -1,4 +1,4 @@
-"""``drc migrate``: the schema ``drc`` on every site, the checkpoint store, and the topics."""
+"""``drc migrate``: creates or updates the schema ``drc``, the checkpoint store and the topics."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def command(*, path: Path, as_json: bool, only: tuple[str, ...]) -> None:
 
 
 def _migrate_topic(config: Config, site: str) -> Migration:
-    from drc.kafka.topics import create_topic  # Kafka is loaded only where it is used
+    from drc.kafka.topics import (
+        create_topic,
+    )  # imports a Kafka client, which `log = "direct"` does not need
 
     return Migration(config.topic(site), "" if create_topic(config, site) else "exists", "exists")

@@ -1,4 +1,4 @@
-"""``drc monitoring``: files for Prometheus and Grafana."""
+"""``drc monitoring``: prints files for Prometheus and Grafana."""
 
 from __future__ import annotations
 

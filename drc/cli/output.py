@@ -1,4 +1,4 @@
-"""What commands share: options, tables or JSON, errors, logs."""
+"""Output: options, tables, JSON, errors and logs that all commands share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config_option(function: F) -> F:
         required=True,
         envvar="DRC_CONFIG",
         type=click.Path(path_type=Path),
-        help="Configuration file; also by DRC_CONFIG.",
+        help="Configuration file; or set DRC_CONFIG.",
     )(function)
 
 
@@ -57,7 +57,7 @@ def gathered(
             made = make(**{option: given.pop(option) for option in names})
             return function(**{name: made}, **given)
 
-        # click keeps the parameters of a command to be in this attribute of its function.
+        # click collects the options of a future command in this attribute of the function.
         before = len(getattr(command, "__click_params__", ()))
         for option in reversed(options):
             option(command)
@@ -74,7 +74,7 @@ def json_option(function: F) -> F:
 
 
 def console() -> Console:
-    """Return a console on the present standard output."""
+    """Return a console on the standard output, 160 cells wide for a file or a pipe."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
@@ -91,24 +91,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "
             name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold"
         )
     for row in rows:
-        # Names come from servers: no markup in them is obeyed.
+        # Cells are plain text without markup, because names come from servers.
         out.add_row(*(c if isinstance(c, Text) else Text(str(c)) for c in row))
     return out
 
 
 def level_text(level: str) -> Text:
-    """Return a finding's level in its colour."""
+    """Return a finding's level, coloured."""
     return Text(level, style=LEVEL_STYLES.get(level, ""))
 
 
 def error_document(error: DrcError) -> dict[str, Any]:
-    """Return an error as ``--json`` shows it."""
+    """Return the document of an error for ``--json``."""
     body = {"kind": type(error).__name__, "message": error.message, **error.fields()}
     return {"error": body, "exit_code": error.exit_code}
 
 
 def print_error(error: DrcError, *, as_json: bool) -> None:
-    """Show what is wrong, where, and what to do."""
+    """Print an error: the message, the place, and the fix."""
     if as_json:
         emit(error_document(error))
         return
@@ -120,9 +120,9 @@ def print_error(error: DrcError, *, as_json: bool) -> None:
 
 
 def configure_logs(**fields: str) -> None:
-    """Log to standard error: for people on a terminal, JSON otherwise.
+    """Log to standard error: readable text on a terminal, JSON otherwise.
 
-    :param fields: in every line, such as ``site``.
+    :param fields: fields of every line, such as ``site``.
     """
     human = sys.stderr.isatty()
 

@@ -1,4 +1,4 @@
-"""``drc run``: the daemon. One process per site; ``--all`` starts and keeps one for each."""
+"""``drc run``: runs the daemon of a site; with ``--all``, keeps a daemon running for each site."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = structlog.get_logger("drc.run")
 
 @click.command()
 @config_option
-@click.option("--site", help="Apply all peers' changes at this site.")
-@click.option("--all", "every", is_flag=True, help="A process for each site, kept alive.")
+@click.option("--site", help="Apply the changes of all peers at this site.")
+@click.option("--all", "every", is_flag=True, help="Run a process for each site, kept alive.")
 @click.option("--checked", is_flag=True, hidden=True, help="Preflight was done by the parent.")
-@click.option("--supervised", is_flag=True, hidden=True, help="The parent starts it again.")
+@click.option("--supervised", is_flag=True, hidden=True, help="The parent restarts this process.")
 def command(*, path: Path, site: str | None, every: bool, checked: bool, supervised: bool) -> int:
     """Replicate into one site (--site) or into all (--all)."""
     if bool(site) == every:
-        raise click.UsageError("name one site with --site, or take --all")
+        raise click.UsageError("give either --site or --all")
     configure_logs(**({"site": site} if site else {}))
     memory.prepare()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""``drc sandbox``: real MySQL servers on this machine, for trials and tests."""
+"""``drc sandbox``: starts real MySQL servers on this machine, for trials and tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _dir = click.option(
     default=".sandbox/default",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where the servers live; each folder is a sandbox of its own.",
+    help="The folder of the servers; each folder is a sandbox of its own.",
 )
 
 
 def _specs(sites: int, names: str, versions: str) -> list[SiteSpec]:
     """Return the servers to start.
 
+    :param names: such as ``shanghai,beijing``; '' for ``a``, ``b`` and so on.
+    :param versions: a version for all sites, or a version for each, such as ``9.7,8.0``.
     :raises ConfigError: there are more or fewer versions than sites.
     """
     chosen = names.split(",") if names else [chr(ord("a") + i) for i in range(sites)]
@@ -32,19 +34,19 @@ def _specs(sites: int, names: str, versions: str) -> list[SiteSpec]:
     if len(each) != len(chosen):
         raise ConfigError(
             f"--mysql names {len(each)} versions for {len(chosen)} sites",
-            hint="give one version, or one for each site",
+            hint="set --mysql to a single version, or to a version for each site",
         )
     return [SiteSpec(name, version) for name, version in zip(chosen, each, strict=True)]
 
 
 def _cluster(*, kafka: bool, brokers: int | None, secure: bool) -> KafkaSpec | None:
-    """Return the Kafka cluster to start, None for none."""
+    """Return the Kafka cluster to start; None without Kafka."""
     return KafkaSpec(brokers or 1, secure=secure) if kafka or brokers or secure else None
 
 
 @click.group()
 def command() -> None:
-    """Real MySQL servers on loopback ports; nothing on the host changes."""
+    """Start real MySQL servers on loopback ports; nothing on the host changes."""
 
 
 @command.command()
@@ -53,24 +55,24 @@ def command() -> None:
     "specs",
     _specs,
     click.option(
-        "--sites", default=2, show_default=True, type=click.IntRange(1, 9), help="How many."
+        "--sites", default=2, show_default=True, type=click.IntRange(1, 9), help="Number of sites."
     ),
-    click.option("--names", default="", help="Their names, by commas, in place of a, b, …."),
+    click.option("--names", default="", help="Names by commas, in place of --sites: a,b."),
     click.option(
         "--mysql",
         "versions",
         default="9.7",
         show_default=True,
-        help="9.7 or 8.0; by commas, per site.",
+        help="MySQL version, 9.7 or 8.0; by commas for each site.",
     ),
 )
 @click.option("--durable", is_flag=True, help="Sync at every commit, as production does.")
 @gathered(
     "cluster",
     _cluster,
-    click.option("--kafka", is_flag=True, help="A Kafka broker, too; needs Java 17 and Maven."),
+    click.option("--kafka", is_flag=True, help="Start Kafka, too; needs Java 17 and Maven."),
     click.option(
-        "--brokers", type=click.IntRange(1, 5), help="How many Kafka brokers.  [default: 1]"
+        "--brokers", type=click.IntRange(1, 5), help="Number of Kafka brokers.  [default: 1]"
     ),
     click.option("--secure", is_flag=True, help="Let Kafka listen with TLS and SASL, too."),
 )
@@ -83,10 +85,10 @@ def up(
     cluster: KafkaSpec | None,
     as_json: bool,
 ) -> None:
-    """Start servers; does nothing for those that run.
+    """Start the servers that do not run yet.
 
-    The first time MySQL is fetched into a cache folder. A configuration for `drc run` is written
-    beside the servers.
+    The first start fetches MySQL into a cache folder. The folder of the servers then has a
+    configuration for `drc run`, pair.toml.
     """
     box = Sandbox(folder)
     with console().status("") as spinner:
@@ -100,13 +102,13 @@ def up(
 @_dir
 @json_option
 def status(*, folder: Path, as_json: bool) -> None:
-    """Show which servers run."""
+    """Show the servers and their states."""
     _show(Sandbox(folder), as_json=as_json)
 
 
 @command.command()
 @_dir
-@click.option("--purge", is_flag=True, help="Remove their data, too.")
+@click.option("--purge", is_flag=True, help="Remove the data, too.")
 def down(*, folder: Path, purge: bool) -> None:
     """Stop all servers of a folder."""
     Sandbox(folder).down(purge=purge)
@@ -118,7 +120,7 @@ def _show(box: Sandbox, *, as_json: bool) -> None:
         emit(rows)
         return
     if not rows:
-        click.echo(f"no servers in {box.folder}; `drc sandbox up` makes some")
+        click.echo(f"no servers in {box.folder}; run `drc sandbox up` to start servers")
         return
     columns = ("name", "state", "version", "host", "port>", "pid>", "socket")
     body = [[str(row.get(c.rstrip(">")) or "") for c in columns] for row in rows]

@@ -1,4 +1,4 @@
-"""``drc status``: how far behind each stream is; docs/operations/status-json.md."""
+"""``drc status``: shows how far behind each stream is; docs/operations/status-json.md."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STATE_STYLES = {"running": "green", "connecting": "yellow", "stopped": "bold re
 @click.command()
 @config_option
 @json_option
-@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show the status again every second, until Ctrl-C.")
 def command(*, path: Path, as_json: bool, watch: bool) -> None:
-    """Show how far behind each stream is, asked of the servers."""
-    from drc.state.store import Store  # SQLAlchemy: --help does without
+    """Show how far behind each stream is, by the servers' answers."""
+    from drc.state.store import Store  # imports SQLAlchemy, which --help does not need
 
     config = configuration.load(path)
     store = Store(config.state_url, config.state_password())
@@ -51,7 +51,7 @@ def command(*, path: Path, as_json: bool, watch: bool) -> None:
 
 
 def render(status: Status) -> Group:
-    """Return the status for people."""
+    """Return the status as tables for a terminal."""
     rows = [_row(s) for s in status.streams]
     fresh = {name: site.daemon for name, site in status.sites.items() if site.daemon.fresh}
     rows += [_publisher(name, said.publisher) for name, said in fresh.items() if said.publisher]
@@ -72,7 +72,7 @@ def render(status: Status) -> Group:
 
 
 def _complaints(name: str, site: SiteReport) -> list[Table | Text]:
-    """Return why a site does not answer, and the alerts of its daemon."""
+    """Return the error of a site that does not answer, and the alerts of its daemon."""
     out: list[Table | Text] = []
     if not site.reachable:
         why, hint = (site.error.message, site.error.hint) if site.error else ("not reachable", "")
@@ -127,7 +127,7 @@ def _state(state: str) -> Text:
 
 
 def _canary(said: CanarySnapshot | None) -> str:
-    """Return how long the newest canary took; '' without canaries."""
+    """Return the time that the newest canary took; '' without canaries."""
     if not said:
         return ""
     if said.bounced:

@@ -1,4 +1,4 @@
-"""``drc systemd``: the unit file of a site's daemon."""
+"""``drc systemd``: prints the unit file of a site's daemon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGED = "/usr/bin/drc"  # the program in the unit file
 
 @click.command()
 def command() -> None:
-    """Print the systemd unit of a site's daemon, with the path of this program.
+    """Print the systemd unit of a site's daemon, with the path of the installed drc.
 
     drc systemd > /etc/systemd/system/drc@.service
     """

@@ -1,4 +1,4 @@
-"""``drc tail``: a site's binlog or topic for people to read, rows decoded."""
+"""``drc tail``: shows the transactions of a site's binlog or topic, rows decoded."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _KEY_STYLES = {"insert": "green", "update": "yellow", "delete": "red"}
 @click.command()
 @config_option
 @json_option
-@click.option("--site", required=True, help="Whose transactions.")
+@click.option("--site", required=True, help="The site whose transactions are shown.")
 @click.option(
     "--from",
-    "log",
+    "read_from",
     type=click.Choice(["binlog", "kafka"]),
     default="binlog",
     show_default=True,
-    help="Which log: the server's, or the site's topic, which needs no MySQL.",
+    help="Read the server's binlog, or the site's topic, which needs no MySQL.",
 )
 @click.option(
     "--start",
     default="now",
     show_default=True,
     metavar="now|earliest|GTID_SET",
-    help="Where to begin; a GTID set names what is known already.",
+    help="Where to begin; a GTID set names the transactions to leave out.",
 )
 @click.option("--tables", default="", help="A glob such as 'shop.*'; all but drc's by default.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after this many transactions.")
@@ -43,23 +43,23 @@ def command(
     path: Path,
     as_json: bool,
     site: str,
-    log: str,
+    read_from: str,
     start: str,
     tables: str,
     limit: int | None,
 ) -> None:
-    """Watch a site's log, rows decoded, until Ctrl-C. With --json a line for each transaction.
+    """Watch a site's binlog or topic, rows decoded, until Ctrl-C.
 
-    Values are shown by mysql-replication's decoder: some, such as zero dates, come out differently
-    from what the table holds. Nothing is applied from here. A topic has what is native at its
-    site: of transactions that came by replication it holds the GTID.
+    With --json each transaction is a line. The library mysql-replication decodes the values: some
+    values, such as zero dates, differ from the values in the table. Nothing is applied from here. A
+    topic holds the native transactions of its site, and only the GTIDs of replicated transactions.
     """
     from drc.cdc.tail import follow
 
     config = configuration.load(path)
     out = console()
     try:
-        for document in itertools.islice(follow(config, site, start, tables, log), limit):
+        for document in itertools.islice(follow(config, site, start, tables, read_from), limit):
             if as_json:
                 click.echo(json.dumps(document, ensure_ascii=False))
             else:

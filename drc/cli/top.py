@@ -1,4 +1,4 @@
-"""``drc top``: the daemons' streams in a terminal, live."""
+"""``drc top``: shows the daemons' streams in a terminal, live."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from drc.errors import DrcError
 
 @click.command()
 @config_option
-@click.option("--url", "urls", multiple=True, help="A daemon elsewhere: https://host:port.")
+@click.option("--url", "urls", multiple=True, help="A daemon elsewhere, https://host:port.")
 def command(path: Path, urls: tuple[str, ...]) -> None:
-    """Watch lag, throughput and what holds a stream; pause and resume it.
+    """Watch lag, throughput and holds of the streams; pause and resume a stream.
 
-    Asks the daemons over HTTP, those that the configuration says listen here, or those of --url.
+    Asks daemons over HTTP: the daemons that listen by the configuration, or the daemons of --url.
     """
     config = configuration.load(path)
     asked = [Daemon(url, config.web.token()) for url in urls] if urls else daemons(config)
-    _require_one(asked)
-    from drc.client.top import Top  # what draws is loaded once there is something to draw
+    _require_answer(asked)
+    from drc.client.top import Top  # imports Textual, which an error does not need
 
     Top(asked).run()
 
 
-def _require_one(asked: list[Daemon]) -> None:
-    """Raise what the first daemon answers if none of them tells anything."""
+def _require_answer(asked: list[Daemon]) -> None:
+    """Require that a daemon answers.
+
+    :raises DrcError: no daemon answers; the error of the first daemon.
+    """
     errors: list[DrcError] = []
     for daemon in asked:
         try:

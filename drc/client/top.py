@@ -1,7 +1,7 @@
-"""``drc top``: the streams of some daemons in a terminal, each second. A loop over daemons.py.
+"""``drc top``: shows the streams of daemons in a terminal, each second. A loop over daemons.py.
 
-What is shown is drawn by :func:`card`, which is pure. Whoever only looks needs no right to give
-orders: what a daemon refuses is told as it words it.
+:func:`card` draws a stream and is pure. A user without the right to give commands can still watch:
+the refusal of a daemon is shown in the daemon's own words.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from drc.worker.snapshot import CanarySnapshot, StreamSnapshot
 from drc.worker.stages import STAGES
 
 _PERIOD_S = 1.0
-_KEPT = 120  # samples of a line: two minutes
+_KEPT = 120  # samples of a sparkline: two minutes
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {
     "running": ("●", "bold green"),
@@ -39,14 +39,14 @@ _STYLES = {
     "need_reseed": ("✕", "bold red"),
 }
 
-History = dict[str, deque[int]]  # what is drawn as a line, by its name
+History = dict[str, deque[int]]  # the values of each sparkline, by stage
 
 
 # ------------------------------------------------------------ drawing
 
 
 def headline(streams: Sequence[StreamSnapshot], errors: Sequence[DrcError]) -> Text:
-    """Return in one sentence whether all is well, or what is not."""
+    """Return a sentence: all is well, or the first trouble and the number of other troubles."""
     wrong = [str(error) for error in errors]
     for one in streams:
         if one.state != "running":
@@ -61,32 +61,32 @@ def headline(streams: Sequence[StreamSnapshot], errors: Sequence[DrcError]) -> T
 
 
 def name(one: StreamSnapshot) -> str:
-    """Return how a stream is called."""
+    """Return the name of a stream, such as ``a → b``."""
     return f"{one.origin} → {one.target}"
 
 
 def why(one: StreamSnapshot) -> str:
-    """Return what holds a stream, as it says itself."""
+    """Return why a stream does not apply, in the daemon's words."""
     if one.blocked and one.blocked.sentence:
         return one.blocked.sentence
     return one.error.message if one.error else one.reason
 
 
 def remedy(one: StreamSnapshot) -> str:
-    """Return what helps a stream that is held; '' if nothing is known to."""
+    """Return the command or hint that helps a held stream; '' if no remedy is known."""
     if one.blocked and one.blocked.command:
         return one.blocked.command
     return one.error.hint if one.error else ""
 
 
 def lags(one: StreamSnapshot) -> dict[str, int | None]:
-    """Return the 99 % values of the whole way and of each stage that the stream has, in us."""
+    """Return the 99 % lag of the whole way and of each measured stage, in microseconds."""
     stages = {stage: getattr(one.stages, f"{stage}_us").p99 for stage in STAGES}
     return {"whole way": one.lag_us.p99, **{k: v for k, v in stages.items() if v is not None}}
 
 
 def card(one: StreamSnapshot, history: History, width: int) -> Table:
-    """Return a stream as ``width`` cells of text: state, what holds it, numbers, lag by stage."""
+    """Return a stream as text of ``width`` cells: state, hold, numbers, lag by stage."""
     glyph, style = _STYLES.get(one.state, ("?", "bold"))
     out = Table.grid(expand=True)
     out.add_row(Text.assemble((name(one), "bold"), "  ", (f"{glyph} {one.state}", style)))
@@ -133,7 +133,7 @@ def _canary(said: CanarySnapshot, now_us: int) -> str:
 
 
 def sparkline(values: Iterable[int], width: int) -> Text:
-    """Return the newest values as bars, the highest of them as a full one."""
+    """Return the newest values as bars; the highest value is a full bar."""
     shown = list(values)[-width:]
     most = max(shown, default=0) or 1
     bars = "".join(_BARS[min(7, 8 * max(0, value) // (most + 1))] for value in shown)
@@ -141,7 +141,7 @@ def sparkline(values: Iterable[int], width: int) -> Text:
 
 
 def duration(us: float | None) -> str:
-    """Return microseconds in the unit that a person would take."""
+    """Return microseconds in a readable unit: ``1.5 ms``, ``12.0 s``, ``3.0 min``."""
     if us is None:
         return "–"
     if us < 1e6:
@@ -153,7 +153,7 @@ def duration(us: float | None) -> str:
 
 
 class _Card(Static, can_focus=True):
-    """One stream; the focused one takes orders."""
+    """A stream on the screen; keys give commands to the focused card."""
 
     def __init__(self, daemon: Daemon) -> None:
         super().__init__(classes="card")
@@ -169,7 +169,7 @@ class _Card(Static, can_focus=True):
 
 
 class _Ask(ModalScreen[str]):
-    """Ask for a reason; '' when it is left."""
+    """Ask for a reason; '' when the user leaves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss('')", "Leave")]
 
@@ -180,7 +180,7 @@ class _Ask(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         with Vertical(id="ask"):
             yield Label(self._question)
-            yield Input(placeholder="reason, kept in the audit; Enter does it, Escape leaves")
+            yield Input(placeholder="reason, kept in the audit; Enter confirms, Escape leaves")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if reason := event.value.strip():
@@ -198,8 +198,8 @@ class Top(App[None]):
     #ask { width: 70; max-width: 90%; height: auto; border: round $accent; padding: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "order('pause')", "Pause"),
-        Binding("r", "order('resume')", "Resume"),
+        Binding("p", "command('pause')", "Pause"),
+        Binding("r", "command('resume')", "Resume"),
         Binding("down,j", "app.focus_next", "Next", show=False),
         Binding("up,k", "app.focus_previous", "Previous", show=False),
         Binding("q", "quit", "Quit"),
@@ -250,7 +250,7 @@ class Top(App[None]):
         return self._cards[which]
 
     @work
-    async def action_order(self, action: str) -> None:
+    async def action_command(self, action: str) -> None:
         chosen = self.focused
         if not isinstance(chosen, _Card) or chosen.stream is None:
             self.notify("choose a stream first: Tab", severity="warning")
@@ -263,7 +263,7 @@ class Top(App[None]):
     @work(thread=True)
     def _carry_out(self, daemon: Daemon, origin: str, action: str, reason: str) -> None:
         try:
-            done = daemon.order(origin, action, reason)
+            done = daemon.command(origin, action, reason)
             self.call_from_thread(self.notify, f"{done.get('stream', origin)}: {action} is done")
         except DrcError as error:
             self.call_from_thread(self.notify, str(error), severity="error", timeout=15)

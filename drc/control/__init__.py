@@ -1,1 +1,1 @@
-"""What operators may do to the streams of a site: pause, begin anew, reposition, skip, reload."""
+"""Commands of operators to a site: pause, stop, restart, reposition, skip, reload."""

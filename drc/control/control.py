@@ -1,9 +1,9 @@
-"""Orders of operators to one site's daemon. Edge.
+"""Control: carries out the commands of operators at one site's daemon. Edge.
 
-1. One order at a time. Each is written to the audit with who gave it and why.
-2. What is wanted of a stream is kept in the checkpoint store, so it outlives the daemon. The
-   store is a hint here, too: without it all streams run.
-3. What changes the truth, as giving up on transactions does, is written at the target itself.
+1. One command runs at a time, and each command is in the audit with its author and reason.
+2. The wanted state of a stream is in the checkpoint store and so outlives the daemon. The store
+   is a hint here, too: without the store all streams run.
+3. A command that changes the truth, such as giving up transactions, writes at the target itself.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ Action = Literal["pause", "resume", "stop", "start", "restart"]
 ACTIONS: tuple[Action, ...] = ("pause", "resume", "stop", "start", "restart")
 
 _WILL: dict[Action, Will] = {"pause": "paused", "stop": "stopped"}
-_REST_S = 20.0  # for what is in flight to commit, before an order is answered
+_REST_S = 20.0  # for transactions in flight to commit, before a command is answered
 
 log = structlog.get_logger("drc.control")
 
 
-class Order(NamedTuple):
-    """Who wants something, and why."""
+class Author(NamedTuple):
+    """The author of a command, and the reason; both go into the audit."""
 
     actor: str
     reason: str
 
 
 class UnknownStreamError(ConfigError):
-    """No such origin."""
+    """The command names an origin, or an action, that does not exist here."""
 
 
 class Control:
-    """Give orders to a running site.
+    """The commands to a running site.
 
-    :param path: the configuration file, for :meth:`reload`.
+    :param path: the configuration file, which :meth:`reload` reads again.
     """
 
     def __init__(self, path: Path, config: Config, site: Site, store: Store) -> None:
@@ -67,38 +67,41 @@ class Control:
 
     @property
     def config(self) -> Config:
-        """Return the configuration that holds now."""
+        """Return the configuration in force."""
         return self._config
 
     def snapshot(self) -> Snapshot:
-        """Return the site's snapshot of this moment."""
+        """Return the present snapshot of the site."""
         return self._site.snapshot()
 
     def desired(self) -> dict[str, Desired]:
-        """Return the states that operators want of the site's streams, by stream."""
+        """Return the state that operators want, for each stream of the site, such as ``a->b``."""
         wanted = {stream.name: stream.permit.wanted for stream in self._site.streams.values()}
         return {n: Desired(desired=w.state, reason=w.reason) for n, w in wanted.items()}
 
-    def order(self, origin: str, action: Action, order: Order) -> dict[str, Any]:
-        """Pause, stop, resume, start or restart a stream; return what became of it.
+    def command(self, origin: str, action: Action, author: Author) -> dict[str, Any]:
+        """Pause, stop, resume, start or restart a stream; return the state that it reached.
 
-        A stream that pauses commits first what is in flight. To stop differs in its meaning alone:
-        nobody expects a stream that was stopped to be near.
+        A stream first commits its transactions in flight, then pauses. ``stop`` does the same as
+        ``pause`` and says that the stream will be away for longer.
 
-        :raises UnknownStreamError: nothing comes from ``origin`` here.
+        :return: such as ``{"stream": "a->b", "state": "paused", "desired": "paused"}``.
+        :raises UnknownStreamError: no stream comes from ``origin``, or ``action`` is unknown.
         """
         stream = self._stream(origin)
         if action not in ACTIONS:
-            raise UnknownStreamError(f"no order {action!r}", hint=f"orders: {', '.join(ACTIONS)}")
-        wanted = Wanted(_WILL.get(action, "running"), order.reason)
+            raise UnknownStreamError(
+                f"no command {action!r}", hint=f"commands: {', '.join(ACTIONS)}"
+            )
+        wanted = Wanted(_WILL.get(action, "running"), author.reason)
         if wanted.state == "running":
             wanted = Wanted()
         with self._one:
-            self._note(action, stream, order)
+            self._note(action, stream, author)
             self.store.save_wanted(origin, self._site.name, wanted)
-            with contextlib.ExitStack() as held:
+            with contextlib.ExitStack() as withheld:
                 if action == "restart":
-                    held.enter_context(stream.permit.withheld(_REST_S))
+                    withheld.enter_context(stream.permit.withheld(_REST_S))
                 stream.permit.wanted = wanted
             if wanted.state == "running":
                 self._site.begin(stream)
@@ -109,60 +112,68 @@ class Control:
                 state = stream.progress.state
         return {"stream": stream.name, "state": state, "desired": wanted.state}
 
-    def skip(self, origin: str, text: str, order: Order) -> dict[str, Any]:
-        """Give up on transactions of ``origin``: they are read, and not applied here.
+    def skip(self, origin: str, text: str, author: Author) -> dict[str, Any]:
+        """Give up transactions of ``origin``: the stream reads and never applies these here.
 
-        :param text: GTIDs that the origin has executed.
-        :raises DataError: they are applied already, or unknown to the origin.
+        :param text: GTIDs that the origin has executed, such as
+            ``3e11fa47-71ca-11e1-9e33-c80aa9429562:7``.
+        :raises DataError: a GTID is decided here already, or the origin never executed that GTID.
         """
         stream = self._stream(origin)
-        _need_reason(order)
+        _need_reason(author)
         gtids = GtidSet.parse(text)
         if not gtids:
             raise ConfigError(
-                "no GTID given", hint="such as 3e11fa47-71ca-11e1-9e33-c80aa9429562:7"
+                "no GTID is given",
+                hint="name a GTID, such as 3e11fa47-71ca-11e1-9e33-c80aa9429562:7",
             )
         found = plan(self._config, origin, self._site.name, text, count=False)
         if found.unknown:
             raise DataError(
-                f"{origin} has not executed {found.unknown}", hint="see `drc status --json`"
+                f"{origin} has not executed {found.unknown}",
+                hint="run `drc status --json`: `behind_set` has the undecided GTIDs",
             )
         if done := gtids - (found.skipped | found.lost):
-            raise DataError(f"decided here already: {done}", hint="there is nothing to skip")
+            raise DataError(
+                f"{done} is decided at {self._site.name} already",
+                hint="name only the other GTIDs: a decided transaction needs no skip",
+            )
         with self._one, stream.permit.withheld(_REST_S):
-            self._give_up(stream, gtids, order, "skip")
+            self._give_up(stream, gtids, author, "skip")
         self._site.begin(stream)
         return {"stream": stream.name, "skipped": str(gtids)}
 
     def reposition(
-        self, origin: str, text: str, order: Order, *, dry_run: bool, force: bool
+        self, origin: str, text: str, author: Author, *, dry_run: bool, force: bool
     ) -> dict[str, Any]:
-        """Have a stream go on from another place; return the report of it.
+        """Let a stream go on from another place; return the report.
 
-        :param text: as of :func:`~drc.control.reposition.plan`.
-        :raises DataError: it would do harm, and nobody insists.
+        :param text: the place, as of :func:`~drc.control.reposition.plan`.
+        :param dry_run: report only.
+        :param force: give up the transactions that the new place leaves out; needs a reason.
+        :raises DataError: the new place would do harm, and ``force`` does not cover the harm.
         """
         stream = self._stream(origin)
         found = plan(self._config, origin, self._site.name, text)
         if dry_run:
             return {**found.document(), "done": False}
-        _refuse_harm(found, order, force=force)
+        _refuse_harm(found, author, force=force)
         with self._one, stream.permit.withheld(_REST_S):
-            # What was in flight is decided by now, and more may be purged.
+            # Transactions in flight are decided by now, and the origin may have purged more.
             found = plan(self._config, origin, self._site.name, str(found.to), count=False)
-            _refuse_harm(found, order, force=force)
+            _refuse_harm(found, author, force=force)
             if missing := found.skipped | found.lost:
-                self._give_up(stream, missing, order, "reposition")
+                self._give_up(stream, missing, author, "reposition")
             else:
-                self._note("reposition", stream, order, to=str(found.to))
-            stream.read_again(found.begin)
+                self._note("reposition", stream, author, to=str(found.to))
+            stream.read_again(found.already_read)
         self._site.begin(stream)
         return {**found.document(), "done": True}
 
-    def reload(self, order: Order) -> dict[str, Any]:
-        """Take up the configuration file as it is now; return the keys that changed.
+    def reload(self, author: Author) -> dict[str, Any]:
+        """Read the configuration file again; return the keys that changed.
 
-        :raises ConfigError: the file is wrong, or a key changed that needs a restart.
+        :raises ConfigError: the file is not valid, or a changed key needs a restart.
         """
         with self._one:
             config = configuration.load(self._path)
@@ -172,22 +183,22 @@ class Control:
                 self._take_up(config)
                 self.store.save_revision(self._site.name, *_revision(config))
                 self.store.note(
-                    order.actor, "reload", self._site.name, order.reason, {"changed": changed}
+                    author.actor, "reload", self._site.name, author.reason, {"changed": changed}
                 )
-                log.info("configuration reloaded", changed=changed, actor=order.actor)
+                log.info("configuration reloaded", changed=changed, actor=author.actor)
         return {"changed": changed}
 
     # ------------------------------------------------------------ parts
 
     def _take_up(self, config: Config) -> None:
-        """Let the streams, and the index by which they are judged, go on under ``config``."""
+        """Let the streams, and the index that certifies their batches, go on under ``config``."""
         watcher = self._site.watcher
         workers: list[Stream | Watcher] = [*self._site.streams.values()]
         if watcher:
-            workers.append(watcher)  # last, as what is in flight needs it
-        with contextlib.ExitStack() as held:
+            workers.append(watcher)  # last: transactions in flight need the watcher
+        with contextlib.ExitStack() as withheld:
             for worker in workers:
-                held.enter_context(worker.permit.withheld(_REST_S))
+                withheld.enter_context(worker.permit.withheld(_REST_S))
             for worker in workers:
                 worker.config = config
             self._config = config
@@ -197,38 +208,46 @@ class Control:
             return stream
         known = ", ".join(self._site.streams)
         raise UnknownStreamError(
-            f"nothing comes from {origin!r} to {self._site.name}", hint=f"origins here: {known}"
+            f"no stream comes from {origin!r} to {self._site.name}",
+            hint=f"name one of the origins here: {known}",
         )
 
-    def _give_up(self, stream: Stream, gtids: GtidSet, order: Order, action: str) -> None:
+    def _give_up(self, stream: Stream, gtids: GtidSet, author: Author, action: str) -> None:
         with contextlib.closing(mysql.connect(self._config, self._site.name, "applier")) as conn:
             mysql.tag_session(conn)
             origin = stream.progress.origin
-            given_up.add(conn, origin, gtids, reason=order.reason, actor=order.actor)
-        self._note(action, stream, order, skipped=str(gtids))
+            given_up.add(conn, origin, gtids, reason=author.reason, actor=author.actor)
+        self._note(action, stream, author, skipped=str(gtids))
 
-    def _note(self, action: str, stream: Stream, order: Order, **detail: Any) -> None:
-        self.store.note(order.actor, action, stream.name, order.reason, detail)
-        log.info(f"order: {action}", stream=stream.name, **order._asdict(), **detail)
+    def _note(self, action: str, stream: Stream, author: Author, **detail: Any) -> None:
+        self.store.note(author.actor, action, stream.name, author.reason, detail)
+        log.info(f"command: {action}", stream=stream.name, **author._asdict(), **detail)
 
 
-def _refuse_harm(found: Plan, order: Order, *, force: bool) -> None:
-    """Refuse what does harm, unless an operator insists and says why."""
+def _refuse_harm(found: Plan, author: Author, *, force: bool) -> None:
+    """Raise the refusal of a plan, unless an operator forces the plan and gives a reason.
+
+    :raises DataError: the plan does harm, and is not forced or cannot be forced.
+    :raises ConfigError: the plan is forced without a reason.
+    """
     if refusal := found.refusal:
         if not (force and found.forcible):
             raise refusal
-        _need_reason(order)
+        _need_reason(author)
 
 
-def _need_reason(order: Order) -> None:
-    if not order.reason.strip():
+def _need_reason(author: Author) -> None:
+    if not author.reason.strip():
         raise ConfigError(
-            "transactions would be given up on",
-            hint="say why: --reason TEXT; it goes into the audit",
+            "cannot give up transactions without a reason",
+            hint="add --reason TEXT; the reason goes into the audit",
         )
 
 
 def _revision(config: Config) -> tuple[str, dict[str, Any]]:
-    """Return the digest of a configuration, and itself; it names secrets and holds none."""
+    """Return the digest of a configuration, and the configuration as a document.
+
+    The document names files and variables of secrets, and holds no secret.
+    """
     document: dict[str, Any] = msgspec.to_builtins(config)
     return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest(), document

@@ -1,4 +1,4 @@
-"""Which keys of the configuration a running daemon may take up. Pure."""
+"""Reload: the keys of the configuration that may change while a daemon runs. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from drc.config import Config
 from drc.errors import ConfigError
 
-# Streams and the watcher read these at the beginning of each session.
+# Streams and the watcher read these keys at the beginning of each session.
 _ONLINE = (
     "apply.",
     "replicate.schemas",
@@ -25,16 +25,16 @@ _ONLINE = (
 
 
 def refuse_offline(old: Config, new: Config) -> list[str]:
-    """Return the keys that differ, all of which may be taken up now.
+    """Return the keys that differ, all of which may change while the daemon runs.
 
-    :raises ConfigError: some need a restart; then none is taken up.
+    :raises ConfigError: a key that differs needs a restart; then no key may take effect.
     """
     changed = sorted(_differences(msgspec.to_builtins(old), msgspec.to_builtins(new), ""))
     offline = [key for key in changed if not key.startswith(_ONLINE)]
     if offline:
         raise ConfigError(
-            f"cannot change while running: {', '.join(offline)}",
-            hint="restart the daemon; nothing of the file was taken up now",
+            f"cannot change while the daemon runs: {', '.join(offline)}",
+            hint="restart the daemon; no change of the file has taken effect now",
         )
     return changed
 

@@ -1,9 +1,9 @@
-"""What it would mean to go on from another place, told before anything is done.
+"""Reposition: reports the consequences of another place for a stream, before the stream moves.
 
-1. The target's ledger stays the truth: what is decided is not applied again. Going back repeats
-   reading, and does no harm; going forward gives up on what lies between, and is refused unless
-   an operator takes the blame.
-2. :class:`Plan` is pure; asking the servers for it is :func:`plan`.
+1. The target's ledger stays the truth: no decided transaction is applied again. A step back
+   therefore only repeats reading and does no harm. A step forward gives up the transactions in
+   between, and is refused unless an operator forces the step with a reason.
+2. :class:`Plan` and :func:`judge` are pure; :func:`plan` asks the servers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from drc.schema.servers import foreign_uuids
 from drc.source.recorded import recorded
 from drc.source.resume import native_set
 
-_COUNT_S = 15.0  # of reading binlogs to count rows; then the rest is not counted
+_COUNT_S = 15.0  # for reading binlogs to count rows; then the rest is not counted
 _READER = "reposition"
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Transactions, and their row changes by table; ``all`` is False when it took too long."""
+    """Row changes by table, such as ``{"shop.t": 7}``; ``all`` is False after a timeout."""
 
     rows: dict[str, int] = field(default_factory=dict)
     all: bool = True
@@ -44,17 +44,23 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of an origin's own transactions when its stream goes on from ``to``.
+    """The fate of an origin's native transactions when their stream goes on from ``to``.
 
-    ``repeated`` are decided and would be read again, ``gone`` also, if the origin had not purged
-    them; ``skipped`` are not decided and would be passed; ``lost`` are neither decided nor there
-    any more, wherever one begins; ``unknown`` the origin never had. ``begin`` is what is not read.
+    All sets but ``already_read`` hold transactions of the origin only.
+
+    :param to: the transactions that count as read.
+    :param already_read: all GTIDs that the next session does not read.
+    :param repeated: decided, and read again.
+    :param skipped: not decided, and passed over.
+    :param gone: decided, and not read again, because the origin has purged these.
+    :param lost: not decided, and purged at the origin: lost wherever the stream begins.
+    :param unknown: part of ``to``, and never executed at the origin.
     """
 
     origin: str
     target: str
     to: GtidSet
-    begin: GtidSet
+    already_read: GtidSet
     repeated: GtidSet
     skipped: GtidSet
     gone: GtidSet
@@ -65,31 +71,31 @@ class Plan:
 
     @property
     def refusal(self) -> DataError | None:
-        """Return why this is not done without force; None when it does no harm."""
+        """Return the error that forbids the plan without force; None for a harmless plan."""
         if self.unknown:
             return DataError(
-                f"{self.origin} never had {self.unknown}",
+                f"{self.origin} has never executed {self.unknown}",
                 gtid=str(self.unknown),
                 hint=f"name a set that is part of gtid_executed of {self.origin}",
             )
         if self.skipped or self.lost:
             missing = self.skipped | self.lost
             return DataError(
-                f"{len(missing):,} transactions of {self.origin} are not applied at"
-                f" {self.target} and never would be: {missing}",
+                f"{len(missing):,} transactions of {self.origin} are not decided at"
+                f" {self.target} and never would be applied: {missing}",
                 gtid=str(missing),
-                hint="let them be applied; or, if their rows are repaired by hand, use --force"
-                " with a --reason",
+                hint="let the stream apply these transactions first; or repair their rows by hand"
+                " and use --force with --reason",
             )
         return None
 
     @property
     def forcible(self) -> bool:
-        """Return whether an operator may insist."""
+        """Return whether ``--force`` may override the refusal."""
         return not self.unknown
 
     def document(self) -> dict[str, Any]:
-        """Return it JSON-ready; docs/operations/control.md."""
+        """Return the plan as JSON values; docs/operations/control.md has the keys."""
         refusal = self.refusal
         return {
             "origin": self.origin,
@@ -110,19 +116,21 @@ def judge(
     target: str,
     to: GtidSet,
     *,
-    applied: GtidSet,
+    decided: GtidSet,
     executed: GtidSet,
     purged: GtidSet,
     foreign: AbstractSet[bytes],
 ) -> Plan:
-    """Compare where to go with what is decided and what is there; pure.
+    """Compare a new place with the decided set and the origin's binlog; pure.
 
-    :param to: what is to count as read; other sites' transactions in it do not matter.
-    :param applied: what is decided at the target, given up included.
-    :param executed: the origin's ``gtid_executed``; ``purged`` its ``gtid_purged``.
+    :param to: the GTIDs that are to count as read, such as
+        ``3e11fa47-71ca-11e1-9e33-c80aa9429562:1-90``; GTIDs of other sites do not matter.
+    :param decided: the GTIDs that are decided at the target, the given up included.
+    :param executed: the origin's ``gtid_executed``.
+    :param purged: the origin's ``gtid_purged``.
     :param foreign: server UUIDs of all other sites.
     """
-    wanted, known = native_set(to, foreign), native_set(applied, foreign)
+    wanted, known = native_set(to, foreign), native_set(decided, foreign)
     gone = native_set(purged, foreign)
     behind = known - wanted
     repeated = behind - gone
@@ -130,7 +138,7 @@ def judge(
         origin,
         target,
         to=wanted,
-        begin=applied - repeated,
+        already_read=decided - repeated,
         repeated=repeated,
         skipped=(wanted & executed) - known - gone,
         gone=behind & gone,
@@ -140,12 +148,13 @@ def judge(
 
 
 def plan(config: Config, origin: str, target: str, text: str, *, count: bool = True) -> Plan:
-    """Ask both sites what it would mean to go on from ``text``.
+    """Ask both sites for the consequences of the place ``text``.
 
-    :param text: a GTID set, a time such as ``2026-11-24T03:00:00Z``, or an offset of the topic.
-    :param count: read the origin's binlog for the rows that are concerned, for some seconds.
-    :raises ConfigError: ``text`` is none of these.
-    :raises DrcError: a site or Kafka is away.
+    :param text: a GTID set, a time such as ``2026-11-24T03:00:00Z``, or an offset of the topic,
+        such as ``4711``.
+    :param count: count the rows concerned in the origin's binlog, for 15 s at most.
+    :raises ConfigError: ``text`` is not such a place, or the stream has no ledger row yet.
+    :raises DrcError: a site or Kafka does not answer.
     """
     with contextlib.closing(mysql.connect(config, origin, "source")) as conn:
         facts = mysql.server_facts(conn)
@@ -155,14 +164,14 @@ def plan(config: Config, origin: str, target: str, text: str, *, count: bool = T
     if state is None:
         raise ConfigError(
             f"the stream {origin} {target} has not begun",
-            hint="replicate.start in the configuration says where a new one begins",
+            hint="set replicate.start: that key says where a new stream begins",
         )
     foreign = foreign_uuids(config, origin, at=target)
     found = judge(
         origin,
         target,
         to,
-        applied=state.decided,
+        decided=state.decided,
         executed=facts.gtid_executed,
         purged=facts.gtid_purged,
         foreign=foreign,
@@ -197,8 +206,8 @@ def _place(config: Config, conn: mysql.Connection, origin: str, text: str) -> Gt
 def _at_offset(config: Config, origin: str, offset: int) -> GtidSet:
     if config.log != "kafka":
         raise ConfigError(
-            "an offset is a place in a topic, and this pair has no Kafka between its sites",
-            hint="name a GTID set or a time",
+            "an offset is a place in a topic, and this pair has no Kafka between the sites",
+            hint="set --to to a GTID set or a time",
         )
     from drc.kafka.topic import open_topic  # not loaded where Kafka is not used
 
@@ -211,18 +220,24 @@ def _instant(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"no time: {text!r}", hint="such as 2026-11-24T03:00:00Z") from error
+        raise ConfigError(
+            f"{text!r} is not a valid time", hint="set a time such as 2026-11-24T03:00:00Z"
+        ) from error
     if at.tzinfo is None:
         raise ConfigError(
-            f"{text} is another moment in each time zone", hint=f"append Z for UTC: {text}Z"
+            f"{text} is not a valid time: the time zone is missing",
+            hint=f"append Z for UTC: {text}Z",
         )
     return int(at.timestamp() * 1e6)
 
 
 def _at_time(config: Config, conn: mysql.Connection, origin: str, at_us: int) -> GtidSet:
-    """Return what the origin had executed by then, as far as its binlogs reach back."""
+    """Return the GTIDs that the origin had executed at a time, as far as its binlogs reach back.
+
+    :param at_us: microseconds since the epoch.
+    """
     files = [str(row[0]) for row in mysql.ask(conn, "SHOW BINARY LOGS")]
-    low, high = 0, len(files)  # the last file that begins before then
+    low, high = 0, len(files)  # searches the last file that begins before at_us
     while high - low > 1:
         middle = (low + high) // 2
         first = _first_us(config, origin, _before_file(conn, files[middle]))
@@ -237,7 +252,7 @@ def _at_time(config: Config, conn: mysql.Connection, origin: str, at_us: int) ->
 
 
 def _before_file(conn: mysql.Connection, name: str) -> GtidSet:
-    """Return what was executed before a binlog file began."""
+    """Return the GTIDs that were executed before a binlog file began."""
     rows = mysql.ask(conn, "SHOW BINLOG EVENTS IN %s LIMIT 3", (name,))
     text = next((str(row[5]) for row in rows if row[2] == "Previous_gtids"), "")
     return GtidSet.parse(text)
@@ -254,7 +269,7 @@ def _first_us(config: Config, origin: str, before: GtidSet) -> int | None:
 def _counted(
     config: Config, origin: str, executed: GtidSet, found: Plan
 ) -> tuple[Counted, Counted]:
-    """Count the row changes of what would be repeated and skipped, by table."""
+    """Count the row changes of repeated and of skipped transactions, by table."""
     repeats, skips = Counter[str](), Counter[str]()
     left = len(found.repeated) + len(found.skipped)
     deadline = time.monotonic() + _COUNT_S
@@ -285,7 +300,7 @@ def _rows(transaction: RawTransaction) -> Counter[str]:
 
 
 def _images(table: TableMap, kind: int, data: bytes, at: int, end: int) -> int:
-    """Return how many rows an event changes; of partial images, that it changes one at least."""
+    """Return the number of rows that an event changes; 1 for partial images, as a lower bound."""
     pair = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1, ev.PARTIAL_UPDATE_ROWS)
     walkers = column_walkers(table, ())
     size, (_, at) = walkers.null_bytes, ev.lenenc(data, at)

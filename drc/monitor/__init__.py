@@ -1,1 +1,1 @@
-"""What a site tells of itself."""
+"""The monitor of a site: status, backlog, holds, alerts."""

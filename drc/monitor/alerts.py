@@ -1,7 +1,7 @@
-"""What a person should hear of: snapshots of a site in, alerts out. Pure.
+"""Alerts: snapshots of a site in, notes for an operator out. Pure.
 
-1. A condition is an alert once it has held for its time, and is over once it was away for
-   ``clear_s``: what comes and goes is one alert, not many.
+1. A condition that comes and goes is a single alert, not many: a condition becomes an alert after
+   a time of its own, and is over after ``clear_s`` without the condition.
 2. Each alert is raised once, repeated every ``repeat_s``, and resolved once.
 """
 
@@ -18,36 +18,40 @@ from drc.worker.snapshot import Alert, Snapshot, StreamSnapshot, WatcherSnapshot
 
 _SECOND_US = 1_000_000
 _ENDED = ("stopped", "need_reseed")
-CANARIES_MISSED = 3  # one may wait for a lock, and one for a daemon that starts again
+CANARIES_MISSED = 3  # a canary may wait for a lock, and the next for a daemon that restarts
 
 Event = Literal["raised", "repeated", "resolved", "test"]
 
 
 class Note(NamedTuple):
-    """Something to tell of an alert."""
+    """An alert and the event to post, such as ``raised``."""
 
     event: Event
     alert: Alert
 
 
 class _Condition(NamedTuple):
-    """Something that is wrong now; it is an alert after ``hold_s``."""
+    """A condition that is wrong now, and becomes an alert after ``after_s`` seconds."""
 
     alert: Alert
-    hold_s: float
+    after_s: float
 
 
 @dataclass
 class _Known:
-    """A condition that was seen; ``told_us`` is 0 until it is an alert."""
+    """A known condition.
+
+    :param last_us: when the condition was wrong last.
+    :param posted_us: when the newest note was posted; 0 until the condition becomes an alert.
+    """
 
     alert: Alert
-    seen_us: int
-    told_us: int = 0
+    last_us: int
+    posted_us: int = 0
 
 
 class Alerts:
-    """The alerts of one site, from one second to the next."""
+    """The alerts of a site, from one second to the next."""
 
     def __init__(self, config: AlertsConfig) -> None:
         self._config = config
@@ -55,29 +59,29 @@ class Alerts:
 
     @property
     def current(self) -> list[Alert]:
-        """Return what is raised and not resolved."""
-        return [known.alert for known in self._known.values() if known.told_us]
+        """Return the alerts that are raised and not resolved."""
+        return [known.alert for known in self._known.values() if known.posted_us]
 
     def look(self, site: str, snapshot: Snapshot, now_us: int) -> list[Note]:
-        """Take a snapshot in; return what is to be told."""
+        """Take in a snapshot; return the notes to post."""
         out: list[Note] = []
-        raised = {id_ for id_, known in self._known.items() if known.told_us}
-        for alert, hold_s in _conditions(self._config, site, snapshot, raised, now_us):
+        raised = {id_ for id_, known in self._known.items() if known.posted_us}
+        for alert, after_s in _conditions(self._config, site, snapshot, raised, now_us):
             known = self._known.setdefault(alert.id, _Known(alert, now_us))
             since_us = min(known.alert.since_us, alert.since_us)
-            known.alert, known.seen_us = replace(alert, since_us=since_us), now_us
-            if not known.told_us and now_us - since_us >= hold_s * _SECOND_US:
-                known.told_us = now_us
+            known.alert, known.last_us = replace(alert, since_us=since_us), now_us
+            if not known.posted_us and now_us - since_us >= after_s * _SECOND_US:
+                known.posted_us = now_us
                 out.append(Note("raised", known.alert))
-            elif known.told_us and now_us - known.told_us >= self._config.repeat_s * _SECOND_US:
-                known.told_us = now_us
+            elif known.posted_us and now_us - known.posted_us >= self._config.repeat_s * _SECOND_US:
+                known.posted_us = now_us
                 out.append(Note("repeated", known.alert))
         for id_, known in list(self._known.items()):
-            # What was never told is forgotten at once: its time begins anew.
-            clear_us = self._config.clear_s * _SECOND_US if known.told_us else 1
-            if now_us - known.seen_us >= clear_us:
+            # A condition that never became an alert is forgotten at once: its time begins again.
+            clear_us = self._config.clear_s * _SECOND_US if known.posted_us else 1
+            if now_us - known.last_us >= clear_us:
                 del self._known[id_]
-                if known.told_us:
+                if known.posted_us:
                     out.append(Note("resolved", known.alert))
         return out
 
@@ -102,12 +106,12 @@ def _conditions(
 def _index(
     config: AlertsConfig, site: str, said: WatcherSnapshot, now_us: int
 ) -> Iterator[_Condition]:
-    """Yield what is wrong with the index of concurrent writes."""
+    """Yield the conditions of the index of concurrent writes."""
     late, forgotten = said.late_conflicts, said.forgotten
     if late > config.late_conflicts_max:
         sentence = (
-            f"{late} rows were written at {site} between their certificate and its commit: the"
-            " server's binlog does not follow its locks"
+            f"{late} rows were written at {site} between a certificate and the commit of the"
+            " certified batch: the server's binlog does not follow its locks"
         )
         yield _Condition(
             Alert(f"{site}/late", "page", site, "", now_us, sentence, "drc conflicts list"), 0
@@ -116,7 +120,7 @@ def _index(
         why = said.spill_error or "conflicts.index_spill_bytes_max is reached"
         sentence = (
             f"the index of {site} cannot hold more on disk ({why}) and has forgotten"
-            f" {forgotten:,} transactions: a stream that comes back without having seen them stops"
+            f" {forgotten:,} transactions: a stream of a peer that has not seen these stops"
         )
         yield _Condition(
             Alert(f"{site}/index", "warn", site, "", now_us, sentence, "drc status"), 0
@@ -130,13 +134,13 @@ def _stream(
     name, held = f"{origin}->{target}", one.blocked
     if held:
         what = held.what
-        # One id whatever holds it: a server that goes away turns one reason into another. Without
-        # an error an operator has stopped the stream: that is a long pause.
+        # The id does not name the holder, because a server that goes away changes the holder.
+        # A stream that stopped without an error was stopped by an operator, like a long pause.
         if what in _ENDED and one.error:
             kind = "stopped"
         else:
             kind = "paused" if what == "paused" or what in _ENDED else "blocked"
-        hold_s = {"stopped": 0.0, "paused": config.paused_s, "blocked": config.blocked_s}[kind]
+        after_s = {"stopped": 0.0, "paused": config.paused_s, "blocked": config.blocked_s}[kind]
         sentence = f"{origin} → {target}: {held.sentence}"
         alert = Alert(
             f"{name}/{kind}",
@@ -147,11 +151,11 @@ def _stream(
             sentence,
             held.command,
         )
-        yield _Condition(alert, hold_s)
+        yield _Condition(alert, after_s)
     yield from _canary(config, site, one, now_us)
     behind = one.behind.seconds or 0.0
     id_ = f"{name}/behind"
-    # Once raised it stays until the backlog is half the limit.
+    # A raised alert stays until the backlog is half the limit.
     if behind > config.behind_s / (2 if id_ in raised else 1):
         sentence = f"{origin} → {target} is {behind:.0f} s behind"
         yield _Condition(Alert(id_, "warn", site, name, now_us, sentence, "drc status"), 0)
@@ -167,14 +171,14 @@ def _canary(
     name = f"{origin}->{target}"
     if canary.bounced:
         sentence = (
-            f"{origin} → {target}: a change of {target} came back to it from {origin}: what came by"
-            " replication is not held back"
+            f"{origin} → {target}: a change of {target} came back from {origin} to {target}:"
+            " replicated transactions are shipped again"
         )
         command = f"drc pause {origin} {target}"
         yield _Condition(Alert(f"{name}/bounced", "page", site, name, now_us, sentence, command), 0)
     landed_us, every_s = canary.landed_us, canary.every_s
     late_s = CANARIES_MISSED * every_s
-    # What holds the stream is told as such.
+    # The hold of a stream is an alert of its own.
     if one.blocked or (landed_us and now_us - landed_us < late_s * _SECOND_US):
         return
     sentence = (

@@ -1,7 +1,8 @@
-"""Send a site's canary, again and again, from a thread of its own. Edge.
+"""Beat: sends a site's canary again and again, from a thread of its own. Edge.
 
-One row of one table, in a transaction like any user's: not tagged, so it is replicated. What may
-hold it up, as a semi-sync wait or a lock, holds up nothing else.
+A canary is a single row, written in a transaction like a user's: without a tag, so the row is
+replicated. The thread has a connection of its own, so that a canary that waits, for a lock or for
+semi-sync, delays nothing else.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from drc.config import Config
 from drc.errors import DrcError
 from drc.schema import canary
 
-_ANSWER_S = 10.0  # then the next beat tries over a new connection
+_ANSWER_S = 10.0  # then the next beat takes a new connection
 
 log = structlog.get_logger("drc.canary")
 
 
 class Beat(threading.Thread):
-    """Send the canary of ``site`` each ``monitor.canary_s`` until closed; never, if that is 0."""
+    """Send the canary of ``site`` each ``monitor.canary_s`` seconds until closed; 0: never."""
 
     def __init__(self, config: Config, site: str) -> None:
         super().__init__(name="canary", daemon=True)
@@ -34,13 +35,13 @@ class Beat(threading.Thread):
             self.start()
 
     def close(self) -> None:
-        """Send no more."""
+        """End the thread; no canary is sent from then on."""
         self._closed.set()
         if self.is_alive():
             self.join(_ANSWER_S)
 
     def run(self) -> None:
-        """Send one at once, and then in time."""
+        """Send a canary at once, and then each ``monitor.canary_s`` seconds."""
         while True:
             try:
                 canary.send(self._connected(), self._site)
@@ -52,9 +53,9 @@ class Beat(threading.Thread):
         self._drop()
 
     def _failed(self, error: DrcError) -> None:
-        if self._well:  # once for each time that it breaks
-            hint = error.hint or "`drc check` looks for the reason; monitor.canary_s = 0 sends none"
-            log.warning("no canary is sent", site=self._site, error=error.message, hint=hint)
+        if self._well:  # once for each series of failures
+            hint = error.hint or "run `drc check`, or set monitor.canary_s = 0 to send no canaries"
+            log.warning("cannot send a canary", site=self._site, error=error.message, hint=hint)
         self._well = False
         self._drop()
 

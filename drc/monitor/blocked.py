@@ -1,6 +1,7 @@
-"""What holds a stream, in one sentence, and the command that helps. Pure: facts in, words out.
+"""Holds: explain why a stream does not apply, and name the command that helps. Pure.
 
-The first rule that fits is the one to say: a server that is away explains everything behind it.
+The first rule that fits gives the explanation: a server that does not answer explains every
+symptom that follows.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ from typing import NamedTuple
 
 from drc.errors import DrcError
 
-PATIENCE_S = 1.0  # a batch that waits longer than this is asked after
-SLOW_S = 3.0  # one that works longer is worth a word
+PATIENCE_S = 1.0  # after which the server is asked for the lock that a batch waits for
+SLOW_S = 3.0  # after which a batch that works without waiting is a hold
 _DIAL_S = 3.0
 _STAGES = {"read": "source", "fetch": "broker", "log": "broker"}
 
 
 class Holder(NamedTuple):
-    """The session that holds what we wait for; ``table`` is '' for a lock of the whole server."""
+    """The server session that holds the lock; ``table`` is '' for a lock of the whole server."""
 
     table: str
     connection: int
     user: str
-    seconds: float  # that its transaction has been open
-    statement: str  # '' while it is idle
+    seconds: float  # age of the session's open transaction
+    statement: str  # '' while the session is idle
 
 
 class Blocked(NamedTuple):
-    """``what`` is one word for programs; ``sentence`` and ``command`` are for people."""
+    """A hold: ``what`` is a word for programs, ``sentence`` and ``command`` are for operators."""
 
     what: str
     sentence: str
@@ -36,12 +37,19 @@ class Blocked(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one stream; times are in seconds.
+    """The facts about a stream; times are in seconds.
 
-    ``places`` has host and port of each site; ``away`` why a server does not answer, by site;
-    ``silent_s`` since the log brought anything; ``waited_s`` since anything was committed while
-    there was something to commit; ``phase``, ``tables``, ``gtids`` and ``statement`` of what is
-    under way at the target.
+    :param places: host and port of each site.
+    :param away: for each server that does not answer, by site: the reason.
+    :param broker_away: the brokers, such as ``k1:9092``, if none of the brokers answers.
+    :param silent_s: time since the topic last brought a message.
+    :param silence_max_s: the longest silence of an idle topic; 0 without a topic.
+    :param waited_s: time since the last commit, while there was work to commit.
+    :param phase: the phase of the batch in work, such as ``certify``.
+    :param table: the table that the batch waits for or works on.
+    :param gtids: the transactions of the batch, such as ``3e11fa47-…:7-9``.
+    :param statement: the schema change in work.
+    :param locks_hidden: whether the account lacks the right to ask who holds locks.
     """
 
     origin: str
@@ -53,7 +61,7 @@ class Facts:
     away: dict[str, str] | None = None
     broker_away: str = ""
     silent_s: float = 0.0
-    silence_max_s: float = 0.0  # 0: no log that ought to be heard
+    silence_max_s: float = 0.0
     waited_s: float = 0.0
     phase: str = ""
     table: str = ""
@@ -61,11 +69,11 @@ class Facts:
     gtids: str = ""
     statement: str = ""
     holder: Holder | None = None
-    untold: bool = False  # the account may not ask who holds locks
+    locks_hidden: bool = False
 
 
 def explain(facts: Facts) -> Blocked | None:
-    """Return what holds the stream; None if nothing does."""
+    """Return the hold of a stream; None if the stream applies."""
     return _ended(facts) or _away(facts) or _interrupted(facts) or _waiting(facts) or _silent(facts)
 
 
@@ -79,7 +87,7 @@ def _ended(facts: Facts) -> Blocked | None:
     if error is None:
         why = facts.reason or "stopped by request"
         return Blocked("stopped", f"not running: {why}", f"drc start {origin} {target}")
-    hint = error.hint or "`drc check` looks for the reason"
+    hint = error.hint or "run `drc check` to look for the reason"
     where = f" of {error.table}" if error.table else f" in {error.gtid}" if error.gtid else ""
     sentence = f"stopped on an error{where}: {error.message}; {hint}"
     return Blocked(facts.state, sentence, f"drc start {origin} {target}")
@@ -93,13 +101,13 @@ def _away(facts: Facts) -> Blocked | None:
                 what, f"the server of {site} does not answer: {why}", _start(facts, site)
             )
     if facts.broker_away:
-        sentence = f"no broker of {facts.origin}'s log answers: {facts.broker_away}"
+        sentence = f"no broker of {facts.origin}'s topic answers: {facts.broker_away}"
         return Blocked("broker", sentence, f"systemctl start kafka  # at {facts.broker_away}")
     return None
 
 
 def _interrupted(facts: Facts) -> Blocked | None:
-    """Explain a session that ended, or does not begin."""
+    """Return the hold of a stream whose session ended, or does not begin."""
     error = facts.error
     if facts.state != "connecting" or (error is None and facts.waited_s < _DIAL_S):
         return None
@@ -109,11 +117,11 @@ def _interrupted(facts: Facts) -> Blocked | None:
     at = error.site or (facts.target if error.stage == "apply" else facts.origin)
     what = _STAGES.get(error.stage, "target" if at == facts.target else "source")
     hint = f"; {error.hint}" if error.hint else ""
-    return Blocked(what, f"interrupted, and tried again: {error.message}{hint}", "drc check")
+    return Blocked(what, f"interrupted, trying again: {error.message}{hint}", "drc check")
 
 
 def _waiting(facts: Facts) -> Blocked | None:
-    """Explain work that takes long."""
+    """Return the hold of a stream whose work takes long."""
     waited = facts.waited_s
     if waited < PATIENCE_S:
         return None
@@ -130,10 +138,10 @@ def _waiting(facts: Facts) -> Blocked | None:
     if facts.phase == "certify":
         sentence = f"the binlog of {facts.target} itself is read too slowly to certify a batch"
         return Blocked("watcher", f"{sentence}, for {waited:.0f} s", "drc status")
-    if facts.untold:
+    if facts.locks_hidden:
         sentence = (
-            f"a batch on {facts.table} has waited for {waited:.0f} s; who holds a lock cannot be"
-            " told without SELECT on performance_schema"
+            f"a batch on {facts.table} has waited for {waited:.0f} s; the holder of the lock is not"
+            " known without SELECT on performance_schema"
         )
         grant = "GRANT SELECT ON performance_schema.* TO the applier account"
         return Blocked("table", sentence, _client(facts, facts.target, grant))
@@ -150,12 +158,12 @@ def _waiting(facts: Facts) -> Blocked | None:
 
 
 def _silent(facts: Facts) -> Blocked | None:
-    """Explain a log that brings nothing, though an idle site has frames, too."""
+    """Return the hold of a stream whose topic is silent: an idle site publishes frames, too."""
     if not facts.silence_max_s or facts.silent_s < facts.silence_max_s:
         return None
     sentence = (
-        f"{facts.origin} has published nothing for {facts.silent_s:.0f} s, not even that it is"
-        " idle: its daemon does not run, or cannot reach its log"
+        f"{facts.origin} has published nothing for {facts.silent_s:.0f} s, not even an idle frame:"
+        f" the daemon of {facts.origin} does not run, or cannot reach Kafka"
     )
     return Blocked("publisher", sentence, f"drc run --site {facts.origin}")
 

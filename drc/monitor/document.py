@@ -1,7 +1,7 @@
-"""The documents that ``drc status --json`` prints and ``/api/v1/snapshot`` answers, typed. Pure.
+"""Documents, typed, of ``drc status --json`` and ``/api/v1/snapshot``. Pure.
 
 The field names are the keys of the JSON; docs/operations/status-json.md has the tables. As with
-:mod:`drc.worker.snapshot`, a reader ignores unknown keys and has a default for missing ones.
+:mod:`drc.worker.snapshot`, a reader ignores unknown keys and has a default for missing keys.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Desired(Struct, frozen=True, kw_only=True):
 
 
 class DaemonSnapshot(Workers, frozen=True, kw_only=True):
-    """The answer of ``/api/v1/snapshot``: a snapshot, and who answers.
+    """The answer of ``/api/v1/snapshot``: a snapshot, and the name of the daemon.
 
     A daemon that does not replicate yet leaves out the fields that can be unset.
     """
@@ -57,7 +57,7 @@ class DaemonSnapshot(Workers, frozen=True, kw_only=True):
 
 
 class DaemonReport(Struct, frozen=True, kw_only=True):
-    """A site's daemon, by the newest snapshot in the checkpoint store; null: there is none."""
+    """A site's daemon, by the newest snapshot in the checkpoint store; null: no snapshot."""
 
     fresh: Annotated[bool, about("saved within the last 5 s")] = False
     saved_us: Annotated[
@@ -100,7 +100,7 @@ class StreamReport(Struct, frozen=True, kw_only=True):
     ledger_applied: Annotated[str | None, about("the decided set in the target's ledger")] = None
     ledger_seq: Annotated[int | None, about("the number of the newest batch in the ledger")] = None
     snapshot: Annotated[
-        StreamSnapshot | None, about("the stream's newest snapshot; null: there is none")
+        StreamSnapshot | None, about("the stream's newest snapshot; null: no snapshot")
     ] = None
     snapshot_fresh: Annotated[bool, about("saved within the last 5 s")] = False
 

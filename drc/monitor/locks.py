@@ -1,4 +1,6 @@
-"""Who holds a lock that a session of ours waits for. Edge; asked only after it has waited.
+"""Locks: find the session that holds the lock for which a batch waits. Edge.
+
+The observer asks only for a batch that has waited.
 
 Source: MySQL 9.7 manual 29.12.13, performance_schema lock tables, which 8.0 has as well.
 """
@@ -44,11 +46,11 @@ _USE = (
     " FROM performance_schema.table_io_waits_summary_by_table"
     " WHERE CONCAT(OBJECT_SCHEMA, '.', OBJECT_NAME) IN %s"
 )
-_USE_S = 0.2  # two looks this far apart tell which table is worked on
+_USE_S = 0.2  # between two looks, whose difference shows the table in work
 
 
 def holder(conn: mysql.Connection, waiting: int) -> Holder | None:
-    """Return who holds the lock that connection ``waiting`` waits for; None if it waits for none.
+    """Return the holder of the lock that connection ``waiting`` waits for; None without a wait.
 
     :raises DrcError: the account may not read performance_schema.
     """
@@ -63,7 +65,7 @@ def holder(conn: mysql.Connection, waiting: int) -> Holder | None:
 
 
 def busiest(conn: mysql.Connection, tables: list[str]) -> str:
-    """Return the one of ``tables`` that the server works on; the first if it does not tell."""
+    """Return the table of ``tables`` that the server works on; the first if that is not known."""
     if len(tables) < 2:
         return tables[0] if tables else ""
 

@@ -1,8 +1,7 @@
-"""The observer of one site: it adds to each stream's progress what others know of it. A loop.
+"""Observer of a site: adds backlog, rates and holds to each stream's progress. A loop.
 
-Each second it joins the servers' pulses with what the streams say of themselves: how far behind
-they are, at which rate they move, and what holds them. It decides nothing, and nothing waits
-for it.
+Each second the observer joins the servers' pulses with the progress of the streams. The observer
+decides nothing, and no stream waits for the observer.
 """
 
 from __future__ import annotations
@@ -29,42 +28,43 @@ from drc.worker.progress import Observed, PublisherProgress, StreamProgress
 from drc.worker.snapshot import Behind, Hold, Rates, Snapshot
 
 _DIAL_S = 1.0
-# Kafka's ApiVersions request, version 0: a frozen broker's kernel accepts connections, too.
+# Kafka's ApiVersions request, version 0. A connection alone proves nothing: the kernel accepts
+# connections for a frozen broker, too.
 _API_VERSIONS = bytes.fromhex("0000000d 0012 0000 00000001 0003 647263")
-_SILENCE_S = 3.0  # beyond the time in which an idle site publishes a frame
+_SILENCE_S = 3.0  # beyond `kafka.idle_frame_s`, after which an idle site publishes a frame
 
 
 class Waiting(NamedTuple):
-    """The GTIDs that a stream had decided, and since when those after them wait."""
+    """The decided set of a stream, and since when the next transaction waits."""
 
     decided: GtidSet
     since_us: int
 
 
 @dataclass
-class _Seen:
-    """What is known of one stream from the last second to this one."""
+class _Track:
+    """A stream as the observer remembers the stream from second to second."""
 
     progress: StreamProgress
     ages: Ages = field(default_factory=Ages)
     at_us: int = 0
     counts: tuple[int, int, int] = (0, 0, 0)  # transactions, rows, bytes of the session
-    totals: tuple[int, int] = (0, 0)  # transactions and bytes, skipped ones included
+    totals: tuple[int, int] = (0, 0)  # transactions and bytes, skipped transactions included
     steps: int = -1
-    moved_us: int = field(default_factory=now_us)  # when it last committed, or had nothing to
+    moved_us: int = field(default_factory=now_us)  # when the stream last committed or was idle
     holder: Holder | None = None
     table: str = ""
-    untold: bool = False
+    locks_hidden: bool = False
     broker_away: str = ""
     blocked: Hold | None = None
-    before: Waiting | None = None  # until anything is decided since
+    before: Waiting | None = None  # from before a restart, until another GTID is decided
     history: History = field(init=False)
 
     def __post_init__(self) -> None:
         self.history = History(self.progress.origin, self.progress.target)
 
     def waited_s(self) -> float:
-        """Return for how long there was something to commit, and nothing was."""
+        """Return for how many seconds there was work to commit, and no commit."""
         progress, now = self.progress, now_us()
         idle = progress.state == "running" and progress.oldest_us is None
         if progress.steps != self.steps or idle:
@@ -74,9 +74,10 @@ class _Seen:
 
 
 class Observer:
-    """Observe the streams into ``site``; ``publisher`` is the site's own, if there is one.
+    """Observe the streams into ``site``.
 
-    :param before: what this site's daemon said last, before it started again; a hint.
+    :param publisher: the progress of the site's publisher, None without Kafka.
+    :param before: the last snapshot before a restart of this site's daemon; a hint.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Observer:
     ) -> None:
         self._config, self._site, self._publisher = config, site, publisher
         waiting = waiting_before(before) if before else {}
-        self._seen = [_Seen(p, before=waiting.get(p.origin)) for p in streams]
+        self._tracks = [_Track(p, before=waiting.get(p.origin)) for p in streams]
         self._places = {name: (s.host, s.port) for name, s in config.sites.items()}
         self._pulses = {
             name: Pulse(config, name, "applier", self._ask)
@@ -99,79 +100,79 @@ class Observer:
         }
 
     def close(self) -> None:
-        """Let go of the servers."""
+        """Close the connections to the servers."""
         for pulse in self._pulses.values():
             pulse.close()
 
     def tick(self) -> list[Bucket]:
-        """Look at everything once; return what the history of lag has to remember of it."""
+        """Observe each stream once; return the buckets to save for the history of lag."""
         out: list[Bucket] = []
         if self._publisher:
             self._publisher.offset_us = self._pulses[self._site].offset.us
-        for seen in self._seen:
-            progress = seen.progress
+        for track in self._tracks:
+            progress = track.progress
             progress.offset_us = self._pulses[progress.origin].offset.us
-            blocked = explain(self._facts(seen))
+            blocked = explain(self._facts(track))
             look = self._pulses[progress.origin].look
             progress.observed = Observed(
-                rates=self._rates(seen),
-                behind=self._behind(seen, look),
+                rates=self._rates(track),
+                behind=self._behind(track, look),
                 observed_us=look.at_us if look else 0,
-                blocked=_since(blocked, seen),
+                blocked=_since(blocked, track),
             )
             kept = sample(progress.state, progress.observed, progress.passages.drain())
-            out += seen.history.add(now_us(), kept)
+            out += track.history.add(now_us(), kept)
         return out
 
     # ------------------------------------------------------------ how far, how fast
 
-    def _rates(self, seen: _Seen) -> Rates:
-        progress, now = seen.progress, now_us()
+    def _rates(self, track: _Track) -> Rates:
+        progress, now = track.progress, now_us()
         counts = (progress.transactions, progress.rows_in, progress.intake.read_bytes)
-        passed_s = max(1, now - seen.at_us) / 1e6
-        # A session counts its bytes from zero.
-        grown = [max(0, a - b) for a, b in zip(counts, seen.counts, strict=True)]
-        if seen.at_us:
-            seen.totals = seen.totals[0] + grown[0], seen.totals[1] + grown[2]
+        passed_s = max(1, now - track.at_us) / 1e6
+        # Each session counts bytes from zero.
+        grown = [max(0, a - b) for a, b in zip(counts, track.counts, strict=True)]
+        if track.at_us:
+            track.totals = track.totals[0] + grown[0], track.totals[1] + grown[2]
         else:
             grown = [0, 0, 0]
-        seen.counts, seen.at_us = counts, now
+        track.counts, track.at_us = counts, now
         transactions, rows, size = (round(n / passed_s, 1) for n in grown)
         return Rates(transactions=transactions, rows=rows, bytes=size)
 
-    def _behind(self, seen: _Seen, look: Look | None) -> Behind:
+    def _behind(self, track: _Track, look: Look | None) -> Behind:
         """Return how far behind a stream is as of the last look at its origin."""
-        if look is None or not seen.progress.decided:
+        if look is None or not track.progress.decided:
             return Behind()
-        progress, offset_us = seen.progress, seen.progress.offset_us
+        progress, offset_us = track.progress, track.progress.offset_us
         oldest_us, decided_us = progress.oldest_us, progress.decided_us
         decided = GtidSet.parse(progress.decided)
-        undecided, seen_us = seen.ages.look(
+        undecided, executed_us = track.ages.look(
             look.at_us,
             look.executed,
             decided,
             foreign(self._pulses, progress.origin),
             None if decided_us is None else decided_us - offset_us,
         )
-        if seen.before and decided <= seen.before.decided:  # nothing of it was decided since
-            seen_us = min(seen_us, seen.before.since_us)
+        if track.before and decided <= track.before.decided:  # no further GTID is decided
+            executed_us = min(executed_us, track.before.since_us)
         else:
-            seen.before = None
-        transactions, size = seen.totals
+            track.before = None
+        transactions, size = track.totals
         return measure(
             undecided,
             now_us=now_us() if self._pulses[progress.origin].error else look.at_us,
-            seen_us=seen_us,
+            executed_us=executed_us,
             read_us=None if oldest_us is None else oldest_us - offset_us,
             waiting_bytes=progress.intake.waiting_bytes,
             mean_bytes=size / transactions if transactions else None,
         )
 
-    # ------------------------------------------------------------ what holds it
+    # ------------------------------------------------------------ holds
 
-    def _facts(self, seen: _Seen) -> Facts:
-        progress, kafka = seen.progress, self._config.log == "kafka"
-        waited_s, doing = seen.waited_s(), progress.doing
+    def _facts(self, track: _Track) -> Facts:
+        progress, kafka = track.progress, self._config.log == "kafka"
+        waited_s, doing = track.waited_s(), progress.doing
         native = doing.native if doing else []
         away = {n: p.error.message for n, p in self._pulses.items() if p.error}
         silence_s = self._config.kafka.idle_frame_s + _SILENCE_S if kafka else 0.0
@@ -183,43 +184,46 @@ class Observer:
             reason=progress.reason,
             error=progress.error,
             away=away,
-            broker_away=seen.broker_away,
+            broker_away=track.broker_away,
             silent_s=_silent_s(progress),
             silence_max_s=silence_s if progress.state == "running" else 0.0,
             waited_s=waited_s,
             phase=doing.phase if doing else "",
-            table=seen.table or (", ".join(doing.tables()) if doing and waited_s > SLOW_S else ""),
+            table=track.table or (", ".join(doing.tables()) if doing and waited_s > SLOW_S else ""),
             transactions=len(native),
             gtids=str(GtidSet.of(t.gtid for t in native)),
             statement=doing.statement if doing else "",
-            holder=seen.holder,
-            untold=seen.untold,
+            holder=track.holder,
+            locks_hidden=track.locks_hidden,
         )
 
     def _ask(self, conn: mysql.Connection) -> None:
-        """Ask after what has waited for long; runs in the thread of this site's pulse."""
-        for seen in self._seen:
-            if not seen.progress.decided and (state := ledger.read(conn, seen.progress.origin)):
-                seen.progress.decided_in_ledger = str(state.decided)
+        """Ask the server about batches that have waited; called by the thread of the pulse."""
+        for track in self._tracks:
+            if not track.progress.decided and (state := ledger.read(conn, track.progress.origin)):
+                track.progress.decided_in_ledger = str(state.decided)
             if self._config.log == "kafka":
-                seen.broker_away = self._dial(seen.progress)
-            doing = seen.progress.doing
-            if doing and seen.waited_s() > PATIENCE_S:
-                self._ask_after(conn, seen, doing)
+                track.broker_away = self._dial(track.progress)
+            doing = track.progress.doing
+            if doing and track.waited_s() > PATIENCE_S:
+                self._ask_after(conn, track, doing)
 
-    def _ask_after(self, conn: mysql.Connection, seen: _Seen, doing: Doing) -> None:
+    def _ask_after(self, conn: mysql.Connection, track: _Track, doing: Doing) -> None:
         try:
-            # One look may fall between two attempts: what was found holds until it moves.
-            seen.holder = holder(conn, doing.connection) or seen.holder
-            seen.table = (seen.holder and seen.holder.table) or busiest(conn, doing.tables())
-            seen.untold = False
+            # A look may fall between two attempts to lock: the holder found counts until a commit.
+            track.holder = holder(conn, doing.connection) or track.holder
+            track.table = (track.holder and track.holder.table) or busiest(conn, doing.tables())
+            track.locks_hidden = False
         except DrcError as error:
             if error.errno not in NO_RIGHT:
                 raise
-            seen.untold, seen.table = True, ", ".join(doing.tables())
+            track.locks_hidden, track.table = True, ", ".join(doing.tables())
 
     def _dial(self, progress: StreamProgress) -> str:
-        """Return the brokers of a log that has fallen silent, if none of them answers."""
+        """Return the brokers of a silent topic if no broker answers, such as ``k1:9092, k2:9092``.
+
+        :return: '' while the topic brings messages or a broker answers.
+        """
         if _silent_s(progress) < self._config.kafka.idle_frame_s + 1:
             return ""
         brokers = self._config.brokers(progress.origin)
@@ -230,13 +234,13 @@ class Observer:
                 socket.create_connection((host.strip("[]"), int(port)), _DIAL_S) as dialled,
             ):
                 dialled.sendall(_API_VERSIONS)
-                dialled.recv(1)  # by one that wants TLS, the connection is closed
+                dialled.recv(1)  # a broker that wants TLS closes the connection: an answer, too
                 return ""
         return ", ".join(brokers)
 
 
 def waiting_before(said: Snapshot) -> dict[str, Waiting]:
-    """Return by origin how its stream stood when the site's daemon spoke last."""
+    """Return, by origin, the streams that had a backlog in the last snapshot."""
     return {
         one.origin: Waiting(
             GtidSet.parse(one.applied_set),
@@ -251,13 +255,13 @@ def _silent_s(progress: StreamProgress) -> float:
     return (now_us() - progress.heard_us) / 1e6 if progress.heard_us else 0.0
 
 
-def _since(blocked: Blocked | None, seen: _Seen) -> Hold | None:
-    """Return what is said of a block; the same one keeps its beginning."""
+def _since(blocked: Blocked | None, track: _Track) -> Hold | None:
+    """Return a block with its begin; a block of the same kind keeps the begin."""
     if blocked is None:
-        seen.blocked = None
+        track.blocked = None
         return None
-    before = seen.blocked
+    before = track.blocked
     same = before is not None and before.what == blocked.what
-    since = before.since_us if before and same else min(now_us(), seen.moved_us)
-    seen.blocked = Hold(since_us=since, **blocked._asdict())
-    return seen.blocked
+    since = before.since_us if before and same else min(now_us(), track.moved_us)
+    track.blocked = Hold(since_us=since, **blocked._asdict())
+    return track.blocked

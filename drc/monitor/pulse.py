@@ -1,6 +1,6 @@
-"""A server's pulse: whether it answers, its clock, what it has executed; once a second. Edge.
+"""Pulse of a server: asks once a second for the clock and the executed GTIDs. Edge.
 
-One thread and one connection for each server, whatever it serves. It reads, and writes nothing.
+Each server has a single thread and connection here, which read and never write.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)"
 
 
 class Look(NamedTuple):
-    """What a server had executed, and when it said so, by our clock."""
+    """A server's ``gtid_executed``, and the time of the answer by this daemon's clock."""
 
     at_us: int
     executed: GtidSet
 
 
 class Pulse:
-    """Look at the server of ``site`` until closed.
+    """Ask the server of ``site`` until closed.
 
-    :param role: the account to ask as: ``source`` or ``applier``.
-    :param also: called each second with the connection while the server answers; for questions
-        that only now and then have a reason.
+    ``look`` is None until the server has answered once. ``error`` is None while the server answers.
 
-    ``look`` is None until it has answered once; ``error`` is why it does not answer now.
+    :param role: the account of the connection: ``source`` or ``applier``.
+    :param also: called each second with the connection while the server answers, for questions
+        that are needed only now and then.
     """
 
     def __init__(
@@ -48,9 +48,10 @@ class Pulse:
     ) -> None:
         self._config, self._site, self._role, self._also = config, site, role, also
         self.offset = ClockOffset()
-        self.look: Look | None = None  # one value, as others read it at any time
+        self.look: Look | None = None  # a single value, because other threads read at any time
         self.uuid = b""
-        # Of all sites, as this one remembers, and of this one, as seen here. It only grows.
+        # The servers of all sites that this site remembers, and the servers reached here for this
+        # site. The value only grows.
         self.servers = Servers()
         self.error: DrcError | None = None
         self.away_us = 0
@@ -60,7 +61,7 @@ class Pulse:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; a question under way is not waited for longer than its timeout."""
+        """End the thread; wait for a question under way only until the question times out."""
         self._closed.set()
         self._thread.join(3 * mysql.PEER_TIMEOUT_S)
 
@@ -72,7 +73,7 @@ class Pulse:
                 self._also(conn)
             except DrcError as error:
                 self._lost(error)
-            except Exception as error:  # a thread that explains must not end for what it met
+            except Exception as error:  # monitoring must survive every error
                 self._lost(mysql.translate(error))
             self._closed.wait(_PERIOD_S)
         self._drop()
@@ -112,9 +113,10 @@ class Pulse:
 
 
 def foreign(pulses: dict[str, Pulse], origin: str) -> frozenset[bytes]:
-    """Return the server UUIDs of all sites but ``origin``, now and before.
+    """Return the server UUIDs of all sites but ``origin``, present and former.
 
-    Never that of the origin itself, whatever was noted of it: nothing would ever be behind.
+    The UUID of the origin's present server is never among the result, even if a site has noted
+    that server for another site: otherwise no transaction of the origin would count as behind.
     """
     servers = Servers.union(pulse.servers for pulse in pulses.values())
     return servers.foreign_to(origin) - {pulses[origin].uuid}

@@ -1,4 +1,4 @@
-"""Pass a site's snapshots on to the checkpoint store, and log what changed in them."""
+"""Reporter: passes a site's snapshots on to the checkpoint store, and logs changes of state."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class _Store(Protocol):
 
 
 class Reporter:
-    """A store whose writes are also watched: each change of a state is logged once."""
+    """A checkpoint store that also logs each change of a worker's state once."""
 
     def __init__(self, store: _Store) -> None:
         self._store = store
-        self._seen: dict[tuple[str, str], tuple[str, str]] = {}
-        self._unspilled: dict[str, str] = {}  # by site, why
+        self._logged: dict[tuple[str, str], tuple[str, str]] = {}
+        self._unspilled: dict[str, str] = {}  # the error of the spill, by site
 
     def save_status(self, site: str, status: Snapshot) -> None:
-        """Log what changed, then save."""
+        """Log the changes since the last snapshot, then save the snapshot."""
         if status.watcher:
             self._watch("watcher", site, status.watcher)
             self._watch_spill(site, status.watcher)
@@ -44,23 +44,23 @@ class Reporter:
         self._store.save_status(site, status)
 
     def save_lag(self, buckets: Sequence[Bucket]) -> None:
-        """Save."""
+        """Save buckets of the history of lag."""
         self._store.save_lag(buckets)
 
     def wanted(self, site: str) -> dict[str, Wanted]:
-        """Ask."""
+        """Return the states that operators want of a site's streams, by origin."""
         return self._store.wanted(site)
 
     def statuses(self) -> dict[str, SavedSnapshot]:
-        """Ask."""
+        """Return the saved snapshots by site."""
         return self._store.statuses()
 
     def _watch(self, kind: str, name: str, said: WorkerSnapshot) -> None:
         error = said.error
         now = said.state, error.message if error else ""
-        if self._seen.get((kind, name)) == now:
+        if self._logged.get((kind, name)) == now:
             return
-        self._seen[kind, name] = now
+        self._logged[kind, name] = now
         fields = {kind: name, **(error.fields() if error else {})}
         if said.state == "running":
             log.info(f"{kind} is running", **fields)
@@ -72,7 +72,7 @@ class Reporter:
             log.warning(f"{kind} interrupted, trying again", error=error.message, **fields)
 
     def _watch_spill(self, site: str, said: WatcherSnapshot) -> None:
-        """Log once why writes that memory has no room for are forgotten instead of spilled."""
+        """Log once the error because of which the index forgets writes instead of spilling."""
         error = said.spill_error
         if error and error != self._unspilled.get(site):
             log.warning(

@@ -1,9 +1,9 @@
-"""How far each stream is: asked of the servers, then explained by the daemons' own words. Edge.
+"""Status: asks the servers for the backlog of each stream, and adds the daemons' snapshots. Edge.
 
-The servers' answer counts: an origin's executed GTIDs, less what the target's ledger has decided.
-What a daemon said of itself comes from the checkpoint store and may be old or missing. While it
-is fresh, the transactions that it passed over without writing (excluded tables, transactions that
-were silenced) count as decided too; the ledger learns of those with the next batch.
+The servers' answer counts: an origin's executed GTIDs, less the decided set in the target's
+ledger. The snapshot of a daemon comes from the checkpoint store and may be old or missing. A fresh
+snapshot adds GTIDs to the decided set: the transactions that the stream passed over without
+writing (of excluded tables, or silenced), which the ledger records with the next batch.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ _READ_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """One site's answer; ``facts`` is None when there was none."""
+    """The answer of a site's server; ``facts`` is None when the server did not answer."""
 
     facts: mysql.ServerFacts | None = None
     ledger: dict[str, LedgerFacts] | None = None
     error: DrcError | None = None
-    servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
+    servers: Servers = field(default_factory=Servers)  # of all sites, as noted at this site
 
 
 def collect(config: Config, store: Store) -> Status:
     """Return the whole status.
 
-    Ask the sites before the store: then no daemon can be ahead of what the servers said.
+    The sites are asked before the store: a transaction that a daemon decides in the meantime then
+    does not count as behind.
     """
     with ThreadPoolExecutor(len(config.sites)) as pool:
         answers = pool.map(lambda name: ask(config, name), config.sites)
@@ -55,7 +56,7 @@ def collect(config: Config, store: Store) -> Status:
 
 
 def ask(config: Config, name: str) -> SiteStatus:
-    """Ask one site, as its applier, or as its source where that password is not at hand."""
+    """Ask a site as its applier, or as its source if the applier's password cannot be read."""
     failed: DrcError | None = None
     roles: tuple[Role, ...] = ("applier", "source")
     for role in roles:
@@ -78,7 +79,7 @@ def ask(config: Config, name: str) -> SiteStatus:
 def combine(
     config: Config, sites: dict[str, SiteStatus], said: dict[str, SavedSnapshot], now_us: int
 ) -> Status:
-    """Join the servers' answers with what the daemons said; pure."""
+    """Join the servers' answers with the daemons' snapshots; pure."""
     streams = [
         _stream(origin, target, sites, said.get(target), now_us)
         for target in config.sites
@@ -137,7 +138,7 @@ def _stream(
         error=own.error if own and fresh else None,
         transactions_behind=None if behind is None else len(behind),
         behind_set=None if behind is None else str(behind),
-        # Below 8.3 replicated transactions carry no tag and count until they are passed over.
+        # Below 8.3 replicated transactions carry no tag, and count until the stream skips these.
         exact=bool(facts and facts.has_tags),
         ledger_applied=str(ledger.decided) if ledger else None,
         ledger_seq=ledger.seq if ledger else None,
@@ -152,18 +153,18 @@ def _behind(
     ledger: LedgerFacts | None,
     own: StreamSnapshot | None,
 ) -> GtidSet | None:
-    """Return what is not yet decided; None when a server did not tell."""
+    """Return the undecided GTIDs of the origin; None when a server did not answer."""
     facts = sites[origin].facts
     if facts is None or ledger is None:
         return None
-    applied = ledger.decided
+    decided = ledger.decided
     if own and own.applied_set:
-        applied = applied | GtidSet.parse(own.applied_set)
+        decided = decided | GtidSet.parse(own.applied_set)
     now = ((name, s.facts.server_uuid) for name, s in sites.items() if s.facts)
     servers = Servers.union((Servers.of(*now), *(s.servers for s in sites.values())))
-    # Never the origin's own server, wherever it was noted: nothing would ever be behind.
+    # Without the origin's present server, wherever noted: otherwise nothing would ever be behind.
     foreign = servers.foreign_to(origin) - {facts.server_uuid}
-    return backlog(facts.gtid_executed, applied, foreign)
+    return backlog(facts.gtid_executed, decided, foreign)
 
 
 def _reason(own: StreamSnapshot | None, ledger: LedgerFacts | None, *, fresh: bool) -> str:
@@ -171,7 +172,7 @@ def _reason(own: StreamSnapshot | None, ledger: LedgerFacts | None, *, fresh: bo
         return own.reason
     if ledger is None:
         return "this stream has not begun"
-    return "its daemon has not reported lately; is `drc run` running there?"
+    return "the target's daemon has not reported lately; check that `drc run` runs there"
 
 
 def _fresh(said: SavedSnapshot | None, now_us: int) -> bool:

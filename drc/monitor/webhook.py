@@ -1,8 +1,9 @@
-"""Post alerts to a webhook from a thread of its own. Edge.
+"""Webhook: posts alerts from a thread of its own. Edge.
 
-1. Replication never waits for it: the queue is bounded; what does not fit is dropped, and logged.
-2. Neither address nor secret is logged: an address is often a secret itself. No redirect is
-   followed: it would take the secret elsewhere.
+1. Replication never waits for the webhook: the queue is bounded, and a note that does not fit is
+   dropped and logged.
+2. Neither address nor secret is logged, because an address is often a secret itself. No redirect
+   is followed, because a redirect would take the secret elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from drc.errors import ConfigError
 from drc.monitor.alerts import Note
 
 _QUEUE_MAX = 1000  # notes; a site has a dozen conditions
-_ATTEMPTS = 6  # with the pauses between them half a minute; a repeat follows anyway
+_ATTEMPTS = 6  # half a minute with the pauses in between; the alert is repeated anyway
 _BACKOFF_MAX_S = 10.0
 _ANSWER_MAX = 4096
 
@@ -39,9 +40,9 @@ _OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({
 
 
 def post(config: AlertsConfig, pair: str, note: Note) -> int:
-    """Post one note; return the status, which is 2xx.
+    """Post a note; return the HTTP status, which is 2xx.
 
-    :raises OSError: no answer, or another status; its text does not hold the address.
+    :raises OSError: no answer, or another status; the text does not hold the address.
     :raises ConfigError: the secret cannot be read.
     """
     body = {"pair": pair, "event": note.event, **asdict(note.alert)}
@@ -61,7 +62,7 @@ def post(config: AlertsConfig, pair: str, note: Note) -> int:
 
 
 class Webhook:
-    """Posts what it is told, in order, until it is closed."""
+    """Post notes in order until closed."""
 
     def __init__(self, config: AlertsConfig, pair: str) -> None:
         self._config, self._pair = config, pair
@@ -72,15 +73,15 @@ class Webhook:
             threading.Thread(target=self._run, name="webhook", daemon=True).start()
 
     def tell(self, note: Note) -> None:
-        """Post this soon; never waits."""
+        """Queue a note to be posted soon; never wait."""
         if self._config.webhook_url:
             try:
                 self._queue.put_nowait(note)
             except queue.Full:
-                self._complain("its queue is full")
+                self._complain("the queue of the webhook is full")
 
     def close(self) -> None:
-        """End, with what is not posted yet left."""
+        """End the thread; notes that are not posted yet are dropped."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -95,7 +96,7 @@ class Webhook:
                 post(self._config, self._pair, note)
             except (OSError, ConfigError) as error:
                 self._complain(str(error))
-            except Exception as error:  # of a broken answer; its text may hold the address
+            except Exception as error:  # for a broken answer; the text may hold the address
                 self._complain(type(error).__name__)
             else:
                 self._well = True
@@ -105,7 +106,7 @@ class Webhook:
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
 
     def _complain(self, why: str) -> None:
-        if self._well:  # once for each time that it breaks
+        if self._well:  # once for each series of failures
             hint = "check alerts.webhook_url with `drc alerts --test`"
-            log.warning("alerts cannot be posted", error=why, hint=hint)
+            log.warning("cannot post alerts", error=why, hint=hint)
         self._well = False

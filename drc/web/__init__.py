@@ -1,1 +1,1 @@
-"""What a daemon tells over HTTP."""
+"""The HTTP side of a daemon: API, metrics, dashboard."""

@@ -1,7 +1,7 @@
-"""What a daemon tells programs and its own page, as JSON, and takes as orders.
+"""The JSON API of a daemon: answers programs and the dashboard, and takes commands.
 
-Who may ask is decided in ``app.py``. Orders run in threads of their own: they wait for what is in
-flight.
+``app.py`` decides which requests are allowed. A command runs in a thread of its own, because a
+command waits for transactions in flight.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Guard = Callable[[Request], Response | None]
 
 
 class UnavailableError(TransientError):
-    """There is no running site yet: another daemon has it, or servers are waited for."""
+    """The site does not run yet: another daemon has the lease, or a server does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The site of a daemon, as its API sees it.
+    """The site of a daemon, as the API sees the site.
 
-    :param ask: returns the control of the running site, None before it runs.
+    :param ask: returns the control of the running site, None before the site runs.
     """
 
     pair: str
@@ -62,12 +62,13 @@ class Served:
         if (found := self.ask()) is None:
             raise UnavailableError(
                 f"the daemon of {self.site} does not replicate yet",
-                hint="another one may run for this site, or servers are waited for: see its log",
+                hint="check the daemon's log: another daemon may have the lease of this site, or a"
+                " server does not answer",
             )
         return found
 
     def snapshot(self) -> DaemonSnapshot:
-        """Return the state of the site now; it has no streams before it runs."""
+        """Return the present state of the site; before the site runs, there are no streams."""
         found = self.ask()
         return DaemonSnapshot(
             **(asdict(found.snapshot()) if found else {}),
@@ -82,11 +83,11 @@ class Served:
 Answer = Callable[[Served, Request], Awaitable[Any]]
 
 
-def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
+def routes(served: Served, may_read: Guard, may_command: Guard) -> list[Route]:
     """Return the routes below ``/api/v1``, and the document that describes them.
 
-    :param may_read: returns the answer to a client that may not ask, None to one that may.
-    :param may_order: the same for orders.
+    :param may_read: returns the refusal of a request, None if the request is allowed.
+    :param may_command: the same for commands.
     """
 
     async def follow(request: Request) -> Response:
@@ -101,8 +102,8 @@ def routes(served: Served, may_read: Guard, may_order: Guard) -> list[Route]:
             for path, read in _READS.items()
         ),
         *(
-            Route(path, _answering(partial(order, served), may_order), methods=["POST"])
-            for path, order in _ORDERS.items()
+            Route(path, _answering(partial(command, served), may_command), methods=["POST"])
+            for path, command in _COMMANDS.items()
         ),
     ]
 
@@ -165,24 +166,26 @@ _READS: dict[str, Answer] = {
 }
 
 
-# ------------------------------------------------------------ orders
+# ------------------------------------------------------------ commands
 
 
 async def _act(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
     origin, action = request.path_params["origin"], request.path_params["action"]
-    return await run_in_threadpool(here.order, origin, action, _order(request, body))
+    return await run_in_threadpool(here.command, origin, action, _author(request, body))
 
 
 async def _reposition(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
     if body.to is None:
-        raise ConfigError("to: where to go is missing", hint="see /openapi.json")
+        raise ConfigError(
+            "the body is not valid: `to` is missing", hint="set `to`; /openapi.json has the fields"
+        )
     return await run_in_threadpool(
         here.reposition,
         request.path_params["origin"],
         body.to,
-        _order(request, body),
+        _author(request, body),
         dry_run=body.dry_run,
         force=body.force,
     )
@@ -191,19 +194,19 @@ async def _reposition(served: Served, request: Request) -> Any:
 async def _skip(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
     origin = request.path_params["origin"]
-    return await run_in_threadpool(here.skip, origin, body.gtids, _order(request, body))
+    return await run_in_threadpool(here.skip, origin, body.gtids, _author(request, body))
 
 
 async def _reload(served: Served, request: Request) -> Any:
     body, here = await _body(request), served.control()
-    return await run_in_threadpool(here.reload, _order(request, body))
+    return await run_in_threadpool(here.reload, _author(request, body))
 
 
 _STREAM = "/api/v1/streams/{origin}"
-_ORDERS: dict[str, Answer] = {
+_COMMANDS: dict[str, Answer] = {
     f"{_STREAM}/reposition": _reposition,
     f"{_STREAM}/skip": _skip,
-    f"{_STREAM}/{{action}}": _act,  # the last of a stream: the first match counts
+    f"{_STREAM}/{{action}}": _act,  # the last route of a stream: the first match counts
     "/api/v1/reload": _reload,
 }
 
@@ -214,7 +217,7 @@ _ORDERS: dict[str, Answer] = {
 def _answering(
     answer: Callable[[Request], Awaitable[Any]], guard: Guard
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint: guarded, and with errors as JSON."""
+    """Return an endpoint that asks the guard first and answers errors as JSON."""
 
     async def endpoint(request: Request) -> Response:
         if refused := guard(request):
@@ -240,30 +243,34 @@ def _status_code(error: DrcError) -> int:
 
 
 async def _body(request: Request) -> Body:
-    """Return what an order says.
+    """Return the body of a command.
 
-    :raises ConfigError: it is no JSON of that form.
+    :raises ConfigError: the body is too long or not valid JSON of :class:`~drc.web.body.Body`.
     """
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > _BODY_MAX:
-            raise ConfigError("the body is too long", hint=f"at most {_BODY_MAX} bytes")
+            raise ConfigError("the body is too long", hint=f"send at most {_BODY_MAX} bytes")
     try:
         return msgspec.json.decode(bytes(raw) or b"{}", type=Body)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"the body: {error}", hint="see /openapi.json") from error
+        raise ConfigError(
+            f"the body is not valid: {error}", hint="check the fields in /openapi.json"
+        ) from error
 
 
-def _order(request: Request, body: Body) -> Any:
-    from drc.control.control import Order
+def _author(request: Request, body: Body) -> Any:
+    from drc.control.control import Author
 
     place = request.client.host if request.client else "?"
-    return Order(f"{body.actor or 'api'} from {place}", body.reason)
+    return Author(f"{body.actor or 'api'} from {place}", body.reason)
 
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{name}: {text!r} is no number", hint="see /openapi.json")
+        raise ConfigError(
+            f"{name} is not a valid number: {text!r}", hint="check the parameters in /openapi.json"
+        )
     return int(text) if name == "since_us" else min(int(text), _LIMIT_MAX)

@@ -1,10 +1,13 @@
-"""The web application of a daemon: its routes, and who may ask.
+"""The web application of a daemon: routes, and the rules for access.
 
-1. Whatever tells more than "alive" and "running" asks for the token, if there is one. It is
-   compared in constant time and read at each request, so it is replaced without a restart.
-2. What cannot be decided is refused: a token that cannot be read lets nobody in.
-3. Orders are taken only where a token is configured, only as JSON, and never for another page's
-   sake: a browser says whose page asks, and under which name it found us.
+1. Every answer beyond "alive", "ready" and the empty page needs the token, if a token is
+   configured. The token is compared in constant time, and read at each request, so that a new
+   token needs no restart.
+2. A request is refused when the rules cannot be checked: a token that cannot be read admits
+   nobody.
+3. A command needs a configured token and a JSON body, and never comes from the page of another
+   site: the browser names the asking page (``Origin``) and the name of this host that the page
+   used (``Host``).
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ def build_app(
 ) -> Starlette:
     """Return the application.
 
-    :param control: returns what tells of the running site, None before it runs.
-    :param hosts: names under which we may be asked, beside addresses and this machine's own.
+    :param control: returns the control of the running site, None before the site runs.
+    :param hosts: host names that requests may use, beside addresses and the names of this machine.
     """
 
     def snapshot() -> Snapshot | None:
@@ -59,15 +62,19 @@ def build_app(
     def may_read(request: Request) -> Response | None:
         return _stranger(request, known) or _refusal(web, request)
 
-    def may_order(request: Request) -> Response | None:
+    def may_command(request: Request) -> Response | None:
         if refused := may_read(request):
             return refused
         if not (web.token_env or web.token_file):
             return _refused(
-                403, "orders need a token", "set web.token_file or web.token_env, and start again"
+                403,
+                "commands need a token",
+                "set web.token_file or web.token_env, and restart the daemon",
             )
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _refused(415, "an order is JSON", "send content-type: application/json")
+            return _refused(
+                415, "the body of a command is not JSON", "set content-type: application/json"
+            )
         return None
 
     scraped = registry(SiteCollector(pair, site, snapshot))
@@ -92,14 +99,14 @@ def build_app(
             Route("/metrics", metrics),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            *api.routes(api.Served(pair, site, control), may_read, may_order),
+            *api.routes(api.Served(pair, site, control), may_read, may_command),
             *page.routes(asks_token=bool(web.token_env or web.token_file)),
         ]
     )
 
 
 def _states(said: Snapshot | None) -> dict[str, str]:
-    """Return the state of each stream, publisher and watcher; {} before there are any."""
+    """Return the state of each stream, publisher and watcher; {} before the site runs."""
     if said is None:
         return {}
     states = {f"{s.origin}->{s.target}": s.state for s in said.streams}
@@ -108,35 +115,39 @@ def _states(said: Snapshot | None) -> dict[str, str]:
 
 
 def _refusal(web: WebConfig, request: Request) -> Response | None:
-    """Return what to answer those who may not ask, None to those who may."""
+    """Return the refusal of a request without the right token, None if the token is right."""
     try:
         token = web.token()
     except ConfigError as error:
         log.error(error.message, **error.fields())
-        return _refused(503, "the token is not readable", "the daemon's log says why")
+        return _refused(
+            503, "cannot read the token of this daemon", "check the daemon's log for the reason"
+        )
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     right = hmac.compare_digest(given.strip().encode(), token.encode())
     if not token or (right and scheme.lower() == "bearer"):
         return None
-    answer = _refused(401, "a token is needed", "send it as Authorization: Bearer …")
+    answer = _refused(401, "a token is needed", "set the header Authorization: Bearer TOKEN")
     answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
 
 
 def _stranger(request: Request, known: set[str]) -> Response | None:
-    """Refuse what a page of somebody else has its reader's browser ask.
+    """Return the refusal of a request that another site's page sends, None for other requests.
 
-    Its address is in the Origin header; a name that it points at us is in the Host header.
+    A browser names the page that sends a request in the ``Origin`` header. The ``Host`` header has
+    the name by which the page reached this daemon: a page may point a name of its own at this
+    address.
     """
     host = request.headers.get("host", "")
     name = (urlsplit(f"//{host}").hostname or "").lower()
     if name not in known and not _is_address(name):
-        hint = "ask by address, or by the name in web.listen or sites.NAME.listen"
-        return _refused(403, f"this is not {name!r}", hint)
+        hint = "use an address, or the name in web.listen or sites.NAME.listen"
+        return _refused(403, f"{name!r} is not a name of this daemon", hint)
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         return _refused(
-            403, f"a page of {origin} has no business here", "use the daemon's own page"
+            403, f"a page of {origin} may not send requests here", "use the daemon's own page"
         )
     return None
 

@@ -10,11 +10,11 @@ from drc.worker.snapshot import about
 
 
 class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields of all commands; each command takes some of them."""
+    """The fields of all commands; each command takes some of the fields."""
 
-    reason: Annotated[str, about("why; goes into the audit")] = ""
-    actor: Annotated[str, about("who; goes into the audit")] = ""
+    reason: Annotated[str, about("the reason, for the audit")] = ""
+    actor: Annotated[str, about("the author of the command, for the audit")] = ""
     to: Annotated[str | None, about("a GTID set, a time, or an offset of the topic")] = None
     gtids: Annotated[str, about("the GTID set to give up")] = ""
-    dry_run: Annotated[bool, about("only show what the command would do")] = False
+    dry_run: Annotated[bool, about("only report the consequences")] = False
     force: Annotated[bool, about("give up transactions, for a reason")] = False

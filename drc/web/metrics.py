@@ -1,7 +1,7 @@
-"""A site's snapshot as Prometheus metrics; docs/reference/metrics.md lists them.
+"""Metrics: turn a site's snapshot into Prometheus metrics; docs/reference/metrics.md has the list.
 
-Pure: a snapshot in, metric families out. Error texts, GTIDs and keys of rows never become
-metrics: who may read these need not be allowed to read data.
+Pure: a snapshot in, metric families out. Error texts, GTIDs and keys of rows never become metrics,
+because a reader of metrics may have no right to read data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _ENDED = ("stopped", "need_reseed")
 
 
 class _Number(NamedTuple):
-    """A number of a snapshot: its key there, its metric, and what one of it is in base units."""
+    """A number of a snapshot: key, metric name, help text, and the factor to the base unit.
+
+    For example ``1e-6`` for microseconds, as the base unit is the second.
+    """
 
     key: str
     name: str
@@ -31,7 +34,7 @@ class _Number(NamedTuple):
     unit: float = 1
 
 
-_Streams = Mapping[tuple[str, ...], StreamSnapshot]  # by the values of their labels
+_Streams = Mapping[tuple[str, ...], StreamSnapshot]  # by label values
 _Sessions = Mapping[tuple[str, ...], SessionSnapshot]
 _Workers = Mapping[tuple[str, ...], WorkerSnapshot]
 
@@ -40,32 +43,46 @@ _LAGS = (("lag_us_p50", "0.5"), ("lag_us_p99", "0.99"))
 _BEHIND = (
     _Number("seconds", "behind_seconds", "Age of the oldest transaction not decided here."),
     _Number("transactions", "behind_transactions", "Transactions not decided here."),
-    _Number("bytes", "behind_bytes", "About how large they are."),
+    _Number("bytes", "behind_bytes", "Estimated bytes of the transactions not decided here."),
 )
 
 _RUN_COUNTERS = (
-    _Number("sessions", "sessions", "How often it began anew."),
-    _Number("transactions", "transactions", "Transactions that it finished."),
+    _Number("sessions", "sessions", "Sessions begun."),
+    _Number("transactions", "transactions", "Transactions finished."),
 )
 _SESSION_COUNTERS = (
     *_RUN_COUNTERS,
     _Number("read_bytes", "read_bytes", "Bytes read since the session began."),
-    _Number("skipped_tagged", "transactions_skipped", "Read, and not ours to ship: replicated."),
+    _Number("skipped_tagged", "transactions_skipped", "Read and skipped: replicated or silenced."),
 )
 _SESSION_GAUGES = (
-    _Number("queue_bytes", "queue_bytes", "Read and not yet taken."),
-    _Number("updated_us", "progress_timestamp_seconds", "When it last finished something.", _US),
+    _Number("queue_bytes", "queue_bytes", "Bytes read and not yet taken."),
+    _Number(
+        "updated_us", "progress_timestamp_seconds", "When a batch or frame was last done.", _US
+    ),
 )
 _STREAM_COUNTERS = (
     *_SESSION_COUNTERS,
-    _Number("rows_in", "rows_received", "Row changes that came."),
-    _Number("rows_applied", "rows_applied", "Row changes written: fewer where some were merged."),
-    _Number("batches", "batches", "Transactions at the target."),
+    _Number("rows_in", "rows_received", "Row changes received."),
+    _Number(
+        "rows_applied", "rows_applied", "Row changes written: fewer where changes were merged."
+    ),
+    _Number("batches", "batches", "Batches committed at the target."),
     _Number("lock_failures", "lock_failures", "Batches rolled back by a deadlock or lock wait."),
     _Number("awaited", "batches_awaited", "Long batches that a local user waited for."),
-    _Number("taken_apart", "batches_taken_apart", "Batches applied one by one after a failure."),
-    _Number("repeated", "transactions_repeated", "Read again since the session began."),
-    _Number("concurrent", "transactions_concurrent", "Settled row by row: others wrote meanwhile."),
+    _Number(
+        "taken_apart",
+        "batches_taken_apart",
+        "Batches whose transactions were applied separately after a failure.",
+    ),
+    _Number(
+        "repeated", "transactions_repeated", "Decided, and read again since the session began."
+    ),
+    _Number(
+        "concurrent",
+        "transactions_concurrent",
+        "Batches rolled back because a transaction had a rival.",
+    ),
 )
 _STREAM_GAUGES = (
     *_SESSION_GAUGES,
@@ -73,8 +90,13 @@ _STREAM_GAUGES = (
     _Number("queue_transactions", "queue_transactions", "Transactions read and not yet taken."),
 )
 _CANARY = (
-    _Number("sent_us", "canary_sent_timestamp_seconds", "When the newest to land was sent.", _US),
-    _Number("landed_us", "canary_landed_timestamp_seconds", "When the newest has landed.", _US),
+    _Number(
+        "sent_us",
+        "canary_sent_timestamp_seconds",
+        "When the newest canary that landed was sent.",
+        _US,
+    ),
+    _Number("landed_us", "canary_landed_timestamp_seconds", "When the newest canary landed.", _US),
 )
 _COUNTS = (
     (
@@ -83,31 +105,39 @@ _COUNTS = (
         "fate",
         "With Kafka: messages by fate, and transactions replayed, since the session began.",
     ),
-    ("conflicts", "drc_stream_conflicts", "kind", "Rows that several sites had written at once."),
+    ("conflicts", "drc_stream_conflicts", "kind", "Conflicts of rows that were settled."),
 )
 _PUBLISHER_COUNTERS = (*_SESSION_COUNTERS, _Number("frames", "frames", "Frames acknowledged."))
 _PUBLISHER_GAUGES = (
     *_SESSION_GAUGES,
-    _Number("epoch", "epoch", "The publisher with the highest epoch is the one that counts."),
+    _Number("epoch", "epoch", "The publisher with the highest epoch counts."),
 )
 _WATCHER_COUNTERS = (
     *_RUN_COUNTERS,
-    _Number("replicated", "transactions_replicated", "Watched, and not native here."),
-    _Number("unwatched", "transactions_unwatched", "Native, with keys that cannot be told."),
+    _Number("replicated", "transactions_replicated", "Replicated transactions watched."),
+    _Number(
+        "unwatched",
+        "transactions_unwatched",
+        "Native transactions whose keys cannot be determined.",
+    ),
     _Number("late_conflicts", "late_conflicts", "Writes between a certificate and its commit."),
 )
 _WATCHER_GAUGES = (
     _Number("slots", "slots", "Keys written here that some peer has not seen."),
-    _Number("spilled_slots", "spilled_slots", "Those of them that are on disk."),
-    _Number("spilled_bytes", "spilled_bytes", "What they take there."),
-    _Number("forgotten", "transactions_forgotten", "Held no more, and not all peers saw them."),
+    _Number("spilled_slots", "spilled_slots", "Keys of the index that are on disk."),
+    _Number("spilled_bytes", "spilled_bytes", "Bytes of these keys on disk."),
+    _Number(
+        "forgotten",
+        "transactions_forgotten",
+        "Transactions that the index no longer holds, though a peer may not have seen these.",
+    ),
 )
 
 
 class SiteCollector:
     """Metrics of one site's daemon.
 
-    :param snapshot: returns the daemon's snapshot of this moment, None before there is one.
+    :param snapshot: returns the daemon's present snapshot, None before the site runs.
     """
 
     def __init__(self, pair: str, site: str, snapshot: Callable[[], Snapshot | None]) -> None:
@@ -118,7 +148,7 @@ class SiteCollector:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the present snapshot holds; each scrape calls it once."""
+        """Yield the metrics of the present snapshot; each scrape calls this once."""
         labels = ("pair", "site", "version")
         info = GaugeMetricFamily("drc_build_info", "The daemon's version; always 1.", labels=labels)
         info.add_metric((self._pair, self._site, __version__), 1)
@@ -148,7 +178,7 @@ class SiteCollector:
 
 
 def registry(collector: SiteCollector) -> CollectorRegistry:
-    """Return what a scrape reads: the site's metrics, and CPU, memory and files of the process."""
+    """Return the registry for a scrape: the site's metrics; CPU, memory, files of the process."""
     out = CollectorRegistry(auto_describe=False)
     out.register(collector)
     ProcessCollector(registry=out)
@@ -164,13 +194,13 @@ def _sessions(
 ) -> Iterator[Metric]:
     """Yield state and numbers of streams or a publisher."""
     states = GaugeMetricFamily(
-        f"{prefix}_state", "1 for the state it is in, 0 for the others.", labels=(*labels, "state")
+        f"{prefix}_state", "1 for the present state, 0 for other states.", labels=(*labels, "state")
     )
     for values, one in said.items():
         for state in STATES:
             states.add_metric((*values, state), one.state == state)
     yield states
-    text = "1 while stopped on an error; 0 while an operator has stopped it, too."
+    text = "1 while stopped on an error, else 0; 0 also after a stop by an operator."
     failed = GaugeMetricFamily(f"{prefix}_failed", text, labels=labels)
     for values, one in said.items():
         failed.add_metric(values, one.state in _ENDED and one.error is not None)
@@ -184,7 +214,8 @@ def _sessions(
 
 
 def _lag(name: str, text: str, labels: tuple[str, ...], said: _Sessions) -> Metric:
-    family = Metric(name, text + " Of the last 4,096.", "summary")  # no sum or count is kept
+    text += " Of the last 4,096 values."
+    family = Metric(name, text, "summary")  # the daemon keeps no sum and no count
     for values, one in said.items():
         for key, quantile in _LAGS:
             place = dict(zip(labels, values, strict=True))
@@ -193,7 +224,7 @@ def _lag(name: str, text: str, labels: tuple[str, ...], said: _Sessions) -> Metr
 
 
 def _stages(labels: tuple[str, ...], streams: _Streams) -> Metric:
-    """Return the time spent in each stage; ``lag`` is that of all together."""
+    """Return the time spent in each stage; ``lag`` is the time of all stages together."""
     text = "Time spent in each stage, of the last 4,096 batches."
     family = Metric("drc_stream_stage_seconds", text, "summary")
     for values, one in streams.items():
@@ -207,14 +238,14 @@ def _stages(labels: tuple[str, ...], streams: _Streams) -> Metric:
 
 
 def _behind(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
-    """Yield how far behind streams are, where that is known, and what holds them."""
+    """Yield the backlog of each stream, where known, and the holder of each blocked stream."""
     for number in _BEHIND:
         family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
         for values, one in streams.items():
             if (value := getattr(one.behind, number.key)) is not None:
                 family.add_metric(values, value)
         yield family
-    text = "1 while something holds the stream, by what it is."
+    text = "1 while the stream is held, by the kind of holder."
     blocked = GaugeMetricFamily("drc_stream_blocked", text, labels=(*labels, "what"))
     for values, one in streams.items():
         if one.blocked:
@@ -223,7 +254,7 @@ def _behind(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
 
 
 def _canaries(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
-    """Yield what became of canaries, where there are any."""
+    """Yield when canaries were sent and landed, for streams with canaries."""
     said = {values: one.canary for values, one in streams.items() if one.canary}
     for number in _CANARY:
         family = GaugeMetricFamily(f"drc_stream_{number.name}", number.text, labels=labels)
@@ -231,7 +262,7 @@ def _canaries(labels: tuple[str, ...], streams: _Streams) -> Iterator[Metric]:
             if (value := getattr(canary, number.key)) is not None:
                 family.add_metric(values, value * number.unit)
         yield family
-    text = "Canaries of another site than the origin: they came back."
+    text = "Canaries of another site than the origin, which therefore came back."
     bounced = CounterMetricFamily("drc_stream_canaries_bounced", text, labels=labels)
     for values, canary in said.items():
         bounced.add_metric(values, canary.bounced)

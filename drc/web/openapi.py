@@ -1,4 +1,4 @@
-"""The API of a daemon as an OpenAPI 3.1 document, with schemas from the types. Pure."""
+"""OpenAPI 3.1 document of a daemon's API, with schemas from the types. Pure."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from drc.web.body import Body
 _REF = "#/components/schemas/{name}"
 _ORIGIN = {"name": "origin", "in": "path", "required": True, "schema": {"type": "string"}}
 _ACTIONS = {
-    "pause": "Commit what is in flight, then hold until resumed.",
-    "resume": "Go on.",
-    "stop": "As pause, for longer: nobody expects the stream to be near.",
-    "start": "Go on, also after an error that stopped the stream.",
-    "restart": "End the session and begin another one.",
+    "pause": "Commit the transactions in flight, then hold the stream until `resume`.",
+    "resume": "Let a paused stream go on.",
+    "stop": "Hold the stream for longer than a pause.",
+    "start": "Let a stopped stream go on, also after an error.",
+    "restart": "End the session and begin the next session.",
 }
 _REFUSALS = {
-    "401": "no token, or a wrong one",
-    "403": "a foreign origin or host; or an order, where no token is configured",
+    "401": "no token, or a wrong token",
+    "403": "a foreign origin or host; or a command, where no token is configured",
     "503": "the daemon does not replicate yet",
 }
 _NOT_DONE = {
-    "404": "nothing comes from this origin",
-    "409": "it would do harm, or cannot be done now",
+    "404": "no stream comes from this origin, or the command is unknown",
+    "409": "the command would do harm, or is not possible now",
     "415": "the body is not application/json",
-    "422": "the body is wrong",
+    "422": "the body is not valid",
 }
 
 
@@ -39,14 +39,14 @@ def _query(**names: str) -> list[dict[str, Any]]:
 
 @cache
 def _schemas() -> dict[str, Any]:
-    """Return the schemas of the answers that have a type, and of all types in them."""
+    """Return the schemas of the typed answers, and of all types that the answers contain."""
     _, components = msgspec.json.schema_components((DaemonSnapshot, Status), ref_template=_REF)
     return components
 
 
 @cache
 def _properties() -> dict[str, Any]:
-    """Return the schemas of the fields that a command may have."""
+    """Return the schemas of the fields of all commands."""
     _, components = msgspec.json.schema_components((Body,))
     properties: dict[str, Any] = components[Body.__name__]["properties"]
     return properties
@@ -67,8 +67,12 @@ def _read(
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
 
 
-def _order(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
-    """Return a command; ``fields`` of the body beside its reason and its actor."""
+def _command(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
+    """Return the description of a command.
+
+    :param fields: fields of the body beside reason and actor, such as ``gtids``.
+    :param path: whether the URL names an origin.
+    """
     properties = _properties()
     schema = {
         "type": "object",
@@ -86,9 +90,9 @@ def _order(summary: str, *fields: str, path: bool = True) -> dict[str, Any]:
 
 
 def document(pair: str, site: str) -> dict[str, Any]:
-    """Return the document for the daemon of a site."""
+    """Return the OpenAPI document for the daemon of a site."""
     stream = "/api/v1/streams/{origin}"
-    orders = {f"{stream}/{name}": _order(text) for name, text in _ACTIONS.items()}
+    commands = {f"{stream}/{name}": _command(text) for name, text in _ACTIONS.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -102,22 +106,22 @@ def document(pair: str, site: str) -> dict[str, Any]:
             "schemas": _schemas(),
         },
         "paths": {
-            "/api/v1/snapshot": _read("The state of the daemon now.", kind=DaemonSnapshot),
-            "/api/v1/events": _read("The same each second, as text/event-stream."),
-            "/api/v1/status": _read("How far each stream is, asked of the servers.", kind=Status),
+            "/api/v1/snapshot": _read("The present state of the daemon.", kind=DaemonSnapshot),
+            "/api/v1/events": _read("A snapshot each second, as text/event-stream."),
+            "/api/v1/status": _read("The backlog of each stream, by the servers.", kind=Status),
             "/api/v1/lag": _read(
-                "How lag was.", _query(origin="string", target="string", since_us="integer")
+                "The history of lag.", _query(origin="string", target="string", since_us="integer")
             ),
             "/api/v1/conflicts": _read("The newest conflicts.", _query(limit="integer")),
-            "/api/v1/audit": _read("What operators did.", _query(limit="integer")),
-            **orders,
-            f"{stream}/reposition": _order(
-                "Go on from another place; with dry_run: what that would mean.",
+            "/api/v1/audit": _read("The commands of operators.", _query(limit="integer")),
+            **commands,
+            f"{stream}/reposition": _command(
+                "Go on from another place; with dry_run only report the consequences.",
                 "to",
                 "dry_run",
                 "force",
             ),
-            f"{stream}/skip": _order("Give up on transactions.", "gtids"),
-            "/api/v1/reload": _order("Take up the configuration file as it is now.", path=False),
+            f"{stream}/skip": _command("Give up transactions.", "gtids"),
+            "/api/v1/reload": _command("Read the configuration file again.", path=False),
         },
     }

@@ -1,8 +1,9 @@
-"""The dashboard's files, out of the wheel; what they show, they ask the API for.
+"""Page: serves the dashboard's files, which the wheel contains.
 
-1. They hold no data, so anybody who reaches the port may load them; the API asks for the token.
-2. Nothing is loaded from elsewhere, and nothing inline runs: the policy below has the browser
-   refuse both, whatever a row's value holds.
+1. The files hold no data, so every client that reaches the port may load the files. The data
+   comes from the API, which asks for the token.
+2. The page loads nothing from other hosts and runs no inline script, even if a row's value is a
+   script: the content security policy below makes the browser refuse both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # after an upgrade no browser mixes two versions
+    "Cache-Control": "no-cache",  # so that no browser mixes two versions after an upgrade
 }
 _KINDS = {
     ".html": "text/html",
@@ -34,9 +35,10 @@ _KINDS = {
 
 
 def routes(*, asks_token: bool) -> list[Route]:
-    """Return the page at ``/`` and its files under ``/page/``, read once.
+    """Return the routes of the page, ``/``, and of the page's files, ``/page/…``; all read once.
 
-    :param asks_token: the API does; the page then asks for it before it asks the API.
+    :param asks_token: whether the API asks for a token; the page then asks the user for the token
+        before the first request.
     """
     out = []
     for file in (resources.files("drc.web") / "page").iterdir():

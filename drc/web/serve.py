@@ -1,7 +1,8 @@
-"""Serve a daemon's web application from a thread of its own. Edge.
+"""Web server: serves a daemon's web application from a thread of its own. Edge.
 
-1. Replication never waits for it and never ends by it: a port that is taken is tried again.
-2. The thread is a daemon's: it holds up no exit.
+1. Replication never waits for the web server and never ends because of the web server: a port
+   that another process has is tried again.
+2. The process can exit at any time: Python waits for no daemon thread.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import uvicorn
 from drc.config import Config
 from drc.web.app import build_app
 
-_RETRY_S = 2.0  # a port that is taken: mostly by the daemon before, which drains for up to 30 s
-_CLIENTS_MAX = 32  # more at once are no scrapers
+_RETRY_S = 2.0  # for a port that is taken, mostly by the daemon before, which drains up to 30 s
+_CLIENTS_MAX = 32  # at once: a few scrapers, pages and terminals
 _KEEP_ALIVE_S = 30
-_END_S = 3.0  # then what is being answered is left
+_END_S = 3.0  # then requests under way are dropped
 
 if TYPE_CHECKING:
     from drc.control.control import Control
@@ -31,7 +32,7 @@ log = structlog.get_logger("drc.web")
 
 @contextlib.contextmanager
 def serving(config: Config, site: str) -> Iterator[Callable[[Control | None], None]]:
-    """Serve until the block ends; yield a function that takes what tells of the running site.
+    """Serve until the block ends; yield a function that takes the control of the running site.
 
     :raises ConfigError: the token cannot be read.
     """
@@ -48,7 +49,7 @@ class _Server(threading.Thread):
     def __init__(self, config: Config, site: str) -> None:
         super().__init__(name="web", daemon=True)
         address = config.listen(site)
-        assert address, "who does not listen is not served"
+        assert address, "only a site that listens has a web server"
         self._address = address
         self._control: Control | None = None
         self._closed = threading.Event()
@@ -71,7 +72,7 @@ class _Server(threading.Thread):
         )
 
     def show(self, control: Control | None) -> None:
-        """Tell of this from now on; None: nothing runs."""
+        """Answer for this site's control from now on; None: no site runs."""
         self._control = control
 
     def close(self) -> None:
@@ -93,13 +94,13 @@ class _Server(threading.Thread):
                 listening = socket.create_server((host, port), family=family)
             except OSError as error:
                 if not said:
-                    hint = "free it, or give this site a port of its own: sites.NAME.listen"
+                    hint = "free the port, or set sites.NAME.listen to a port of its own"
                     log.warning(
-                        "metrics wait for their port", port=port, error=str(error), hint=hint
+                        "the web server waits for its port", port=port, error=str(error), hint=hint
                     )
                     said = True
                 self._closed.wait(_RETRY_S)
                 continue
-            log.info("metrics served", host=host, port=port)
+            log.info("web server listens", host=host, port=port)
             return listening
         return None

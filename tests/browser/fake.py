@@ -1,4 +1,4 @@
-"""A daemon's API without a server: numbers move, orders are obeyed."""
+"""A daemon's API without a server: numbers move, commands are obeyed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FakeDaemon:
         self.changes: dict[str, Any] = {}
         self.controls: dict[str, Desired] = {}
         self.audit: list[dict[str, Any]] = []
-        self.orders: list[tuple[str, str, dict[str, Any]]] = []
+        self.commands: list[tuple[str, str, dict[str, Any]]] = []
         self.deaf = threading.Event()  # set: nothing is answered, events end
         self.state = "running"
         self._begun = time.time()
@@ -251,7 +251,7 @@ class FakeDaemon:
             return JSONResponse({"error": {"message": "no token is set", "hint": hint}}, 403)
         origin, action = request.path_params["origin"], request.path_params["action"]
         body = await request.json()
-        self.orders.append((origin, action, body))
+        self.commands.append((origin, action, body))
         self.state = _STATES[action]
         self._paused = time.time()
         desired = Desired(desired=self.state, reason=body["reason"])

@@ -51,7 +51,7 @@ def login(page: Page) -> None:
     expect(page.locator("#live")).to_have_text("live")
 
 
-def order(page: Page, action: str, reason: str) -> None:
+def command(page: Page, action: str, reason: str) -> None:
     page.get_by_role("button", name=f"{action} {OWN}").click()
     page.get_by_label("Reason").fill(reason)
     page.get_by_role("dialog").get_by_role("button", name=action).click()
@@ -72,27 +72,27 @@ def test_both_directions_are_shown_and_move(page: Page) -> None:
         expect(lane).not_to_have_text(before or "", timeout=20_000)
     expect(page.locator("#lag-chart path.line")).to_have_count(5)
     expect(page.get_by_role("status")).to_have_text(
-        "Both directions run, but 1 conflict waits for a person."
+        "Both directions run, but 1 conflict waits for an operator."
     )
 
 
 def test_pause_and_resume(page: Page, fake: FakeDaemon) -> None:
     login(page)
     card = page.locator(f'[data-stream="{OWN}"]')
-    order(page, "Pause", "a disk is full")
+    command(page, "Pause", "a disk is full")
     expect(card).to_have_attribute("data-state", "paused")
     expect(page.get_by_role("status")).to_have_text(f"{OWN} is paused by an operator.")
     expect(page.locator("#help code")).to_have_text("drc resume shanghai beijing")
     expect(page.locator("#audit")).to_contain_text("a disk is full")
     expect(page.locator("#map .lane").first).to_contain_text("paused")
-    order(page, "Resume", "there is room again")
+    command(page, "Resume", "there is room again")
     expect(card).to_have_attribute("data-state", "running")
-    said = [(origin, action, body["reason"]) for origin, action, body in fake.orders]
+    said = [(origin, action, body["reason"]) for origin, action, body in fake.commands]
     wanted = [("pause", "a disk is full"), ("resume", "there is room again")]
     assert said == [("shanghai", *one) for one in wanted]
 
 
-def test_an_order_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -> None:
+def test_a_command_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -> None:
     """By keyboard alone."""
     login(page)
     stop = page.get_by_role("button", name=f"Stop {OWN}")
@@ -104,7 +104,7 @@ def test_an_order_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect(stop).to_be_focused()
-    assert fake.orders == []
+    assert fake.commands == []
 
 
 def test_markup_in_values_stays_text(page: Page, fake: FakeDaemon) -> None:
@@ -140,7 +140,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
     page, witness.refusals = witness.page, True
     page.get_by_label("Token").fill("not-this-one-0123456789")
     page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#login-error")).to_have_text("That token is not this daemon's.")
+    expect(page.locator("#login-error")).to_have_text("The daemon refuses this token.")
     assert page.evaluate("sessionStorage.length") == 0
     login(page)
 
@@ -152,7 +152,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         (
             {"state": "need_reseed"},
             "bad",
-            "a → b cannot go on: what is missing exists nowhere any more.",
+            "a → b cannot go on: the missing transactions exist nowhere any more.",
         ),
         (
             {"state": "stopped", "error": {"message": "x"}},
@@ -163,7 +163,7 @@ def test_a_wrong_token_is_asked_for_again(witness: Witness) -> None:
         ({"state": "connecting"}, "watch", "a → b is connecting."),
         ({"blocked": {"sentence": "x"}}, "watch", "a → b is blocked."),
         ({"behind": {"seconds": 75}}, "watch", "b is 70 s behind a."),
-        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to it."),
+        ({"canary": {"bounced": 1}}, "bad", "A change from b came back to b."),
         ({"canary": {"every_s": 1.0, "landed_us": NOW_US - 2_000_000}}, "ok", WELL),
         (
             {"canary": {"every_s": 1.0, "landed_us": NOW_US - 40_000_000}},
@@ -241,7 +241,7 @@ def test_it_can_be_read(
         page.screenshot(path=shots() / f"dashboard-{name}.png", full_page=True)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
         assert page.evaluate(_CONTRAST) == []
-        order(page, "Pause", "to look at it")
+        command(page, "Pause", "to look at it")
         expect(page.locator("#verdict")).to_have_attribute("data-level", "watch")
         page.screenshot(path=shots() / f"dashboard-{name}-paused.png", full_page=True)
         assert page.evaluate(_CONTRAST) == []

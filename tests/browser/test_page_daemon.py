@@ -68,7 +68,7 @@ def test_a_pair_is_watched_and_paused(
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Log in").click()
 
-        def order(action: str) -> None:
+        def command(action: str) -> None:
             page.get_by_role("button", name=f"{action} {OWN}").click()
             page.get_by_label("Reason").fill(f"{action} of the test")
             page.get_by_role("dialog").get_by_role("button", name=action).click()
@@ -80,12 +80,12 @@ def test_a_pair_is_watched_and_paused(
             expect(lane).not_to_have_text(before or "", timeout=30_000)
         own = page.locator(f'[data-stream="{OWN}"]')
         expect(own).to_contain_text("Canary landed")
-        order("Pause")
+        command("Pause")
         expect(own).to_have_attribute("data-state", "paused", timeout=30_000)
         a.query(f"UPDATE `{schema}`.t SET v = %s WHERE id = 'both'", (EVIL,), account="app")
         b.query(f"UPDATE `{schema}`.t SET v = 'of b' WHERE id = 'both'", account="app")
         page.screenshot(path=shots() / "pair-paused.png", full_page=True)
-        order("Resume")
+        command("Resume")
         expect(own).to_have_attribute("data-state", "running", timeout=30_000)
         versions = page.locator("#conflicts details").first
         versions.locator("summary").click(timeout=60_000)

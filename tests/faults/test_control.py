@@ -1,4 +1,4 @@
-"""Operators at a running pair: what they order is done, kept, refused where it does harm, noted."""
+"""Operators at a running pair: a command is done, kept, refused where it does harm, noted."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_another_place_is_judged_before_it_is_taken(
     one = own(running) - there
     assert drc("skip", "a", "b", str(one), *why)["skipped"] == str(one)
     error = drc("skip", "a", "b", str(newest), *why, exit_code=1)["error"]
-    assert "decided here already" in error["message"]
+    assert "is decided at b already" in error["message"]
     drc("resume", "a", "b")
     running.drain(schema)
     assert rows(pair, schema, "a") - rows(pair, schema, "b") == 4
@@ -285,11 +285,11 @@ def test_a_reload_takes_up_what_can_be_and_names_what_cannot(
     assert time.monotonic() - begun > 2  # at that rate it takes three seconds
     running.path.write_text(text.replace('name = "control"', 'name = "other"', 1))
     error = drc("reload", exit_code=2)["error"]
-    assert "cannot change while running: name" in error["message"]
+    assert "cannot change while the daemon runs: name" in error["message"]
     running.path.write_text(text)
 
 
-def test_who_may_give_orders(running: Daemon, drc: Drc) -> None:
+def test_who_may_give_commands(running: Daemon, drc: Drc) -> None:
     url = daemon_of(running.config, "b").url
 
     def ask(path: str, method: str = "POST", **headers: str) -> int:

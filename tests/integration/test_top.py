@@ -101,14 +101,14 @@ def test_a_stream_is_paused_and_resumed(fake: FakeDaemon, daemon: Daemon) -> Non
                 await pilot.press("enter")  # not without a reason
                 assert isinstance(app.focused, Input)
                 await pilot.press(*action, "enter")
-                await until(pilot, lambda a=action: fake.orders and fake.orders[-1][1] == a)
+                await until(pilot, lambda a=action: fake.commands and fake.commands[-1][1] == a)
             await pilot.press("p", "escape")
             await until(pilot, lambda: len(app.screen_stack) == 1)
 
     asyncio.run(session())
-    said = [(origin, action, body["reason"]) for origin, action, body in fake.orders]
+    said = [(origin, action, body["reason"]) for origin, action, body in fake.commands]
     assert said == [("shanghai", "pause", "pause"), ("shanghai", "resume", "resume")]
-    assert all("@" in body["actor"] for *_, body in fake.orders)
+    assert all("@" in body["actor"] for *_, body in fake.commands)
 
 
 def test_what_is_away_is_said(fake: FakeDaemon, daemon: Daemon) -> None:

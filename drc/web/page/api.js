@@ -72,7 +72,7 @@ export async function events(heard, lost) {
         tries = 0;
         heard(document);
       }
-      lost(new Refused(0, "the daemon ended"));
+      lost(new Refused(0, "the daemon closed the connection"));
     } catch (error) {
       lost(error);
       if (error.status === 401) return;

@@ -4,7 +4,7 @@ import { events, get, post, token } from "./api.js";
 import { Chart } from "./chart.js";
 import { $, command, pick, redraw, say } from "./dom.js";
 import { bytes, clock, count, directions, decade, duration, Meter, rate, sentence, verdict } from "./facts.js";
-import { showAudit, showConflicts, showFailure, showPositions } from "./lists.js";
+import { showAudit, showConflicts, showFailure, showSets } from "./lists.js";
 import { PairMap } from "./map.js";
 import { Series } from "./series.js";
 import { Cards } from "./streams.js";
@@ -13,25 +13,25 @@ const STATUS_MS = 5000;
 const LISTS_MS = 10000;
 const SPANS = [["600", "10 min"], ["3600", "1 h"], ["86400", "24 h"]];
 const SHARES = [["p50", "50 %"], ["p99", "99 %"], ["p999", "99.9 %"]];
-const THEMES = { auto: ["◐ Auto", "as the system has them"], light: ["◐ Light", "light"], dark: ["◐ Dark", "dark"] };
+const THEMES = { auto: ["◐ Auto", "as in the system"], light: ["◐ Light", "light"], dark: ["◐ Dark", "dark"] };
 
-const seen = { said: null, status: null, conflicts: [], heardAt: 0 };
+const known = { said: null, status: null, conflicts: [], heardAt: 0 };
 const chosen = { stream: "", share: "p99", span: "600" };
 const meter = new Meter();
 const series = new Series();
 const map = new PairMap($("map"));
 const cards = new Cards($("streams"), confirm);
-const lagChart = new Chart($("lag-chart"), { log: true, format: duration, tick: decade, label: "Lag over time, logarithmic", height: 260, empty: "No lag told yet" });
-const rateChart = new Chart($("rate-chart"), { format: (v) => `${rate(v)} trx/s`, label: "Transactions a second over time", height: 150, empty: "No rates told yet" });
+const lagChart = new Chart($("lag-chart"), { log: true, format: duration, tick: decade, label: "Lag over time, logarithmic", height: 260, empty: "No lag reported yet" });
+const rateChart = new Chart($("rate-chart"), { format: (v) => `${rate(v)} trx/s`, label: "Transactions a second over time", height: 150, empty: "No rates reported yet" });
 
 // ------------------------------------------------------------ events
 
 async function start() {
   if (document.documentElement.dataset.token === "asked" && !token.get()) return login("");
   try {
-    seen.said = await get("/api/v1/snapshot");
+    known.said = await get("/api/v1/snapshot");
   } catch (error) {
-    if (error.status === 401) return login(token.get() ? "That token is not this daemon's." : "");
+    if (error.status === 401) return login(token.get() ? "The daemon refuses this token." : "");
     away(error);
     setTimeout(start, 2000);
     return undefined;
@@ -47,8 +47,8 @@ async function start() {
 }
 
 function heard(said) {
-  seen.said = said;
-  seen.heardAt = Date.now();
+  known.said = said;
+  known.heardAt = Date.now();
   $("away").hidden = true;
   document.body.classList.remove("stale");
   $("live").dataset.live = "yes";
@@ -57,15 +57,15 @@ function heard(said) {
 }
 
 function away(error) {
-  if (error.status === 401 && seen.heardAt) return location.reload();
-  const since = seen.heardAt ? `Not live since ${clock(seen.heardAt * 1000)}` : "Not live yet";
+  if (error.status === 401 && known.heardAt) return location.reload();
+  const since = known.heardAt ? `Not live since ${clock(known.heardAt * 1000)}` : "Not live yet";
   document.body.classList.add("stale");
   $("live").dataset.live = "no";
   say($("live"), "not live");
-  say($("away"), `${since}: ${error.message}. Trying again; what you see is old.`);
+  say($("away"), `${since}: ${error.message}. Trying again; the values below are old.`);
   $("away").hidden = false;
-  if (seen.said) {
-    const silent = `How things are now is not known: the daemon of ${seen.said.site} is silent.`;
+  if (known.said) {
+    const silent = `The present state is not known: the daemon of ${known.said.site} is silent.`;
     drawVerdict({ level: "unknown", sentence: silent, detail: "", commands: ["drc status"] });
   }
   return undefined;
@@ -77,22 +77,22 @@ function repeat(ask, everyMs) {
 }
 
 async function askStatus() {
-  const before = seen.status;
+  const before = known.status;
   try {
-    seen.status = await get("/api/v1/status");
+    known.status = await get("/api/v1/status");
     draw();
-    if (!before) loadPast(); // now that the other streams are known
+    if (!before) loadPast(); // the status names the streams of other daemons
   } catch {
-    seen.status = null; // the own streams are told without it
+    known.status = null; // the streams of this daemon need no status
   }
 }
 
 async function askLists() {
-  const lists = [["conflicts?limit=100", "conflicts", (x) => showConflicts($("conflicts"), (seen.conflicts = x.conflicts))],
+  const lists = [["conflicts?limit=100", "conflicts", (x) => showConflicts($("conflicts"), (known.conflicts = x.conflicts))],
     ["audit?limit=30", "audit", (x) => showAudit($("audit"), x.entries)]];
   await Promise.all(lists.map(([path, id, show]) => get(`/api/v1/${path}`).then(show, (error) => showFailure($(id), error))));
-  const open = seen.conflicts.filter((one) => one.state === "open").length;
-  say($("conflicts-note"), seen.conflicts.length ? `${count(seen.conflicts.length)} newest, ${count(open)} open` : "");
+  const open = known.conflicts.filter((one) => one.state === "open").length;
+  say($("conflicts-note"), known.conflicts.length ? `${count(known.conflicts.length)} newest, ${count(open)} open` : "");
 }
 
 async function loadPast() {
@@ -103,18 +103,18 @@ async function loadPast() {
 
 // ------------------------------------------------------------ drawing
 
-const current = () => directions(seen.said, seen.status, meter);
+const current = () => directions(known.said, known.status, meter);
 
 function draw() {
-  const { said, status } = seen;
+  const { said, status } = known;
   const streams = current();
   series.add(streams);
   say($("pair"), said.pair ?? status?.name ?? "drc");
   say($("place"), `Daemon of ${said.site ?? "this site"}`);
-  drawVerdict(verdict(streams, status, seen.conflicts));
+  drawVerdict(verdict(streams, status, known.conflicts));
   map.show(streams, status?.sites ?? {}, said.site);
   cards.show(streams);
-  showPositions($("positions"), streams);
+  showSets($("sets"), streams);
   drawCharts(streams);
   drawFoot(said);
 }
@@ -124,7 +124,7 @@ function drawVerdict(found) {
   say($("headline"), found.sentence);
   say($("detail"), found.detail);
   redraw($("help"), found.commands, (all) => all.map(command));
-  document.title = `${found.level === "ok" ? "●" : "▲"} ${seen.said.pair ?? "drc"}: ${found.sentence}`;
+  document.title = `${found.level === "ok" ? "●" : "▲"} ${known.said.pair ?? "drc"}: ${found.sentence}`;
 }
 
 function drawCharts(streams) {
@@ -137,7 +137,7 @@ function drawCharts(streams) {
   pick($("pick-stream"), streams.map((one) => [one.name, one.name]), chosen.stream, redrawn("stream"));
   pick($("pick-share"), SHARES, chosen.share, redrawn("share"));
   pick($("pick-span"), SPANS, chosen.span, redrawn("span"));
-  const to = (seen.said?.now_us ?? Date.now() * 1000) / 1000;
+  const to = (known.said?.now_us ?? Date.now() * 1000) / 1000;
   const from = to - Number(chosen.span) * 1000;
   lagChart.show(series.lag(chosen.stream, chosen.share, from), from, to);
   rateChart.show(series.rates(streams, from), from, to);
@@ -167,7 +167,7 @@ function confirm(one, action, label, text) {
     try {
       await post(`/api/v1/streams/${encodeURIComponent(one.origin)}/${action}`, { reason: $("reason").value.trim() });
       $("ask").close();
-      seen.said = await get("/api/v1/snapshot");
+      known.said = await get("/api/v1/snapshot");
       draw();
       askLists();
     } catch (error) {

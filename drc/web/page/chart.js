@@ -7,7 +7,7 @@ const LEFT = 62;
 const RIGHT = 14;
 const TOP = 10;
 const BOTTOM = 26;
-const BREAK = 3.5; // a gap of so many usual distances is drawn as one
+const BREAK = 3.5; // points that are so many usual distances apart are not joined by a line
 const STEPS_MS = [1, 2, 5, 10, 15, 30].map((s_) => s_ * 1e3).concat([1, 2, 5, 10, 15, 30].map((m) => m * 6e4), [1, 2, 3, 6, 12, 24].map((x) => x * 36e5));
 
 export class Chart {

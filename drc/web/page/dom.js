@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return an element; `props` are attributes, functions in it are listeners, `null` is left out. */
+/** Return an element; `props` are attributes: functions become listeners, `null` is left out. */
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
@@ -49,7 +49,7 @@ export function command(text) {
       await navigator.clipboard.writeText(text);
       say(button, "Copied");
     } catch {
-      getSelection().selectAllChildren(code); // no clipboard without HTTPS: then by hand
+      getSelection().selectAllChildren(code); // no clipboard without HTTPS: the user copies by hand
       say(button, "Selected");
     }
     setTimeout(() => say(button, "Copy"), 2000);
@@ -58,7 +58,7 @@ export function command(text) {
   return h("div", { class: "command" }, code, button);
 }
 
-/** Return a group of buttons, one of which is pressed. */
+/** Draw a group of buttons; the chosen button is pressed. */
 export function pick(node, options, chosen, choose) {
   redraw(node, [options, chosen], () =>
     options.map(([value, label]) =>

@@ -1,18 +1,18 @@
 // The facts to show, from the daemon's snapshot and the status of all sites. Pure.
 //
 // A daemon knows its own streams each second; other streams are as their daemons reported to the store.
-// Keys that a daemon does not report are null here, never guessed.
+// A key that a daemon does not report is null here, never guessed.
 
 export const STAGES = [
-  ["read_us", "read", "the origin's commit until its binlog was read"],
-  ["logged_us", "logged", "until Kafka had acknowledged it"],
-  ["received_us", "received", "until the target's daemon had it"],
-  ["dispatched_us", "dispatched", "until it was handed to a lane"],
-  ["committed_us", "committed", "until it was visible at the target"],
+  ["read_us", "read", "the origin's commit until read from the binlog"],
+  ["logged_us", "logged", "until acknowledged by Kafka"],
+  ["received_us", "received", "until received by the target's daemon"],
+  ["dispatched_us", "dispatched", "until handed to a lane"],
+  ["committed_us", "committed", "until visible at the target"],
 ];
-const SLOW_S = 10; // behind by more is said in the first line
-const MISSED = 3; // canaries that do not land
-const MORE_MAX = 2; // troubles told behind the worst
+const SLOW_S = 10; // a stream that is behind by more is in the first line
+const MISSED = 3; // so many canaries that do not land are a trouble
+const MORE_MAX = 2; // further troubles that follow the worst
 const LEFT_OVER = 11;
 const WORST = ["need_reseed", "stopped", "unknown", "connecting", "paused", "running"];
 
@@ -67,8 +67,8 @@ function direction(one, asked, status, meter, own, atUs, said) {
     rates: one ? one.rates ?? meter.rates(name, one, atUs) : null,
     conflicts: sum(Object.values(one?.conflicts ?? {})),
     kinds: one?.conflicts ?? {},
-    positions: {
-      "applied at the target": one?.applied_set ?? asked?.ledger_applied,
+    sets: {
+      "decided at the target": one?.applied_set ?? asked?.ledger_applied,
       "ledger": asked?.ledger_applied && `batch ${count(asked.ledger_seq)}: ${asked.ledger_applied}`,
       "executed at the origin": status?.sites[origin]?.gtid_executed,
       "not decided yet": asked?.behind_set === "" ? "nothing" : asked?.behind_set,
@@ -128,24 +128,24 @@ function trouble(one) {
   const blocked = one.blocked?.sentence;
   switch (one.state) {
     case "need_reseed":
-      return found(`${one.name} cannot go on: what is missing exists nowhere any more.`, `${why} ${hint}`);
+      return found(`${one.name} cannot go on: the missing transactions exist nowhere any more.`, `${why} ${hint}`);
     case "stopped":
       if (one.error) return found(`${one.name} has stopped and needs you.`, sentence(blocked) || `${why} ${hint}`);
       return found(`${one.name} is stopped by an operator.`, given(one), "watch");
     case "unknown":
-      return found(`Nobody knows how ${one.name} is.`, why);
+      return found(`The state of ${one.name} is not known.`, why);
     case "paused":
       return found(`${one.name} is paused by an operator.`, given(one));
     case "connecting":
       return found(`${one.name} is connecting.`, sentence(blocked) || `${why} ${hint}`);
   }
   if (one.canary?.bounced) {
-    return found(`A change from ${one.target} came back to it.`, "Loop protection failed: stop both directions.", "bad", 0);
+    return found(`A change from ${one.target} came back to ${one.target}.`, "Loop protection failed: stop both directions.", "bad", 0);
   }
   if (blocked) return found(`${one.name} is blocked.`, sentence(blocked), "watch", 9);
   const missing = missingFor(one);
   if (missing) {
-    return found(`No canary of ${one.origin} has landed at ${one.target} for ${about(missing / 1e6)}.`, `The daemon of ${one.origin} sends them.`, "watch", 10);
+    return found(`No canary of ${one.origin} has landed at ${one.target} for ${about(missing / 1e6)}.`, `The daemon of ${one.origin} sends the canaries.`, "watch", 10);
   }
   if (one.behind.seconds > SLOW_S) {
     return found(`${one.target} is ${about(one.behind.seconds)} behind ${one.origin}.`, "", "watch", 10);
@@ -168,8 +168,8 @@ function leftOver(streams, conflicts) {
   return [{
     rank: LEFT_OVER,
     level: "watch",
-    sentence: `${rows} for a person.`,
-    detail: "The sites differ in these rows until somebody decides.",
+    sentence: `${rows} for an operator.`,
+    detail: "The sites differ in these rows until an operator settles the conflict.",
     commands: ["drc conflicts list --state open"],
   }];
 }
@@ -190,7 +190,7 @@ const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
 export const count = (n) => (n === null || n === undefined ? "–" : Math.round(n).toLocaleString("en-US"));
 
-/** Return microseconds in the unit that a person would choose. */
+/** Return microseconds in a readable unit: `1.5 ms`, `12 s`, `3 min 20 s`. */
 export function duration(us) {
   if (us === null || us === undefined) return "–";
   const ms = Math.abs(us) / 1000;

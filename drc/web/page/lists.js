@@ -38,9 +38,9 @@ function versions(one, names) {
 }
 
 /** Draw GTID sets by stream, folded. */
-export function showPositions(root, streams) {
-  const told = streams.map((one) => [one.name, Object.entries(one.positions).filter(([, value]) => value)]);
-  redraw(root, told, (all) => all.map(([name, sets]) =>
+export function showSets(root, streams) {
+  const folds = streams.map((one) => [one.name, Object.entries(one.sets).filter(([, value]) => value)]);
+  redraw(root, folds, (all) => all.map(([name, sets]) =>
     h("details", { class: "fold", "data-key": name }, h("summary", {}, name),
       h("dl", { class: "sets" }, sets.map(([what, set]) => [h("dt", {}, what), h("dd", {}, h("code", {}, set))])))));
 }
@@ -50,10 +50,10 @@ export function showAudit(root, entries) {
   redraw(root, entries, (all) =>
     all.length
       ? table(["When", "Who", "Did", "To", "Reason"], all.map((one) => [[clock(one.at_us)], [one.actor], [one.action], [one.subject], [one.reason]]))
-      : h("p", { class: "quiet" }, "Nothing yet."));
+      : h("p", { class: "quiet" }, "No commands yet."));
 }
 
-export const showFailure = (root, error) => redraw(root, [error.message, error.hint], ([message, hint]) => h("p", { class: "quiet" }, `Not to be had: ${message}. ${hint ?? ""}`));
+export const showFailure = (root, error) => redraw(root, [error.message, error.hint], ([message, hint]) => h("p", { class: "quiet" }, `Cannot load: ${message}. ${hint ?? ""}`));
 
 function table(columns, rows, kind = "") {
   return h("div", { class: `table ${kind}`, tabindex: kind ? null : 0, role: "group" },

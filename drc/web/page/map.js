@@ -4,12 +4,12 @@ import { s } from "./dom.js";
 import { count, duration, rate, shown } from "./facts.js";
 
 const DOTS_MAX = 14;
-const BEND = 0.2; // of the distance: so that both directions have room between two sites
+const BEND = 0.2; // of the distance between two sites, so that both directions have room
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class PairMap {
   #svg;
-  #streams = new Map(); // name → parts that change
+  #streams = new Map(); // name → the parts of the picture that change
   #shape = "";
   #data = [[], {}, ""];
 
@@ -129,15 +129,15 @@ function node(name, at, [width, height]) {
 }
 
 /** Return the parts of one stream; with three sites and more there is no room for words beside the arrow. */
-function lane(from, to, box, told) {
+function lane(from, to, box, labelled) {
   const dx = to.x - from.x;
   const dy = to.y - from.y;
   const far = Math.hypot(dx, dy);
-  const across = { x: dy / far, y: -dx / far }; // to the left of the way: above, when it goes right
-  const room = Math.min(box[0] / 2 / Math.abs(dx / far), box[1] / 2 / Math.abs(dy / far)) + 6; // to the edge
+  const across = { x: dy / far, y: -dx / far }; // to the left of the arrow: above an arrow that goes right
+  const room = Math.min(box[0] / 2 / Math.abs(dx / far), box[1] / 2 / Math.abs(dy / far)) + 6; // from centre to edge
   const a = { x: from.x + (dx / far) * room + across.x * 16, y: from.y + (dy / far) * room + across.y * 16 };
   const b = { x: to.x - (dx / far) * room + across.x * 16, y: to.y - (dy / far) * room + across.y * 16 };
-  const bend = told ? Math.min(60, far * BEND) : 12;
+  const bend = labelled ? Math.min(60, far * BEND) : 12;
   const middle = { x: (a.x + b.x) / 2 + across.x * bend, y: (a.y + b.y) / 2 + across.y * bend };
   const d = `M${a.x} ${a.y} Q${middle.x} ${middle.y} ${b.x} ${b.y}`;
   const path = s("path", { class: "way", d });
@@ -148,7 +148,7 @@ function lane(from, to, box, told) {
   const above = across.y < 0;
   const label = s("text", { class: "rate", x: crown.x, y: crown.y + (above ? -16 : 9) });
   const under = s("text", { class: "faint", x: crown.x, y: crown.y + (above ? 1 : 26) });
-  const group = s("g", { class: "lane" }, path, head, ...dots, told && label, told && under);
+  const group = s("g", { class: "lane" }, path, head, ...dots, labelled && label, labelled && under);
   const length = far - 2 * room > 0 ? measured(d) : 0;
   return { group, path, dots, label, under, length, rate: 0, at: 0 };
 }

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { STAGES } from "./facts.js";
 
-const LIVE_MAX = 3600; // an hour of seconds
+const LIVE_MAX = 3600; // values, a second apart: an hour
 
 export class Series {
   #past = new Map();
@@ -21,7 +21,7 @@ export class Series {
     }
   }
 
-  /** Fetch the store's history of a stream since a time. */
+  /** Fetch the lag history of a stream from the store. */
   async load(one, sinceMs) {
     const query = new URLSearchParams({ origin: one.origin, target: one.target, since_us: Math.floor(sinceMs * 1000) });
     const { buckets } = await get(`/api/v1/lag?${query}`);
@@ -46,7 +46,7 @@ export class Series {
     const line = (label, tone, value, more = {}) => ({ name: label, tone, points: points.map((p) => [p.at, value(p) ?? null]), ...more });
     const stages = STAGES.map(([key, label, hint], i) => line(label, `s${i + 1}`, (p) => p.stages?.[key]?.[share], { hint }));
     const whole = line("whole way", "whole", (p) => p.lag?.[share], { strong: true, hint: "the origin's commit until visible at the target" });
-    const behind = line("waiting since", "behind", (p) => (p.behind?.seconds > 0.001 ? p.behind.seconds * 1e6 : null), { hint: "age of the oldest transaction that is not applied" });
+    const behind = line("waiting since", "behind", (p) => (p.behind?.seconds > 0.001 ? p.behind.seconds * 1e6 : null), { hint: "age of the oldest transaction that is not decided" });
     return [...stages, whole, behind].filter((l) => l.points.some((p) => p[1] !== null));
   }
 

@@ -4,10 +4,10 @@ import { command, h, redraw, say } from "./dom.js";
 import { bytes, clock, count, duration, missingFor, rate, sentence, shown } from "./facts.js";
 
 const ACTIONS = {
-  pause: { label: "Pause", text: "It keeps its place and goes on from there when you resume. Lag grows meanwhile." },
-  resume: { label: "Resume", text: "It goes on where it was and catches up." },
-  stop: { label: "Stop", text: "Its connections are closed. It stays stopped, over restarts too, until somebody starts it." },
-  start: { label: "Start", text: "It goes on from what the target's ledger says is applied." },
+  pause: { label: "Pause", text: "The stream keeps its place and goes on from there after Resume. Lag grows meanwhile." },
+  resume: { label: "Resume", text: "The stream goes on from its place and catches up." },
+  stop: { label: "Stop", text: "The stream closes its connections and stays stopped, also after a restart of the daemon, until an operator starts the stream." },
+  start: { label: "Start", text: "The stream goes on after the transactions that the target's ledger names as decided." },
 };
 const FIT = { running: ["pause", "stop"], connecting: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["start"], need_reseed: ["start"] };
 const GLYPHS = { ok: "●", watch: "◆", bad: "■", unknown: "?" };
@@ -52,7 +52,7 @@ export class Cards {
       redraw(help, one.blocked?.command ?? "", (text) => (text ? [command(text)] : []));
       redraw(numbers, figures(one), (rows) => rows.map(([name, value, unit, hint]) =>
         h("div", { title: hint }, h("dt", {}, name), h("dd", {}, value, unit && h("small", {}, ` ${unit}`)))));
-      say(note, one.own ? "" : `As the daemon of ${one.target} reported ${ago(one.atUs)}. Its own page, or drc at its site, controls this stream.`);
+      say(note, one.own ? "" : `As the daemon of ${one.target} reported ${ago(one.atUs)}. That daemon's page, or drc at that site, controls this stream.`);
       const fit = one.own ? (FIT[one.state] ?? []) : [];
       const focused = buttons.includes(document.activeElement) && document.activeElement;
       for (const button of buttons) button.hidden = !fit.includes(button.dataset.action);
@@ -69,7 +69,7 @@ function reasons(one) {
   if (one.blocked) told.push([sentence(one.blocked.sentence), one.blocked.since_us ? `since ${clock(one.blocked.since_us)}` : ""]);
   else if (one.error) told.push([sentence(one.error.message), [sentence(one.error.hint), place(one.error)].filter(Boolean).join(" ")]);
   else if (one.state !== "running" && one.reason && !wanted) told.push([sentence(one.reason), ""]);
-  if (wanted) told.push([`An operator ${one.desired === one.state ? "has" : "wants"} it ${one.desired}: ${one.desiredReason}`, ""]);
+  if (wanted) told.push([`An operator ${one.desired === one.state ? `has ${one.desired} the stream` : `wants the stream ${one.desired}`}: ${one.desiredReason}`, ""]);
   return told;
 }
 
@@ -84,13 +84,13 @@ function figures(one) {
     ["Lag, median", ...split(duration(lag?.p50)), "The origin's commit until visible at the target: half are faster"],
     ["Lag, 99 %", ...split(duration(lag?.p99)), "One in a hundred takes longer"],
     lag?.p999 != null && ["Lag, 99.9 %", ...split(duration(lag.p999)), "One in a thousand takes longer"],
-    behind.seconds !== null && ["Behind", ...split(duration(behind.seconds * 1e6)), "Age of the oldest transaction that is not applied"],
+    behind.seconds !== null && ["Behind", ...split(duration(behind.seconds * 1e6)), "Age of the oldest transaction that is not decided"],
     ["Waiting", most + count(behind.transactions), "trx", "Committed at the origin and not decided here"],
-    behind.bytes > 0 && ["Waiting, size", ...split(bytes(behind.bytes)), "About: what was read is known, the rest is as large as those before"],
+    behind.bytes > 0 && ["Waiting, size", ...split(bytes(behind.bytes)), "Estimate: transactions not yet read are taken to be as large as earlier transactions"],
     rates && ["Applied", rate(rates.transactions), "trx/s", "Transactions a second"],
     rates && ["Rows", rate(rates.rows), "/s", "Row changes a second"],
-    rates && ["Read", bytes(rates.bytes).split(" ")[0], `${bytes(rates.bytes).split(" ")[1]}/s`, "From the binlog or the log"],
-    one.canary && [...canary(one), "A marker that must land at the target, and never come back"],
+    rates && ["Read", bytes(rates.bytes).split(" ")[0], `${bytes(rates.bytes).split(" ")[1]}/s`, "From the binlog or the topic"],
+    one.canary && [...canary(one), "A row that must land at the target, and must never come back"],
   ];
   return rows.filter(Boolean);
 }
@@ -103,7 +103,7 @@ function canary(one) {
   return landed ? ["Canary landed", ...split(duration(landed - sent))] : ["Canary", "under way", ""];
 }
 
-/** Return number and unit; the unit is small beside the number. */
+/** Return number and unit apart, as the unit is drawn small. */
 function split(text) {
   const at = text.indexOf(" ");
   return at < 0 || text.lastIndexOf(" ") !== at ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from drc import config as configuration
-from drc.control.control import Control, Order
+from drc.control.control import Author, Control
 from drc.site.site import Site
 from drc.state.store import Store
 
@@ -26,7 +26,7 @@ def test_a_reload_reaches_the_streams_and_the_index_by_which_they_are_judged(
     site = Site(config, "b", threading.Event(), store)
     control = Control(path, config, site, store)
     path.write_text(text.replace("[replicate]", '[replicate]\nexclude_tables = ["s.t"]'))
-    assert control.reload(Order("me", "why")) == {"changed": ["replicate.exclude_tables"]}
+    assert control.reload(Author("me", "why")) == {"changed": ["replicate.exclude_tables"]}
     assert control.config.replicate.exclude_tables == ("s.t",)
     assert site.watcher
     assert [stream.config is control.config for stream in site.streams.values()] == [True]

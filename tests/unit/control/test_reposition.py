@@ -11,7 +11,7 @@ A = "aaaaaaaa-0000-0000-0000-000000000001"
 B = "bbbbbbbb-0000-0000-0000-000000000002"
 
 
-def places(to: str, *, applied: str = "1-100", executed: str = "1-150", purged: str = "") -> Plan:
+def places(to: str, *, decided: str = "1-100", executed: str = "1-150", purged: str = "") -> Plan:
     def own(text: str) -> GtidSet:
         return GtidSet.parse(f"{A}:{text}" if text else "")
 
@@ -20,7 +20,7 @@ def places(to: str, *, applied: str = "1-100", executed: str = "1-150", purged: 
         "a",
         "b",
         own(to),
-        applied=own(applied) | others,
+        decided=own(decided) | others,
         executed=own(executed) | others,
         purged=own(purged),
         foreign={parse_uuid(B)},
@@ -54,7 +54,7 @@ def test_what_is_read_again_is_the_origins_own_and_what_it_still_has() -> None:
     found = places("1-60", purged="1-70")
     assert (str(found.repeated), str(found.gone)) == (f"{A}:71-100", f"{A}:61-70")
     assert found.refusal is None
-    assert found.begin == GtidSet.parse(f"{A}:1-70,{A}:drc:1-40,{B}:1-9")
+    assert found.already_read == GtidSet.parse(f"{A}:1-70,{A}:drc:1-40,{B}:1-9")
 
 
 def test_what_is_purged_and_not_applied_is_lost_wherever_one_begins() -> None:

@@ -49,7 +49,7 @@ CASES = {
     "broker": (
         replace(FINE, broker_away="k1:9092", silent_s=99, silence_max_s=8),
         "broker",
-        "no broker of a's log answers: k1:9092",
+        "no broker of a's topic answers: k1:9092",
         "systemctl start kafka",
     ),
     "interrupted": (
@@ -95,7 +95,7 @@ CASES = {
         "SHOW FULL PROCESSLIST",
     ),
     "watcher": (replace(BUSY, phase="certify"), "watcher", "binlog of b itself", "drc status"),
-    "not told": (replace(BUSY, untold=True), "table", "performance_schema", "GRANT SELECT"),
+    "not told": (replace(BUSY, locks_hidden=True), "table", "performance_schema", "GRANT SELECT"),
     "publisher": (
         replace(FINE, silent_s=9, silence_max_s=8),
         "publisher",

@@ -126,7 +126,7 @@ def running() -> Any:
     publisher._lags.extend([500, 700])
     site._publisher = SimpleNamespace(progress=publisher, name="publisher")
     alert = Alert("a->b/blocked", "page", "b", "a->b", 71, "why", "do")
-    site._alerts._known["x"] = SimpleNamespace(told_us=1, alert=alert)
+    site._alerts._known["x"] = SimpleNamespace(posted_us=1, alert=alert)
     return site
 
 

@@ -81,7 +81,7 @@ def test_a_hold_keeps_its_beginning_and_its_history_has_one_word(
     assert (first.what, first.since_us > 0) == ("source", True)
     it.tick()
     assert progress.snapshot().blocked == first
-    (_, held), *_ = it._seen[0].history._open
+    (_, held), *_ = it._tracks[0].history._open
     assert held[-1]["blocked"] == "source"
     it._pulses["a"].error = None
     progress.state = "running"

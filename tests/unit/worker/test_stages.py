@@ -107,10 +107,10 @@ def test_a_long_standstill_keeps_its_beginning_in_bounded_memory() -> None:
 
 def test_what_is_behind_is_as_old_as_its_oldest_part() -> None:
     known = {"now_us": 9_000_000, "waiting_bytes": 500, "mean_bytes": 100.0}
-    assert measure(GtidSet(), seen_us=0, read_us=0, **known) == Behind(0.0, 0, 0)  # type: ignore[arg-type]
-    few = measure(gtids(3), seen_us=8_000_000, read_us=7_000_000, **known)  # type: ignore[arg-type]
+    assert measure(GtidSet(), executed_us=0, read_us=0, **known) == Behind(0.0, 0, 0)  # type: ignore[arg-type]
+    few = measure(gtids(3), executed_us=8_000_000, read_us=7_000_000, **known)  # type: ignore[arg-type]
     assert few == Behind(2.0, 3, 500)
-    many = measure(gtids(30), seen_us=8_000_000, read_us=None, **known)  # type: ignore[arg-type]
+    many = measure(gtids(30), executed_us=8_000_000, read_us=None, **known)  # type: ignore[arg-type]
     assert many == Behind(1.0, 30, 3000)
 
 
