@@ -164,7 +164,7 @@ def test_parts_whose_end_does_not_come_are_not_committed() -> None:
 
 
 def test_what_came_before_the_log_ended_is_committed() -> None:
-    """Check a session that reads only a gap of a topic: an error ends the session after the commit."""
+    """Check a session that reads only a gap of a topic: commit, then end with the error."""
     log = FakeBinlog()
     small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
