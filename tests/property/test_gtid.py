@@ -37,7 +37,7 @@ def members_of(gtid_set: GtidSet) -> frozenset[Gtid]:
 
 
 def assert_canonical(gtid_set: GtidSet) -> None:
-    """Check that bounds of a server and tag strictly increase: no empty, touching or split parts."""
+    """Check that bounds of a server and tag strictly increase: none empty, touching or split."""
     seen: dict[tuple[bytes, str], int] = {}
     for uuid, tag, start, end in gtid_set.intervals():
         assert seen.get((uuid, tag), 0) < start < end
