@@ -105,7 +105,7 @@ class Site:
             self.index.advance(stream.origin, stream.mark.seen)
 
     def remember(self, stream: Stream) -> None:
-        """Put the applied transactions of ``stream`` into the index from the binlog, again."""
+        """Put the applied transactions of ``stream`` into the index again, from the binlog."""
         if len(self.world.names) < 3 or not stream.end:
             return
         again = Stream(stream.origin, self.world)

@@ -33,7 +33,7 @@ TABLE = FakeTable(7, "shop", "users")
 WAIT_S = 10
 
 
-class Log(TransactionQueue):
+class EndingQueue(TransactionQueue):
     """A queue that sets ``raised`` when ``take`` raises the error that ended the queue."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def parts() -> list[RawTransaction]:
     return out
 
 
-def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
+def feeder_of(queue: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
     """Return a feeder whose conveyor has a single lane."""
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
     conveyor = Conveyor(
@@ -100,7 +100,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         1,
         1_000_000,
         lambda _: None,
-        log.wake,
+        queue.wake,
     )
     batcher = Batcher(tables, GtidSet(), bytes_max=1 << 20)
     progress = StreamProgress("a", "b")
@@ -113,7 +113,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         progress=progress,
     )
     return Feeder(
-        Intake(log, GtidSet(), stop),
+        Intake(queue, GtidSet(), stop),
         batcher,
         BatchLimit(1000, 50, 50),
         Throttle(0),
@@ -129,13 +129,13 @@ def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> l
 
     :raises DrcError: the error that ended the feeder before the commit.
     """
-    stop, log = threading.Event(), Log()
+    stop, queue = threading.Event(), EndingQueue()
     if error is None or not transactions[-1].last:
-        log.raised.set()  # no error is raised before the commit: begin at once
-    lane = RecordingLane(stop, log.raised)
-    feeder = feeder_of(log, lane, stop)
-    log.append(transactions)
-    log.end(error)
+        queue.raised.set()  # no error is raised before the commit: begin at once
+    lane = RecordingLane(stop, queue.raised)
+    feeder = feeder_of(queue, lane, stop)
+    queue.append(transactions)
+    queue.end(error)
     try:
         feeder.run()
     except DrcError:
