@@ -192,7 +192,7 @@ def test_a_lost_row_stops_the_stream_by_name_and_it_goes_on_once_mended(
     while "1032" not in running.tail():
         assert time.monotonic() < deadline, running.tail()
         time.sleep(0.1)
-    # Changes before the missing row are applied, later ones are not; the other direction goes on.
+    # Changes before the missing row are applied, later changes are not; the other way goes on.
     assert b.query(f"SELECT v FROM `{schema}`.t ORDER BY id") == [(11,), (3,)]
     b.query(f"INSERT INTO `{schema}`.t VALUES (9, 9)", account="app")
     while not a.query(f"SELECT 1 FROM `{schema}`.t WHERE id = 9"):

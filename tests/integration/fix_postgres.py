@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's, unpacked into the cache, run from an own folder.
+"""A PostgreSQL server for tests: Debian's, unpacked into the cache, run from a separate folder.
 
 PostgreSQL refuses to run as root. Under root the server runs as `nobody`, in a folder that `nobody`
 may enter: neither a cache below a home nor a test's own folder allows that.

@@ -208,7 +208,7 @@ def test_values_of_every_type(published: Published, feed: Callable[[], Feed]) ->
 
 
 def test_what_the_decoder_gets_wrong(published: Published, feed: Callable[[], Feed]) -> None:
-    """Pin the errors that docs/reference/json-topic.md names; a newer library may do better."""
+    """Pin the errors that docs/reference/json-topic.md names; on failure, see if the library is fixed."""
     columns = {
         "id": ("INT PRIMARY KEY", "1", 1),
         "dz": ("DATE", "'0000-00-00'", None),
@@ -342,7 +342,7 @@ def test_a_torn_large_transaction_is_rolled_back(
 
 
 def test_killed_again_and_again(published: Published) -> None:
-    """Compare committed messages with the table's history; without commits, few come twice."""
+    """Compare committed messages with the table's history; uncommitted reads repeat few."""
     schema, kills = published.schema, 6 if FULL else 3
     command = [sys.executable, "-m", "drc.cli", "cdc", "-c", str(published.path), "--site", "a"]
     command += ["--start", "earliest", "--tables", f"{schema}.*"]

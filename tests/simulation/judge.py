@@ -95,7 +95,7 @@ def _pairs(world: World) -> Iterator[str]:
     beaten = set().union(*(s.beaten for s in sites))
     if world.policy.owner_column:  # each site may have deleted a row that the site owned
         beaten = {won for won in beaten if len(_units(world, won[0])) == 1}
-    if world.policy.function:  # with a single write, a site cannot know of the peer's others
+    if world.policy.function:  # a site that met a single write cannot know of several at the peer
         opened = set().union(*(s.open for s in sites))
         beaten = {won for won in beaten if won[0] not in opened}
     if any((key, loser, winner) in beaten for key, winner, loser in beaten):

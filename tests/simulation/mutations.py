@@ -145,7 +145,7 @@ class Silent(Spill):
 
 
 class HastyNote(Site):
-    """I4: after a restart the index begins at the end of the binlog read before."""
+    """I4: after a restart the index begins at the place where the last reading ended."""
 
     def known(self, natives: int) -> bool:
         return True
@@ -439,7 +439,7 @@ def first_rival(
 
 
 def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
-    """Ignore that the index has forgotten writes."""
+    """Take forgotten writes for absent writes."""
     return resolve(change, found._replace(blind=False), ets, site, policy)
 
 
