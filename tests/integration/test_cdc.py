@@ -208,7 +208,7 @@ def test_values_of_every_type(published: Published, feed: Callable[[], Feed]) ->
 
 
 def test_what_the_decoder_gets_wrong(published: Published, feed: Callable[[], Feed]) -> None:
-    """Pin the errors that docs/reference/json-topic.md names; on failure, see if the library is fixed."""
+    """Pin the errors that docs/reference/json-topic.md names; a newer library may have fewer."""
     columns = {
         "id": ("INT PRIMARY KEY", "1", 1),
         "dz": ("DATE", "'0000-00-00'", None),
