@@ -1,12 +1,13 @@
-"""The whole configuration of two or more sites, read from one TOML file.
+"""The configuration of a pair, read from a TOML file.
 
-What lives here: every key with its type, default and bound; how a wrong key is explained; where
-a password comes from. What this file does not know: servers, and what the settings do.
+This file holds every key with type, default and bound, the messages about wrong keys, and the
+places of passwords. This file knows neither servers nor the effect of a setting.
 
-1. A configuration that loads is consistent in itself; whether the servers agree is preflight's.
-2. No object here holds a password. It is read when a connection is opened, so it never shows in
-   a repr, a log line, ``--json`` or a traceback's locals, and rotates without a restart.
-3. A key we do not know is an error: a misspelt bound must not silently be the default.
+1. A configuration that loads is consistent in itself. The servers are checked by preflight.
+2. No object here holds a password, so that no repr, log line, ``--json`` document or traceback
+   shows the password, and a new password needs no restart: each connection reads the password
+   when the connection is opened.
+3. An unknown key is an error, because a misspelt bound must not silently become the default.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from drc.errors import ConfigError
 from drc.gtid import GtidSet
 from drc.policy import Policies, RowPolicy, TablePolicy, refuse_divergent
 
-_NAME = "^[a-z][a-z0-9_-]{0,31}$"  # goes into SQL text, file names and thread names
+_NAME = "^[a-z][a-z0-9_-]{0,31}$"  # a name becomes part of SQL text, file names and thread names
 Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -36,21 +37,21 @@ Listen = Annotated[str, msgspec.Meta(pattern=r"^$|^([^:/]+|\[[0-9a-fA-F:.]+\]):[
 MiB = 1 << 20
 GiB = 1 << 30
 
-# Replica ids we invent start here, far above what people give their servers. The server refuses
-# none of the 32-bit range; two clients with one id disconnect each other.
+# Computed replica ids start here, far above the ids that people give to servers. MySQL accepts
+# the whole 32-bit range, but two clients with the same id disconnect each other.
 _SERVER_ID_BASE = 0x40000000
 
-_LARGE_TEMPORARY = "/var/tmp"  # noqa: S108  # a disk, where /tmp may be memory; names are random
+_LARGE_TEMPORARY = "/var/tmp"  # noqa: S108  # on disk, while /tmp may be memory; names are random
 
-_TOKEN_CHARACTERS_MIN = 16  # of random text, more than anybody can try over a network
+_TOKEN_CHARACTERS_MIN = 16  # of random text: too many to guess over a network
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all tables of the file."""
+    """The base of all tables of the file: unknown keys are refused."""
 
 
 class Account(_Strict, frozen=True):
-    """A MySQL account and where its password is; exactly one of the two places."""
+    """A MySQL account; the password is in exactly one of the two places."""
 
     user: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     password_env: str = ""
@@ -58,18 +59,21 @@ class Account(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if bool(self.password_env) == bool(self.password_file):
-            raise ValueError("needs exactly one of password_env and password_file")
+            raise ValueError("exactly one of password_env and password_file must be set")
 
     def password(self) -> str:
         """Read the password now.
 
-        :raises ConfigError: it is not there, or others may read the file.
+        :raises ConfigError: the password does not exist, or others may read the file.
         """
         return read_secret(self.password_env, self.password_file, f"the password of {self.user!r}")
 
 
 class Tls(_Strict, frozen=True):
-    """How a connection is encrypted and whom it trusts; the default trusts no one unproven."""
+    """How a connection is encrypted and which server certificates are trusted.
+
+    The default, ``verify_identity``, also checks that the certificate names the host.
+    """
 
     mode: Literal["disabled", "required", "verify_ca", "verify_identity"] = "verify_identity"
     ca: str = ""
@@ -78,14 +82,14 @@ class Tls(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
-            raise ValueError("cert and key belong together")
+            raise ValueError("cert and key must be set together")
 
 
-Role = Literal["source", "applier", "operator"]  # our accounts at a site, by what they are for
+Role = Literal["source", "applier", "operator"]  # the accounts of drc at a site, by purpose
 
 
 class SiteConfig(_Strict, frozen=True):
-    """One datacenter's writable MySQL server and our accounts on it."""
+    """A datacenter's writable MySQL server and the accounts of drc there."""
 
     host: Annotated[str, msgspec.Meta(min_length=1)]
     source: Account
@@ -99,7 +103,7 @@ class SiteConfig(_Strict, frozen=True):
 
 
 class ReplicateConfig(_Strict, frozen=True):
-    """What is replicated, and from where on a new stream begins."""
+    """Which schemas and tables are replicated, and where a new stream begins."""
 
     schemas: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
     exclude_tables: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")], ...] = ()
@@ -111,11 +115,13 @@ class ReplicateConfig(_Strict, frozen=True):
             try:
                 GtidSet.parse(self.start)
             except ConfigError as error:
-                raise ValueError(f"start is 'now', 'earliest' or a GTID set: {error}") from error
+                raise ValueError(
+                    f"start must be 'now', 'earliest' or a GTID set: {error}"
+                ) from error
 
 
 class ApplyConfig(_Strict, frozen=True):
-    """How changes are applied; each bound has its reason in conf/pair.toml."""
+    """How changes are applied; conf/pair.toml gives the reason of each bound."""
 
     net_rows: bool = True
     parallel: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
@@ -131,7 +137,7 @@ class ApplyConfig(_Strict, frozen=True):
 
 
 class ConflictsConfig(_Strict, frozen=True):
-    """How concurrent writes to one row are found and resolved."""
+    """How concurrent writes of the same row are found and resolved."""
 
     detect: bool = True
     index_slots_max: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
@@ -149,7 +155,7 @@ class ConflictsConfig(_Strict, frozen=True):
         TablePolicy(policy=self.policy, sites=self.sites)
 
     def policies(self) -> Policies:
-        """Return what holds for each table."""
+        """Return the policies by table."""
         return Policies(TablePolicy(policy=self.policy, sites=self.sites), self.tables)
 
 
@@ -161,7 +167,7 @@ class SourceConfig(_Strict, frozen=True):
 
 
 class KafkaConfig(_Strict, frozen=True):
-    """The log between sites; used with ``log = "kafka"``."""
+    """The Kafka transport between sites; used with ``log = "kafka"``."""
 
     brokers: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^:/]+:[0-9]+$")], ...] = ()
     topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "drc"
@@ -180,13 +186,13 @@ class KafkaConfig(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if self.min_insync_replicas > self.replication_factor:
-            raise ValueError("min_insync_replicas is above replication_factor")
+            raise ValueError("min_insync_replicas must not be above replication_factor")
         if self.delivery_timeout_s < self.request_timeout_s:
-            raise ValueError("delivery_timeout_s is below request_timeout_s")
+            raise ValueError("delivery_timeout_s must not be below request_timeout_s")
 
 
 class WebConfig(_Strict, frozen=True):
-    """Where a daemon tells of itself over HTTP, and the token it asks for; off by default."""
+    """The address at which a daemon serves HTTP, and the required token; off by default."""
 
     listen: Listen = ""
     token_env: str = ""
@@ -194,12 +200,12 @@ class WebConfig(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if self.token_env and self.token_file:
-            raise ValueError("token_env and token_file exclude each other")
+            raise ValueError("token_env and token_file cannot both be set")
 
     def token(self) -> str:
-        """Read the token now; '' when none is asked for.
+        """Read the token now; '' if no token is required.
 
-        :raises ConfigError: as :meth:`Account.password`, or it is too short to be one.
+        :raises ConfigError: as :meth:`Account.password`, or the token is too short.
         """
         if not (self.token_env or self.token_file):
             return ""
@@ -207,23 +213,23 @@ class WebConfig(_Strict, frozen=True):
         if len(token) < _TOKEN_CHARACTERS_MIN:
             raise ConfigError(
                 f"the web token has fewer than {_TOKEN_CHARACTERS_MIN} characters",
-                hint="make one with `openssl rand -hex 24`",
+                hint="run `openssl rand -hex 24` to make a token",
             )
         return token
 
 
 class MonitorConfig(_Strict, frozen=True):
-    """What a site does to be watched; by default nothing that others would see."""
+    """Rows that a site writes to be monitored; by default a site writes no such rows."""
 
     canary_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
     def __post_init__(self) -> None:
         if 0 < self.canary_s < 1:
-            raise ValueError("canary_s is 0, for none, or at least 1")
+            raise ValueError("canary_s must be at least 1, or 0 for no canaries")
 
 
 class AlertsConfig(_Strict, frozen=True):
-    """When a person should hear of something, and where; without an address nothing is posted."""
+    """The limits of alerts, and the webhook that alerts are posted to; empty: nothing is posted."""
 
     webhook_url: Annotated[str, msgspec.Meta(pattern=r"^$|^https?://[^/@\s]+(/\S*)?$")] = ""
     secret_env: str = ""
@@ -238,10 +244,10 @@ class AlertsConfig(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if self.secret_env and self.secret_file:
-            raise ValueError("secret_env and secret_file exclude each other")
+            raise ValueError("secret_env and secret_file cannot both be set")
 
     def secret(self) -> str:
-        """Read what is sent as bearer token now; '' when there is none.
+        """Read the bearer token for the webhook now; '' if no secret is set.
 
         :raises ConfigError: as :meth:`Account.password`.
         """
@@ -251,7 +257,7 @@ class AlertsConfig(_Strict, frozen=True):
 
 
 class Config(_Strict, frozen=True):
-    """Everything; ``sites`` is in the order of the file."""
+    """The whole configuration; ``sites`` is in the order of the file."""
 
     name: Name
     sites: dict[str, SiteConfig]
@@ -269,9 +275,9 @@ class Config(_Strict, frozen=True):
     alerts: AlertsConfig = msgspec.field(default_factory=AlertsConfig)
 
     def site(self, name: str) -> SiteConfig:
-        """Return one site's settings.
+        """Return the settings of site ``name``.
 
-        :raises ConfigError: no such site; names the nearest.
+        :raises ConfigError: no such site; the hint names the nearest.
         """
         if name not in self.sites:
             raise ConfigError(
@@ -280,54 +286,54 @@ class Config(_Strict, frozen=True):
         return self.sites[name]
 
     def account(self, site: str, role: Role) -> Account:
-        """Return what we log in as at a site.
+        """Return the account of ``role`` at a site.
 
-        :raises ConfigError: no such site; or it has no operator, which only some commands need.
+        :raises ConfigError: no such site, or no operator account, which only some commands need.
         """
         account: Account | None = getattr(self.site(site), role)
         if account is None:
             raise ConfigError(
                 f"no {role} account is configured",
                 site=site,
-                hint=f"add `{role}` to [sites.{site}]: the daemon's accounts have no right to this;"
-                " `drc docs install` lists the grants",
+                hint=f"set `{role}` in [sites.{site}], as the daemon's accounts have no right to"
+                " this; `drc docs install` lists the grants",
             )
         return account
 
     def brokers(self, site: str) -> tuple[str, ...]:
-        """Return the Kafka cluster that holds what is native at ``site``."""
+        """Return the brokers of the Kafka cluster that holds the topic of ``site``."""
         return self.sites[site].brokers or self.kafka.brokers
 
     def listen(self, site: str) -> tuple[str, int] | None:
-        """Return host and port that the daemon of ``site`` serves at; None: it does not."""
+        """Return host and port that the daemon of ``site`` serves HTTP at; None: no HTTP."""
         host, _, port = (self.sites[site].listen or self.web.listen).rpartition(":")
         return (host.strip("[]"), int(port)) if host else None
 
     def require_brokers(self, site: str) -> None:
-        """Check that ``site`` has a Kafka cluster, whatever ``log`` says.
+        """Check that ``site`` has a Kafka cluster, for any value of ``log``.
 
-        :raises ConfigError: it has none.
+        :raises ConfigError: no brokers are set for ``site``.
         """
         if not self.brokers(site):
             raise ConfigError(
-                f"sites.{site}: no Kafka brokers for its stream",
+                f"sites.{site}: no Kafka brokers are set",
                 hint='set kafka.brokers = ["host:9092"], or brokers for this site',
             )
 
     def topic(self, site: str) -> str:
-        """Return the topic that holds what is native at ``site``."""
+        """Return the topic that holds the native transactions of ``site``."""
         return f"{self.kafka.topic_prefix}.{self.name}.{site}"
 
     def stream(self, site: str) -> str:
-        """Return the name that the frames of ``site`` carry."""
+        """Return the name that the frames of ``site`` carry, such as ``shop/shanghai``."""
         return f"{self.name}/{site}"
 
     def dump_server_id(self, origin: str, reader: str) -> int:
-        """Return the replica id that ``reader`` presents to ``origin``; the same at every start.
+        """Return the replica id that ``reader`` presents to ``origin``, the same at every start.
 
-        Ids must differ among all replicas of a server, so each stream has one of its own.
+        All replicas of a server must have different ids, so the id depends on the stream.
 
-        :param reader: the target's name, or another client's such as ``tail``.
+        :param reader: the target's name, or the name of another client such as ``tail``.
         """
         base = self.sites[origin].server_id
         if base:
@@ -337,7 +343,7 @@ class Config(_Strict, frozen=True):
         return _SERVER_ID_BASE | digest & (_SERVER_ID_BASE - 1)
 
     def state_password(self) -> str:
-        """Return the checkpoint store's password; '' when it needs none.
+        """Read the checkpoint store's password now; '' if no password is set.
 
         :raises ConfigError: as :meth:`Account.password`.
         """
@@ -352,15 +358,16 @@ class Config(_Strict, frozen=True):
 
 
 def read_secret(env: str, file: str, what: str) -> str:
-    """Read a secret from the environment or from a file that only its owner may read.
+    """Read a secret from the environment or from a file that only the owner may read.
 
-    :raises ConfigError: it is not there, or others may read it.
+    :param what: the secret's name for messages, such as ``the web token``.
+    :raises ConfigError: the secret does not exist, or others may read the file.
     """
     if env:
         if (value := os.environ.get(env)) is None:
             raise ConfigError(
                 f"{what}: environment variable {env} is not set",
-                hint=f"set {env}, or use password_file",
+                hint=f"set {env}, or name a file in place of the variable",
             )
         return value
     path = Path(file)
@@ -370,12 +377,12 @@ def read_secret(env: str, file: str, what: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{what} cannot be read from {path}: {error}",
-            hint="write it to that file and `chmod 600` it",
+            hint="write the secret to that file, then run `chmod 600` on the file",
         ) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
             f"{what}: {path} can be read by others than its owner (mode {stat.S_IMODE(mode):04o})",
-            hint=f"chmod 600 {path}",
+            hint=f"run `chmod 600 {path}`",
         )
     return text.rstrip("\r\n")
 
@@ -384,9 +391,9 @@ def read_secret(env: str, file: str, what: str) -> str:
 
 
 def load(path: str | Path) -> Config:
-    """Read a configuration file; relative paths in it are relative to it.
+    """Read a configuration file; relative paths in the file start at the file's folder.
 
-    :raises ConfigError: no such file, no TOML, or a key or value that is wrong, by its path.
+    :raises ConfigError: no such file, not TOML, or a wrong key or value, named by path.
     """
     path = Path(path)
     try:
@@ -398,28 +405,28 @@ def load(path: str | Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is no TOML: {error}", hint="mend the line named above"
+            f"{path} is not valid TOML: {error}", hint="fix the line that the message names"
         ) from error
     return parse(raw, path.parent)
 
 
 def parse(raw: dict[str, Any], folder: Path) -> Config:
-    """Check a parsed file; pure.
+    """Return the configuration in a parsed file; pure.
 
-    :param folder: what relative paths are relative to.
-    :raises ConfigError: names the path of the first key that is wrong.
+    :param folder: the folder at which relative paths start.
+    :raises ConfigError: a key or value is wrong; the message names the path of the first.
     """
     _refuse_unknown(raw, Config, "")
     _resolve_paths(raw, folder)
     sites = raw.get("sites")
-    if isinstance(sites, dict):  # one by one: msgspec's own path does not name a dict's key
+    if isinstance(sites, dict):  # one by one, as the path of msgspec does not name a dict's key
         raw = {**raw, "sites": {}}
         for name, table in sites.items():
             if not re.match(_NAME, name):
                 raise ConfigError(
-                    f"sites.{name}: a site's name has lower-case letters, digits, - and _,"
-                    " at most 32, and begins with a letter",
-                    hint="rename it",
+                    f"sites.{name} is not a valid site name: a name has lower-case letters, digits,"
+                    " - and _, at most 32, and begins with a letter",
+                    hint="rename the site",
                 )
             raw["sites"][name] = _convert(table, SiteConfig, f"sites.{name}")
     conflicts = raw.get("conflicts")
@@ -432,7 +439,7 @@ def parse(raw: dict[str, Any], folder: Path) -> Config:
 
 
 def dump_schema() -> dict[str, Any]:
-    """Return the JSON schema of the file, for editors."""
+    """Return the JSON schema of the configuration file, for editors."""
     return msgspec.json.schema(Config)
 
 
@@ -452,7 +459,7 @@ def _convert(raw: Any, kind: type[Any], prefix: str) -> Any:
 
 
 def _refuse_unknown(raw: Any, kind: Any, path: str) -> None:
-    """Walk file and structs side by side; the struct library would not name the nearest key."""
+    """Refuse an unknown key and name the nearest key, which msgspec would not name."""
     kind = _struct_of(kind)
     if not isinstance(raw, dict) or kind is None:
         return
@@ -463,12 +470,12 @@ def _refuse_unknown(raw: Any, kind: Any, path: str) -> None:
     fields = {f.name: f.type for f in msgspec.structs.fields(kind)}
     for key, value in raw.items():
         if key not in fields:
-            raise ConfigError(f"unknown key {path}{key}", hint=_near(key, fields))
+            raise ConfigError(f"{path}{key} is not a valid key", hint=_near(key, fields))
         _refuse_unknown(value, fields[key], f"{path}{key}.")
 
 
 def _struct_of(kind: Any) -> Any:
-    """Return the struct or dict type inside optional and annotated types, None if neither."""
+    """Return the struct or dict type inside optional and annotated types; None if neither."""
     origin = get_origin(kind)
     if origin is Annotated:
         return _struct_of(get_args(kind)[0])
@@ -482,7 +489,7 @@ def _struct_of(kind: Any) -> Any:
 def _near(word: str, known: Any) -> str:
     words = list(known)
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(words)}"
+    return f"did you mean {near[0]}?" if near else f"choose from: {', '.join(words)}"
 
 
 def _resolve_paths(raw: Any, folder: Path) -> None:
@@ -511,23 +518,24 @@ def _refuse_contradictions(config: Config) -> None:
             f"sites: {len(config.sites)} given, at least two are needed",
             hint="add a table [sites.NAME] for each datacenter",
         )
-    seen: dict[tuple[str, int], str] = {}
+    by_address: dict[tuple[str, int], str] = {}
     for name, site in config.sites.items():
         address = (site.host, site.port)
-        if address in seen:
+        if address in by_address:
             raise ConfigError(
-                f"sites.{name}: the same server as sites.{seen[address]} ({site.host}:{site.port})",
-                hint="each site is a server of its own",
+                f"sites.{name}: the same server as sites.{by_address[address]}"
+                f" ({site.host}:{site.port})",
+                hint="set host and port to a server of its own for each site",
             )
-        seen[address] = name
+        by_address[address] = name
         if config.log == "kafka":
             config.require_brokers(name)
         _refuse_open_door(config, name)
     conflicts, names = config.conflicts, tuple(config.sites)
     if conflicts.detect and len(names) > 2:
         raise ConfigError(
-            f"conflicts.detect: concurrent writes are found between two sites, not {len(names)}",
-            hint="give each row one writing site, and set conflicts.detect = false",
+            f"conflicts.detect: concurrent writes can be found between 2 sites, not {len(names)}",
+            hint="set conflicts.detect = false, and let only a single site write each row",
         )
     whole = TablePolicy(policy=conflicts.policy, sites=conflicts.sites)
     refuse_divergent(whole, names, "conflicts")
@@ -535,8 +543,8 @@ def _refuse_contradictions(config: Config) -> None:
         refuse_divergent(policy, names, f'conflicts.tables."{table}"')
     if re.match(r"[^/]*//[^/@]*:[^/@]*@", config.state_url):
         raise ConfigError(
-            "state_url: holds a password",
-            hint="take it out and name it by state_password_env or state_password_file",
+            "state_url must not hold a password",
+            hint="set state_password_env or state_password_file instead",
         )
 
 
@@ -546,7 +554,7 @@ def _refuse_open_door(config: Config, name: str) -> None:
         return
     if not _is_loopback(address[0]):
         raise ConfigError(
-            f"sites.{name}: listens on {address[0]} without a token",
+            f"sites.{name}: cannot listen on {address[0]} without a token",
             hint="set web.token_file or web.token_env, or listen on 127.0.0.1",
         )
 
@@ -559,7 +567,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _with_places(config: Config, folder: Path) -> Config:
-    """Return the configuration with an absolute checkpoint store, and a folder for the index."""
+    """Return ``config`` with an absolute path of the checkpoint store, and with a spill folder."""
     url = config.state_url or f"sqlite:///{config.name}.state.db"
     if match := re.fullmatch(r"sqlite:///([^/:].*)", url):
         url = f"sqlite:///{folder.absolute() / match[1]}"

@@ -1,8 +1,9 @@
-"""Every error of the daemon, classed by who must act and how.
+"""Errors: one class for each remedy.
 
-A caller needs one answer from an error: fix and start again, change the server, wait and
-retry, park the data, or file a bug. The class gives that answer; the fields say where it
-happened; ``hint`` is the sentence an operator acts on. A conflict is no error: it is a value.
+The class of an error says how the caller must react: fix the configuration and start again,
+change the server, wait and retry, look at the data, or report a bug. The fields say where the
+error happened. ``hint`` is the sentence that an operator acts on. A conflict is a value, not an
+error.
 
 This file does not know pymysql: edges translate a server's errno with :func:`from_errno`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 
 class DrcError(Exception):
-    """Base of all errors; renders as ``message [stage=… gtid=… table=… key=…]. hint``."""
+    """Base of all errors; the text is ``message [site=… stage=… gtid=… table=… key=…]. hint``."""
 
     exit_code = 1
 
@@ -51,7 +52,7 @@ class DrcError(Exception):
 
 
 class ConfigError(DrcError):
-    """The configuration is wrong: fix it and start again."""
+    """The configuration is wrong: an operator must fix the file and start again."""
 
     exit_code = 2
 
@@ -63,62 +64,62 @@ class PreflightError(DrcError):
 
 
 class ReseedError(PreflightError):
-    """What is missing exists nowhere any more: the data must be copied anew."""
+    """Missing transactions no longer exist anywhere: an operator must copy the data again."""
 
 
 class TransientError(DrcError):
-    """Something is away for a while: retry, bounded and with backoff."""
+    """A server or link is away for a while: the caller retries, with a bounded backoff."""
 
 
 class DataError(DrcError):
-    """This transaction or table cannot be applied; a person must look."""
+    """A transaction or table cannot be applied; an operator must look at the data."""
 
     exit_code = 3
 
 
 class InvariantError(DrcError):
-    """A rule of ours is broken: stop, this is a bug."""
+    """An invariant of drc is broken: the caller stops, because this is a bug."""
 
     exit_code = 3
 
 
-# Of the server, for an account without the right: to a schema, to a table, to an operation.
+# The account has no right to a schema, to a table, or to an operation.
 NO_RIGHT = frozenset({1044, 1142, 1227})
 DUPLICATE_KEY = 1062
 ROW_ERRNOS = frozenset({1032, DUPLICATE_KEY})  # a row does not exist, or exists already
 LOCK_WAIT_TIMEOUT = 1205
-# A lock that was not to be had: waited too long, deadlock, or NOWAIT.
+# A lock was not granted: the wait was too long, a deadlock, or NOWAIT.
 LOCK_ERRNOS = frozenset({LOCK_WAIT_TIMEOUT, 1213, 3572})
 
-# One table maps the server's errno to a class and a remedy. Errnos not listed are DataError
-# while applying and TransientError while connecting; sources: MySQL 9.7 error reference.
+# The class and the hint of each errno of the server. An errno that is not listed is a DataError
+# while applying and a TransientError while connecting. Source: MySQL 9.7 error reference.
 _ERRNO: dict[int, tuple[type[DrcError], str]] = {
     1040: (TransientError, "raise max_connections or stop other clients"),
     1044: (PreflightError, "grant the account the rights listed by `drc check`"),
     1045: (ConfigError, "check the user and password of this account in the configuration"),
-    1053: (TransientError, "the server is shutting down"),
+    1053: (TransientError, "wait, or start the server again: the server is shutting down"),
     1142: (PreflightError, "grant the account the rights listed by `drc check`"),
     1153: (DataError, "raise max_allowed_packet on the target above the largest row"),
-    1203: (TransientError, "raise max_user_connections"),
-    1205: (TransientError, "a local transaction held a row lock; it is retried"),
-    1213: (TransientError, "deadlock victim; it is retried"),
+    1203: (TransientError, "raise max_user_connections or stop other clients of this account"),
+    1205: (TransientError, "wait: a local transaction held a row lock; drc tries again"),
+    1213: (TransientError, "wait: the transaction was a deadlock victim; drc tries again"),
     1227: (PreflightError, "grant the account the rights listed by `drc check`"),
-    1236: (PreflightError, "the source cannot serve this position; see `drc check`"),
-    1290: (TransientError, "the server is read-only; make it writable or fail over"),
+    1236: (PreflightError, "run `drc check`: the source cannot send the binlog from this place"),
+    1290: (TransientError, "make the server writable, or fail over: the server is read-only"),
     1698: (ConfigError, "check the user and password of this account in the configuration"),
-    1792: (TransientError, "the server is read-only; make it writable or fail over"),
+    1792: (TransientError, "make the server writable, or fail over: the server is read-only"),
     2002: (TransientError, "start the server, or check host, port and firewall"),
     2003: (TransientError, "start the server, or check host, port and firewall"),
-    2006: (TransientError, "the connection was lost; it is opened again"),
-    2013: (TransientError, "the connection was lost; it is opened again"),
+    2006: (TransientError, "wait: the connection was lost; drc connects again"),
+    2013: (TransientError, "wait: the connection was lost; drc connects again"),
     2026: (ConfigError, "check the TLS settings of this site and the server's certificate"),
-    3159: (ConfigError, "the server requires TLS: set tls.mode for this site"),
+    3159: (ConfigError, "set tls.mode for this site: the server requires TLS"),
     6038: (PreflightError, "grant TRANSACTION_GTID_TAG to the applier account"),
 }
 
 
 def from_errno(errno: int, message: str, default: type[DrcError] = DataError) -> DrcError:
-    """Class a server error by its errno.
+    """Return the error that the class and hint of ``errno`` call for.
 
     :param default: the class for an errno that the table does not list.
     """

@@ -1,17 +1,17 @@
-"""Global transaction identifiers and sets of them, tags included.
+"""Global transaction identifiers (GTIDs) and sets of GTIDs, with tags.
 
-What lives here: :class:`Gtid`, :class:`GtidSet`, their text as MySQL writes it and their bytes as
-the dump command and the PREVIOUS_GTIDS event hold them.
+This file holds :class:`Gtid` and :class:`GtidSet`, the text of both as MySQL writes that text, and
+the bytes of a set as the dump command and the PREVIOUS_GTIDS event have those bytes. This file
+knows neither servers nor the meaning of a tag.
 
-What this file does not know: servers, and what a tag means to us.
+1. For each pair of UUID and tag, a set holds a flat list of bounds ``[s0, e0, s1, e1, …]``:
+   half-open intervals ``[s, e)``. The bounds increase strictly, so neighbours are always merged.
+2. No list is empty. So a set is empty exactly when the set has no pairs, and equal sets have
+   equal bounds.
+3. Closed intervals (``1-5``) exist in text only.
 
-1. A set holds, for each pair of UUID and tag, one flat list of bounds ``[s0, e0, s1, e1, …]``:
-   half-open intervals, strictly increasing, so neighbours are always merged.
-2. No list is empty: a set is empty exactly when it has no pairs, and equal sets have equal
-   bounds.
-3. Closed intervals exist in text only.
-
-Wrong text comes from a person or a ledger and is a ConfigError; wrong bytes are an InvariantError.
+Wrong text is a ConfigError, because text comes from an operator or a ledger; wrong bytes are an
+InvariantError.
 
 Sources: MySQL 9.7 manual, "GTID Format and Storage"; MySQL source ``sql/rpl_gtid_set.cc``
 (``Gtid_set::encode``, ``add_gtid_text``) and ``libs/mysql/gtid/tag.h``.
@@ -29,7 +29,7 @@ from typing import NamedTuple, NoReturn
 
 from drc.errors import ConfigError, InvariantError
 
-GNO_MAX = (1 << 63) - 2  # the server's own bound: GNO_END - 1
+GNO_MAX = (1 << 63) - 2  # the bound of MySQL: GNO_END - 1
 
 _uuid_text = re.compile(r"[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}").fullmatch
 _tag_text = re.compile(r"[a-z_][a-z0-9_]{0,31}").fullmatch
@@ -44,15 +44,15 @@ Key = tuple[bytes, str]
 def _refuse(text: str) -> NoReturn:
     shown = text if len(text) <= 80 else text[:77] + "..."
     raise ConfigError(
-        f"not a GTID: {shown!r}",
-        hint="write it as the server prints @@gtid_executed, e.g."
+        f"{shown!r} is not a valid GTID set",
+        hint="write the set as the server prints @@gtid_executed, e.g."
         " 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7",
     )
 
 
 @lru_cache(maxsize=256)  # one entry per server of the topology
 def format_uuid(uuid: bytes) -> str:
-    """Return 16 raw bytes as the server writes them, lower case with hyphens."""
+    """Return the text of a UUID of 16 raw bytes as MySQL writes UUIDs, lower case with hyphens."""
     text = uuid.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -60,7 +60,7 @@ def format_uuid(uuid: bytes) -> str:
 def parse_uuid(text: str) -> bytes:
     """Return the 16 raw bytes of a UUID, written with or without hyphens.
 
-    :raises ConfigError: for anything else.
+    :raises ConfigError: ``text`` is not a UUID.
     """
     lowered = text.strip().lower()
     if not _uuid_text(lowered):
@@ -69,14 +69,17 @@ def parse_uuid(text: str) -> bytes:
 
 
 class Gtid(NamedTuple):
-    """One transaction's identifier: 16 raw bytes of server UUID, number from 1, tag or ''."""
+    """The identifier of a transaction.
+
+    ``uuid`` is the server's, 16 raw bytes; ``gno`` counts from 1; ``tag`` is '' without a tag.
+    """
 
     uuid: bytes
     gno: int
     tag: str = ""
 
     def __str__(self) -> str:
-        """Return ``uuid:gno`` or ``uuid:tag:gno``."""
+        """Return ``uuid:gno`` or ``uuid:tag:gno``, such as ``3e11fa47-…:drc:7``."""
         tag = f"{self.tag}:" if self.tag else ""
         return f"{format_uuid(self.uuid)}:{tag}{self.gno}"
 
@@ -92,7 +95,7 @@ class GtidSet:
 
     @classmethod
     def of(cls, gtids: Iterable[Gtid]) -> GtidSet:
-        """Return the set of these."""
+        """Return the set of ``gtids``."""
         out = cls()
         for gtid in gtids:
             out.add(gtid)
@@ -101,9 +104,12 @@ class GtidSet:
     # ------------------------------------------------------------ changes
 
     def add(self, gtid: Gtid) -> None:
-        """Add one GTID; the next number of a pair's newest interval costs O(1)."""
+        """Add ``gtid``.
+
+        The cost is O(1) when the number follows the newest interval of the same UUID and tag.
+        """
         uuid, gno, tag = gtid
-        try:  # costs nothing when it holds, unlike a call of dict.get
+        try:  # free when the key exists, unlike a call of dict.get
             bounds = self._bounds[uuid, tag]
         except KeyError:
             self._bounds[uuid, tag] = [gno, gno + 1]
@@ -177,32 +183,35 @@ class GtidSet:
         return bounds is not None and bool(bisect_right(bounds, gtid[1]) & 1)
 
     def ranges(self, gtid: Gtid) -> Iterator[tuple[int, int]]:
-        """Yield start and end (not included) of what it has with the UUID and tag of ``gtid``."""
+        """Yield the intervals of this set that have the UUID and tag of ``gtid``.
+
+        Each interval is start and end; the end is not included.
+        """
         return _pairs(self._bounds.get((gtid.uuid, gtid.tag), []))
 
     def __bool__(self) -> bool:
         return bool(self._bounds)
 
     def __len__(self) -> int:
-        """Return the number of GTIDs; beyond 2**63 - 1 of them Python raises OverflowError."""
+        """Return the number of GTIDs; Python raises OverflowError for more than 2**63 - 1."""
         return sum(sum(b[1::2]) - sum(b[::2]) for b in self._bounds.values())
 
     # ------------------------------------------------------------ parts
 
     def with_tag(self, tag: str) -> GtidSet:
-        """Return the subset with this tag; '' for those without one."""
+        """Return the subset with ``tag``; '' returns the GTIDs without a tag."""
         out = GtidSet()
         out._bounds = {k: b.copy() for k, b in self._bounds.items() if k[1] == tag}
         return out
 
     def of_uuids(self, uuids: AbstractSet[bytes]) -> GtidSet:
-        """Return the subset that these servers gave out, whatever the tag."""
+        """Return the subset of the servers ``uuids``, with any tag and without."""
         out = GtidSet()
         out._bounds = {k: b.copy() for k, b in self._bounds.items() if k[0] in uuids}
         return out
 
     def intervals(self) -> Iterator[tuple[bytes, str, int, int]]:
-        """Yield (uuid, tag, start, end exclusive), ordered as the text is."""
+        """Yield (uuid, tag, start, end exclusive), in the order of the text."""
         for (uuid, tag), bounds in sorted(self._bounds.items()):
             for start, end in _pairs(bounds):
                 yield uuid, tag, start, end
@@ -210,7 +219,7 @@ class GtidSet:
     # ------------------------------------------------------------ text
 
     def __str__(self) -> str:
-        """Return the text of ``@@gtid_executed``, on one line: ``uuid:1-17:drc:1-4,uuid2:5``."""
+        """Return the text of ``@@gtid_executed`` as a line: ``uuid:1-17:drc:1-4,uuid2:5``."""
         items: list[str] = []
         last = None
         for (uuid, tag), bounds in sorted(self._bounds.items()):
@@ -232,12 +241,12 @@ class GtidSet:
 
     @classmethod
     def parse(cls, text: str) -> GtidSet:
-        """Read a set as the server does: white space, empty items and repetitions are allowed.
+        """Return the set in ``text``, which may have white space, empty items and repetitions.
 
-        Stricter than the server in one point: a UUID or tag without any number is refused, as
-        it is a slip of the pen rather than an empty set.
+        MySQL allows the same text, except that a UUID or tag without any number is refused here,
+        because such text is a slip rather than an empty set.
 
-        :raises ConfigError: for text that is no GTID set.
+        :raises ConfigError: ``text`` is not a GTID set.
         """
         out = cls()
         for item in text.split(","):
@@ -266,16 +275,17 @@ class GtidSet:
     # ------------------------------------------------------------ bytes
 
     def encode(self) -> bytes:
-        """Return the bytes of COM_BINLOG_DUMP_GTID.
+        """Return the bytes of this set in a COM_BINLOG_DUMP_GTID command.
 
-        The format with tags is used only when there is one: servers before 8.3 know no other.
+        The format with tags is used only when the set has a tag, because servers before 8.3 know
+        only the format without.
         """
         tagged = any(tag for _, tag in self._bounds)
         count = len(self._bounds)
         out = [_u64.pack(1 | count << 8 | 1 << 56 if tagged else count)]
         for (uuid, tag), bounds in sorted(self._bounds.items()):
             out.append(uuid)
-            if tagged:  # a tag has at most 32 characters: its length is one byte, shifted
+            if tagged:  # a single byte holds the length, shifted: at most 32 characters
                 out.append(bytes((len(tag) << 1,)) + tag.encode("ascii"))
             out.append(_u64.pack(len(bounds) // 2))
             out.append(struct.pack(f"<{len(bounds)}Q", *bounds))
@@ -283,15 +293,15 @@ class GtidSet:
 
     @classmethod
     def decode(cls, data: bytes) -> GtidSet:
-        """Read what :meth:`encode` writes, or the body of a PREVIOUS_GTIDS event.
+        """Return the set in the bytes of :meth:`encode` or in the body of a PREVIOUS_GTIDS event.
 
-        :raises InvariantError: for bytes that are no GTID set.
+        :raises InvariantError: ``data`` is not a GTID set.
         """
         out = cls()
         try:
             at = out._decode(data)
         except (struct.error, IndexError, UnicodeDecodeError) as error:
-            raise InvariantError(f"undecodable GTID set of {len(data)} bytes") from error
+            raise InvariantError(f"GTID set of {len(data)} bytes cannot be decoded") from error
         if at != len(data):
             raise InvariantError(f"GTID set ends at byte {at} of {len(data)}")
         return out
@@ -308,14 +318,14 @@ class GtidSet:
                 size = data[at] >> 1  # longer tags do not exist
                 tag = bytes(data[at + 1 : at + 1 + size]).decode("ascii")
                 if data[at] & 1 or (size and not _tag_text(tag)):
-                    raise InvariantError(f"GTID set holds the tag {tag!r}")
+                    raise InvariantError(f"GTID set holds the wrong tag {tag!r}")
                 at += 1 + size
             (intervals,) = _u64.unpack_from(data, at)
             at += 8
             for _ in range(intervals):
                 start, end = _pair.unpack_from(data, at)
                 if not 1 <= start < end <= GNO_MAX + 1:
-                    raise InvariantError(f"GTID set holds the interval [{start}, {end})")
+                    raise InvariantError(f"GTID set holds the wrong interval [{start}, {end})")
                 self.add_range(uuid, tag, start, end)
                 at += 16
         return at
@@ -326,7 +336,7 @@ def _pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
 
 
 def _include(bounds: Bounds, start: int, end: int) -> None:
-    """Add [start, end): bounds inside it vanish, touching ones too."""
+    """Add [start, end); bounds inside or touching the interval vanish."""
     i, j = bisect_left(bounds, start), bisect_right(bounds, end)
     bounds[i:j] = [start] * (not i & 1) + [end] * (not j & 1)
 

@@ -1,10 +1,12 @@
-"""MySQL connections: the only place that opens them. Edge.
+"""MySQL connections: the only place that opens a connection to a server. Edge.
 
-What lives here: dialling with TLS and timeouts as configured, the driver's errors in our words,
-quoting, and the few questions every part asks of a server. Works on 8.0, 8.4 and 9.x.
+This file connects with the TLS and timeouts of the configuration, translates the driver's errors,
+quotes names, and asks the few questions that all parts ask of a server. Works on MySQL 8.0, 8.4
+and 9.x.
 
-1. A password is read, used and forgotten here.
-2. Plaintext is used only where the configuration says ``tls.mode = "disabled"``.
+1. A password lives only while a connection is opened: the password is read, used and forgotten
+   here.
+2. A connection is encrypted unless the configuration says ``tls.mode = "disabled"``.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ import pymysql
 from drc.config import Account, Config, Role, Tls
 from drc.errors import ConfigError, DrcError, TransientError, from_errno
 from drc.gtid import GtidSet, parse_uuid
-from drc.rows.literals import quote as quote  # it is pure, and asked for here
+from drc.rows.literals import quote as quote  # pure; other rooms import quote from here
 from drc.tls import client_context
 
-CONNECT_TIMEOUT_S = 10.0  # beyond any sane round trip, below an operator's patience
-PEER_TIMEOUT_S = 2.0  # for a site without which the work can begin
+CONNECT_TIMEOUT_S = 10.0  # longer than any sane round trip, shorter than an operator waits
+PEER_TIMEOUT_S = 2.0  # for a site that the work can begin without
 
-if TYPE_CHECKING:  # generic in its stubs only
+if TYPE_CHECKING:  # generic in the stubs of pymysql only
     Connection = pymysql.Connection[Any]
 else:
     Connection = pymysql.Connection
@@ -42,13 +44,13 @@ def connect(
     read_timeout: float | None = None,
     **options: Any,
 ) -> Connection:
-    """Open a connection to a site as one of our accounts there.
+    """Open a connection to a site under the account of ``role``.
 
-    :param connect_timeout: seconds for each step of the login; a frozen server takes none.
-    :param read_timeout: seconds for each answer after it; None waits for ever.
-    :param options: more of ``pymysql.connect``'s, such as ``client_flag``.
-    :raises ConfigError: no such account; or password, account or TLS setting refused.
-    :raises TransientError: not reachable.
+    :param connect_timeout: seconds for each step of the login, as a frozen server takes no step.
+    :param read_timeout: seconds for each answer after the login; None waits for ever.
+    :param options: more options of ``pymysql.connect``, such as ``client_flag``.
+    :raises ConfigError: no such account, or the server refuses password, account or TLS setting.
+    :raises TransientError: the server is not reachable.
     """
     place, account = config.site(site), config.account(site, role)
     settings: dict[str, Any] = {
@@ -75,14 +77,14 @@ def connect(
 def tls_options(tls: Tls, site: str = "") -> dict[str, Any]:
     """Return the driver's options for a TLS mode.
 
-    :raises ConfigError: a certificate or key that cannot be loaded.
+    :raises ConfigError: a certificate or key cannot be loaded.
     """
     context = client_context(tls, "this site", site)
     return {"ssl": context} if context else {"ssl_disabled": True}
 
 
 def _refused(error: Exception, where: str, account: Account, site: str) -> DrcError:
-    """Explain why there is no connection: place, account, remedy."""
+    """Return why the connection failed, with address, account and remedy."""
     original = getattr(error, "original_exception", error)
     if isinstance(original, ssl.SSLError):
         return ConfigError(
@@ -99,8 +101,8 @@ def _refused(error: Exception, where: str, account: Account, site: str) -> DrcEr
             site=site,
             stage="connect",
             errno=out.errno,
-            hint=f"check the user and the password in {place}, or create the account as"
-            " `drc docs install` shows",
+            hint=f"check the user and the password in {place}, or run the statements of"
+            " `drc docs install`, which create the account",
         )
     if isinstance(out, TransientError):
         reason = getattr(original, "strerror", None) or out.message
@@ -122,13 +124,13 @@ def translate(
     stage: str = "",
     default: type[DrcError] = TransientError,
 ) -> DrcError:
-    """Class a driver's error by what must be done about it.
+    """Return a driver's error as the :class:`~drc.errors.DrcError` that names the remedy.
 
-    :param default: for an errno that no table lists.
+    :param default: the class for an errno that :func:`~drc.errors.from_errno` does not list.
     """
     errno = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     text = str(error.args[-1]) if error.args else str(error)
-    # Without an errno it is the driver's own: the link broke in the middle of a packet.
+    # The driver itself raises an error without an errno: the link broke in the middle of a packet.
     out = from_errno(errno, text, default) if errno else TransientError(text)
     out.site, out.stage = site, stage
     return out
@@ -139,7 +141,7 @@ def translate(
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """Who a server is, what it can, and what it has executed."""
+    """Version, identity, features and GTID sets of a server."""
 
     version: tuple[int, int, int]
     version_text: str
@@ -159,9 +161,9 @@ _FACTS = (
 
 
 def server_facts(conn: Connection) -> ServerFacts:
-    """Ask a server who it is.
+    """Ask a server for :class:`ServerFacts`.
 
-    :raises DrcError: classed by errno.
+    :raises DrcError: the server refuses the query; the class follows from the errno.
     """
     text, uuid, server_id, executed, purged, read_only = ask(conn, _FACTS)[0]
     version = parse_version(text)
@@ -178,43 +180,45 @@ def server_facts(conn: Connection) -> ServerFacts:
 
 
 def has_tags(conn: Connection) -> bool:
-    """Return whether the server knows GTIDs with tags; asks nothing."""
+    """Return whether the server knows GTIDs with tags, without a query."""
     version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
     return version >= _TAGS_SINCE
 
 
 def tag_session(conn: Connection) -> None:
-    """Have what this session writes be nobody's transaction, as all that is ours; see the tagger.
+    """Tag this session's transactions ``drc``, so that no reader ships them; see the tagger.
 
-    :raises DrcError: classed by errno.
+    On servers before 8.3, which have no tags, nothing is set.
+
+    :raises DrcError: the server refuses the query; the class follows from the errno.
     """
     if has_tags(conn):
         ask(conn, "SET gtid_next='AUTOMATIC:drc'")
 
 
 def binlog_status_sql(conn: Connection) -> str:
-    """Return the statement for the binlog's end: SHOW MASTER STATUS is gone since 8.4."""
+    """Return the statement that shows the binlog's end; SHOW MASTER STATUS is gone since 8.4."""
     version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
     return f"SHOW {'BINARY LOG' if version >= (8, 2, 0) else 'MASTER'} STATUS"
 
 
 def parse_version(text: str) -> tuple[int, int, int]:
-    """Return ``8.0.31-log`` as numbers.
+    """Return a server version as numbers: ``8.0.31-log`` is (8, 0, 31).
 
-    :raises ConfigError: for a server that is not MySQL.
+    :raises ConfigError: the server is not MySQL.
     """
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
     if not match or "mariadb" in text.lower():
-        raise ConfigError(f"server version {text!r} is not MySQL 8.0 or newer", hint="use MySQL")
+        raise ConfigError(f"server version {text!r} is not MySQL 8.0 or newer", hint="run MySQL")
     return int(match[1]), int(match[2]), int(match[3])
 
 
 def ask(
     conn: Connection, sql: str, args: tuple[Any, ...] | Mapping[str, Any] | None = None
 ) -> list[tuple[Any, ...]]:
-    """Run a query and return its rows.
+    """Run a query and return the rows.
 
-    :raises DrcError: classed by errno.
+    :raises DrcError: the server refuses the query; the class follows from the errno.
     """
     try:
         with conn.cursor() as cursor:

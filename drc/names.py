@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TAG = "drc"  # of the GTIDs of replicated transactions, on servers from 8.3 on
+TAG = "drc"  # tag in the GTIDs of replicated transactions, on MySQL 8.3 or newer
 SCHEMA = "drc"
 LEDGER = "drc.ledger"
 CANARY = "drc.canary"  # the only table of schema `drc` whose rows are replicated
@@ -13,7 +13,8 @@ SILENCE = "drc.silence"
 CONFLICT = "drc.conflict"
 VERSION = "drc.schema_version"
 
-# Each server's own schemas. Shipping `drc` would feed the bookkeeping with itself.
+# Schemas that every server has for itself. Shipping `drc` would replicate the bookkeeping of
+# replication.
 SYSTEM_SCHEMAS = frozenset({SCHEMA, "mysql", "sys", "information_schema", "performance_schema"})
 
 
@@ -27,5 +28,10 @@ def map_name(table: str) -> bytes:
 
 
 def session_name(pair: str, site: str) -> str:
-    """Return the program name of the sessions that apply at ``site``; a takeover ends them."""
+    """Return the program name of all sessions that apply at ``site``.
+
+    A daemon that takes over the lease finds and ends the older daemon's sessions by this name.
+
+    Example: ``drc shop/beijing``.
+    """
     return f"drc {pair}/{site}"

@@ -1,4 +1,4 @@
-"""Which schemas and tables are replicated. Pure."""
+"""The selection: which schemas and tables are replicated. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from drc.names import CANARY, SYSTEM_SCHEMAS
 
 
 class Selection:
-    """The rule of one configuration: the listed schemas, or all, without excluded tables."""
+    """The selection of a configuration: the listed schemas, or all, without excluded tables."""
 
     def __init__(self, replicate: ReplicateConfig) -> None:
         self._schemas = frozenset(replicate.schemas)
         self._excluded = tuple(replicate.exclude_tables)
 
     def schema(self, name: str) -> bool:
-        """Return True when changes of a schema, DDL included, are replicated."""
+        """Return whether changes of a schema, with DDL, are replicated."""
         if name in SYSTEM_SCHEMAS:
             return False
         return not self._schemas or name in self._schemas
 
     def table(self, schema: str, table: str) -> bool:
-        """Return True when rows of a table are replicated."""
+        """Return whether rows of a table are replicated."""
         name = f"{schema}.{table}"
         return self.schema(schema) and not any(fnmatchcase(name, p) for p in self._excluded)
 
     def is_applied(self, schema: str, table: str) -> bool:
-        """Return True when rows of a table are applied: replicated ones, and the canary's."""
+        """Return whether rows of a table are applied: of a replicated table or of the canary's."""
         return self.table(schema, table) or f"{schema}.{table}" == CANARY

@@ -1,4 +1,4 @@
-"""From a TLS table of the configuration to a context: one meaning for MySQL and Kafka. Edge."""
+"""TLS: the SSL context of a TLS table of the configuration, alike for MySQL and Kafka. Edge."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from drc.errors import ConfigError
 
 
 def client_context(tls: Tls, place: str, site: str = "") -> ssl.SSLContext | None:
-    """Return the context of a mode, None for ``disabled``.
+    """Return the SSL context of ``tls``; None for mode ``disabled``.
 
-    :param place: whose table this is, for the hint.
-    :raises ConfigError: a certificate or key that cannot be loaded.
+    :param place: the owner of the table, such as ``this site``, for the hint.
+    :raises ConfigError: a certificate or key cannot be loaded.
     """
     if tls.mode == "disabled":
         return None
     try:
         context = ssl.create_default_context(cafile=tls.ca or None)
-        # Certificates that mysqld makes for itself lack what RFC 5280 demands.
+        # Certificates that mysqld creates at a first start lack extensions that RFC 5280 demands.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = tls.mode == "verify_identity"

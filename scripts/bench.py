@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""``make bench``: drc beside MySQL's own replica, in one run on one machine.
+"""``make bench``: measures drc and MySQL's own replica in the same run on the same machine.
 
 Figures are reported, not asserted: the exit code is 0 when all tables are identical on the
-source, the native replica and the target, and 1 otherwise. TLS is off on both ways.
+source, the native replica and the target, and 1 otherwise. TLS is off for drc and for the replica.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the package is used from its tree
+sys.path.insert(0, str(ROOT))  # import drc from this checkout
 
 from bench import backlog, lag  # noqa: E402
 from bench.daemon import Daemon  # noqa: E402
@@ -36,9 +36,9 @@ from drc.verify.compare import compare  # noqa: E402
 
 _QUICK = 10_000
 _LAG_S, _LAG_QUICK_S = 60.0, 5.0
-_MIXED_PART = 5  # of the transactions: they are five times as large
-_LOCAL_RATE = 300  # a second, of the target's own users, in the case "busy"
-_WARM_S = 30.0  # how long they write before, over Kafka; Java compiles what is used meanwhile
+_MIXED_PART = 5  # a fifth of the transactions, as each is five times as large
+_LOCAL_RATE = 300  # transactions per second of the target's own users in the case "busy"
+_WARM_S = 30.0  # of writing before the case, with Kafka; Java compiles the code in use in that time
 _CONDITIONS: dict[str, dict[str, Any]] = {
     "undetected": {"detect": False},
     "busy": {"local_rate": _LOCAL_RATE},
@@ -57,7 +57,7 @@ CASES = ("default", "undetected", "busy", "shared", "uniform", *NULLABLE, "lag")
 def main(
     *, quick: bool, transactions: int, rate: int, only: tuple[str, ...], log: str, as_json: bool
 ) -> None:
-    """Measure drc beside MySQL's own replica on the same backlog and at the same rate."""
+    """Measure drc and MySQL's own replica on the same backlog and at the same rate."""
     console = Console(stderr=as_json)
     transactions = min(transactions, _QUICK) if quick else transactions
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -97,12 +97,12 @@ def _measure(
         if case in cases:
             conditions = _CONDITIONS.get(case, {})
             if servers.kafka and "local_rate" in conditions:
-                say(f"{case}: the target's users write for {_WARM_S:g} s, and it publishes")
+                say(f"{case}: the target's users write for {_WARM_S:g} s, the target publishes")
                 _warm(servers, conditions["local_rate"])
             report.backlogs.append(backlog.measure(servers, case, load, say, **conditions))
             _start_and_stop(servers)
     if "lag" in cases:
-        for name, measure in (("native", lag.native), ("drc", lag.ours)):
+        for name, measure in (("native", lag.measure_native), ("drc", lag.measure_drc)):
             say(f"lag at {rate:,} trx/s: {name}, {seconds:g} s")
             report.lag[name] = measure(servers, sysbench, rate, seconds)
     say("comparing all tables")
@@ -112,8 +112,8 @@ def _measure(
 
 
 def _prepare(servers: Servers, sysbench: Sysbench, mixed: list[Mixed], say: Any) -> None:
-    """Create everything at the source and bring it to both."""
-    say(f"filling {TABLES} sysbench tables of {ROWS:,} rows, and those of 60 columns")
+    """Create all tables at the source, and replicate the tables to both targets."""
+    say(f"filling {TABLES} sysbench tables of {ROWS:,} rows, and the tables of 60 columns")
     for schema in ("sbtest", "bench"):
         servers.s.query(f"CREATE DATABASE {schema}")
     servers.s.query(f"CREATE TABLE {lag.TABLE} (id BIGINT PRIMARY KEY)")
@@ -125,8 +125,8 @@ def _prepare(servers: Servers, sysbench: Sysbench, mixed: list[Mixed], say: Any)
 
 
 def _level(servers: Servers) -> None:
-    """Bring both targets to where the source is, and stop them."""
-    # A row last: schema changes alone need not be in the ledger yet.
+    """Let both targets catch up with the source, then stop replication."""
+    # A row is written last: schema changes alone need not be in the ledger yet.
     servers.s.query(f"INSERT INTO {lag.TABLE} SELECT COALESCE(MAX(id), 0) + 1 FROM {lag.TABLE}")
     servers.start_replica()
     servers.wait_replica()
@@ -135,7 +135,10 @@ def _level(servers: Servers) -> None:
 
 
 def _start_and_stop(servers: Servers) -> None:
-    """Let each site have all, and know that the other has, as when both daemons always run."""
+    """Run both daemons until each site has noted that the peer has decided everything.
+
+    So a case starts as in production, where both daemons always run.
+    """
     with Daemon(servers, "s") as source, Daemon(servers) as target:
         target.wait_applied()
         source.wait_noted()
@@ -143,16 +146,16 @@ def _start_and_stop(servers: Servers) -> None:
 
 
 def _warm(servers: Servers, rate: int) -> None:
-    """Let a broker see small frames, as one that has run for months has."""
+    """Send small frames through the broker, to bring it to the state after months of running."""
     with Daemon(servers), servers.written(servers.t, rate):
         time.sleep(_WARM_S)
     _start_and_stop(servers)
 
 
 def _compare(servers: Servers) -> list[dict[str, Any]]:
-    """Compare every table by CHECKSUM TABLE; row by row where checksums differ.
+    """Compare every table by CHECKSUM TABLE, and row by row if checksums differ.
 
-    Checksums of JSON may differ in equal rows, by free space within the value.
+    Checksums of equal rows with JSON may differ, because of free space within the value.
     """
     tables = servers.tables()
     sums = [servers.checksums(site, tables) for site in (servers.s, servers.r, servers.t)]

@@ -1,7 +1,7 @@
-"""Remove each safety guard in a copy of the tree and see the test that is there for it fail.
+"""``make guards``: removes each safety guard in a copy of the tree, and checks that a test fails.
 
-``make guards``. A guard whose removal no test notices is the only finding; then the exit code is 1.
-Without servers but for the last few; about ten minutes.
+The exit code is 1 if the removal of any guard makes no test fail. Only the last few guards need
+servers. A run takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ _TIMEOUT_S = 240
 
 
 class Guard(NamedTuple):
-    """What is promised, the text that guards it, what stands there without, and the tests."""
+    """A guard of a promise.
+
+    :param promise: the promise, as a sentence.
+    :param file: the file of the guard, for example ``drc/source/tagger.py``.
+    :param text: the code of the guard, which the file contains exactly once.
+    :param without: the code that replaces the guard.
+    :param tests: files or tests, separated by spaces; a test of these must fail then.
+    """
 
     promise: str
     file: str
@@ -40,14 +47,14 @@ GUARDS = (
         f"{_UNIT}/source/test_tagger.py",
     ),
     Guard(
-        "another site's GTID is not shipped again",
+        "a GTID of another site is not shipped again",
         "drc/source/tagger.py",
         "gtid.uuid in foreign or ",
         "",
         f"{_UNIT}/source/test_tagger.py",
     ),
     Guard(
-        "a transaction that begins with the ledger is not shipped again",
+        "a transaction that begins with the ledger row is not shipped again",
         "drc/source/tagger.py",
         " or _ours(transaction)",
         "",
@@ -61,28 +68,28 @@ GUARDS = (
         f"{_UNIT}/pipe/test_tee.py",
     ),
     Guard(
-        "a branch begins where all that was published is read",
+        "a branch begins only after the tee has read everything published",
         "drc/pipe/tee.py",
         "            and taken <= self._already_read\n",
         "",
         f"{_UNIT}/pipe/test_tee.py",
     ),
     Guard(
-        "what a branch has is not read beside it",
+        "a transaction of a branch is not read a second time",
         "drc/kafka/feed.py",
         "return transactions[:number]",
         "return transactions",
         f"{_UNIT}/kafka/test_feed.py",
     ),
     Guard(
-        "a publisher does not go over to a branch inside a transaction",
+        "a publisher does not change to a branch inside a transaction",
         "drc/kafka/feed.py",
         "self._whole = out[-1].last",
         "self._whole = True",
         f"{_UNIT}/kafka/test_feed.py",
     ),
     Guard(
-        "a canary lands: it alone of our tables is shipped",
+        "a canary is shipped, the only table of schema drc that is",
         "drc/source/tagger.py",
         "return data[at + 27 : at + 40] != _CANARY",
         "return True",
@@ -91,7 +98,7 @@ GUARDS = (
     Guard(
         "a canary that comes back is noticed",
         "drc/worker/canary.py",
-        "if one.site == self._origin:",
+        "if sent.site == self._origin:",
         "if True:",
         f"{_UNIT}/worker/test_canary.py",
     ),
@@ -117,7 +124,7 @@ GUARDS = (
         f"{_UNIT}/binlog/test_framing.py",
     ),
     Guard(
-        "what was purged and is needed is named",
+        "needed GTIDs that were purged are named",
         "drc/source/resume.py",
         "    if missing:\n",
         "    if False:\n",
@@ -138,7 +145,7 @@ GUARDS = (
         f"{_PROPERTY}/test_netting.py",
     ),
     Guard(
-        "rows of two definitions of a table are not netted together",
+        "rows of two definitions of a table are not netted",
         "drc/rows/netting.py",
         "elif net.table is not table:",
         "elif False:",
@@ -152,35 +159,35 @@ GUARDS = (
         f"{_UNIT}/apply/test_batch.py {_PROPERTY}/test_netting.py",
     ),
     Guard(
-        "keys that the server takes for equal share a slot",
+        "keys that are equal for the server share a slot",
         "drc/rows/slots.py",
         "return _after(prefix_bytes(column), text) if text else unknown",
         "return stored",
         f"{_UNIT}/rows/test_slots.py",
     ),
     Guard(
-        "batches that share a key do not run at once",
+        "batches that share a key do not run at the same time",
         "drc/apply/conveyor.py",
         "if not self._turn(lambda: self._may_run(batch)):",
         "if False:",
         f"{_UNIT}/apply/test_conveyor.py",
     ),
     Guard(
-        "batches commit in the origin's order",
+        "batches commit in the origin's commit order",
         "drc/apply/conveyor.py",
         "if not self._turn(lambda: self._committed == seq - 1):",
         "if False:",
         f"{_UNIT}/apply/test_conveyor.py",
     ),
     Guard(
-        "what was read before a log ended is committed",
+        "transactions that were read before the reader's error are committed",
         "drc/apply/feeder.py",
         "            if self._conveyor.drain():\n                raise",
         "            raise",
         f"{_UNIT}/apply/test_feeder.py",
     ),
     Guard(
-        "what was only skipped writes nothing to the ledger",
+        "skipped transactions alone write nothing to the ledger",
         "drc/apply/batch.py",
         "            return None  # recording",
         "            pass  # recording",
@@ -194,7 +201,7 @@ GUARDS = (
         f"{_PROPERTY}/test_gate.py",
     ),
     Guard(
-        "none is passed over at the gate",
+        "no transaction is left out at the gate",
         "drc/kafka/gate.py",
         "if missing := frame.before - self._position:",
         "if missing := GtidSet():",
@@ -222,7 +229,7 @@ GUARDS = (
         f"{_PROPERTY}/test_gate.py",
     ),
     Guard(
-        "metrics are told to nobody without the token",
+        "metrics are refused without the token",
         "drc/web/app.py",
         "if not token or (right and",
         "if not token or (True or",
@@ -243,126 +250,126 @@ GUARDS = (
         f"{_UNIT}/web/test_app.py",
     ),
     Guard(
-        "a certificate waits until the index has all earlier writers",
+        "a certificate waits until the index has all earlier writes",
         "drc/conflict/certifier.py",
         "if not self.index.wait_for(end, _BARRIER_S):",
         "if False:",
         f"{_UNIT}/conflict/test_certifier.py",
     ),
     Guard(
-        "what is applied as it was written is certified, too",
+        "rows that are applied as written are certified, too",
         "drc/conflict/certifier.py",
         "if slots is None or not",
         "if slots is not None and not",
         f"{_UNIT}/conflict/test_certifier.py",
     ),
     Guard(
-        "a certificate walks with table ids of its own",
+        "a certificate keeps a separate map of table ids",
         "drc/conflict/certifier.py",
         "tables = self._tables.another()",
         "tables = self._tables",
         f"{_UNIT}/conflict/test_certifier.py",
     ),
     Guard(
-        "a lock that is not to be had ends the session in the end",
+        "a lock that is never granted ends the session in the end",
         "drc/apply/recovery.py",
         "Remedy.STOP if self.retries > RETRIES_MAX else remedy",
         "remedy",
         f"{_UNIT}/apply/test_recovery.py",
     ),
     Guard(
-        "what a transaction has seen is no rival of it",
+        "a write that a transaction has seen is no rival of that transaction",
         "drc/conflict/index.py",
         "at = bisect_left(writes, end, first, key=_gno)",
         "at = first",
         f"{_UNIT}/conflict/test_index.py",
     ),
     Guard(
-        "a row's writes are only sliced where their numbers ascend",
+        "the writes of a row are only sliced if their GTID numbers ascend",
         "drc/conflict/index.py",
         "elif self.ascending:",
         "elif False:",
         f"{_UNIT}/conflict/test_index.py",
     ),
     Guard(
-        "what any event of a transaction changed was changed",
+        "a column that any event of a transaction changed counts as changed",
         "drc/rows/walk.py",
         "out[slot] = out.get(slot, 0) | changed",
         "out[slot] = changed",
         f"{_UNIT}/rows/test_walk.py",
     ),
     Guard(
-        "a value of a version keeps that version's bytes, the later one's first",
+        "a returned value keeps its version's bytes; of both, the later version's",
         "drc/settle/ask.py",
         "sides.later_is_remote if all(has) else has[0]",
         "has[0]",
         f"{_UNIT}/conflict/test_function.py",
     ),
     Guard(
-        "what has left memory for the disk is asked too",
+        "spilled writes are found, too",
         "drc/conflict/index.py",
         "if not self._spill or not self._spill.slots:",
         "if True:",
         f"{_PROPERTY}/test_spill.py",
     ),
     Guard(
-        "a segment on disk stays until all peers have seen all of it",
+        "a segment on disk stays until all peers have seen the whole segment",
         "drc/conflict/spill.py",
         "return self.newest in known and self.gtids <= known",
         "return self.newest in known",
         f"{_UNIT}/conflict/test_spill.py",
     ),
     Guard(
-        "a segment that fails is named",
+        "the writes of a failed segment are named",
         "drc/conflict/spill.py",
         "return [self._fail(held, error)]",
         "return self._fail(held, error) and []",
         f"{_UNIT}/conflict/test_spill.py",
     ),
     Guard(
-        "a write stays in the index until all peers have seen it",
+        "a write stays in the index until all peers have seen the write",
         "drc/conflict/index.py",
         "while by_age and all(by_age[0][0].gtid in known for known in others):",
         "while by_age:",
         f"{_UNIT}/conflict/test_index.py",
     ),
     Guard(
-        "the key of a row that came and went is looked at",
+        "the key of a row that a batch inserts and deletes is checked",
         "drc/rows/netting.py",
         "        yield from self.passing.values()\n",
         "",
         f"{_UNIT}/apply/test_batch.py",
     ),
     Guard(
-        "the key of a row that came and went is locked",
+        "the key of a row that a batch inserts and deletes is locked",
         "drc/rows/netting.py",
         "if lock_passing and self.passing:",
         "if False:",
         f"{_UNIT}/apply/test_batch.py",
     ),
     Guard(
-        "two appliers cannot both write one ledger row",
+        "two appliers cannot both write the same ledger row",
         "drc/schema/ledger.py",
         " AND seq={seq - ROWS}",
         "",
         "tests/integration/test_ledger.py",
     ),
     Guard(
-        "a ledger row that is not there fails the batch",
+        "a missing ledger row fails the batch",
         "drc/target/lane.py",
         "if changed is not None and changed != 1:",
         "if False:",
         "tests/integration/test_ledger.py",
     ),
     Guard(
-        "a site's clock moves by what the ledger tells",
+        "the mark of the ledger advances a site's clock",
         "drc/schema/ledger.py",
         "ets={mark.ets},seen",
         "ets=0,seen",
         "tests/faults/test_clocks.py::test_a_clock_ahead_takes_the_other_along",
     ),
     Guard(
-        "only what all peers know is noted as read",
+        "the clock note contains only transactions that all peers have seen",
         "drc/site/watcher.py",
         "read.candidates[0].native <= known",
         "True",
@@ -372,9 +379,9 @@ GUARDS = (
 
 
 def main() -> int:
-    """Try every guard; print a table; return 1 if one is not missed."""
+    """Try every guard and print a table; return 1 if a removed guard makes no test fail."""
     console = Console()
-    table = Table("promise", "guard in", "without it")
+    table = Table("promise", "guard in", "fails without the guard")
     idle = 0
     with tempfile.TemporaryDirectory(prefix="drc-guards-") as work:
         copy = Path(work) / "drc"
@@ -382,23 +389,23 @@ def main() -> int:
         shutil.copytree(ROOT, copy, ignore=ignored)
         for guard in GUARDS:
             with console.status(guard.promise):
-                seen = _notice(copy, guard)
-            idle += not seen
-            table.add_row(guard.promise, guard.file, seen or "[bold red]no test fails[/]")
+                failed = _failed_without(copy, guard)
+            idle += not failed
+            table.add_row(guard.promise, guard.file, failed or "[bold red]no test fails[/]")
     console.print(table)
-    console.print(f"{len(GUARDS) - idle} of {len(GUARDS)} guards are missed when they are gone")
+    console.print(f"{len(GUARDS) - idle} of {len(GUARDS)} removed guards make a test fail")
     return 1 if idle else 0
 
 
-def _notice(copy: Path, guard: Guard) -> str:
-    """Return the first test that fails without the guard, '' if none does.
+def _failed_without(copy: Path, guard: Guard) -> str:
+    """Return the first test that fails without the guard, "hangs" after a timeout, or "".
 
-    :raises ValueError: the guard's text is not in its file once.
+    :raises ValueError: the file does not contain the guard's text exactly once.
     """
     path = copy / guard.file
     whole = path.read_text()
     if whole.count(guard.text) != 1:
-        raise ValueError(f"{guard.file} does not hold once: {guard.text!r}")
+        raise ValueError(f"{guard.file} does not contain exactly once: {guard.text!r}")
     path.write_text(whole.replace(guard.text, guard.without))
     try:
         done = subprocess.run(

@@ -1,7 +1,7 @@
 """Simulate conflicts: many schedules of two and three sites, on all cores.
 
 ``make sim N=1000000``. Prints the seeds whose schedules broke a promise, and exits with 1 if there
-are any; ``--seed S --trace`` shows one of them step by step.
+are any; ``--seed S --trace`` shows the schedule of a seed step by step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _SHOWN = 20
 
 
 def block(job: tuple[int, int, str]) -> list[tuple[int, list[str]]]:
-    """Run the schedules of some seeds; return those that broke a promise."""
+    """Run the schedules of a range of seeds; return (seed, errors) of each broken schedule.
+
+    :param job: (first seed, seed after the last, name of a mutation or "").
+    """
     start, stop, mutation = job
     parts = MUTATIONS[mutation] if mutation else REAL
     return [(seed, wrong) for seed in range(start, stop) if (wrong := run(seed, parts))]
@@ -41,8 +44,8 @@ def jobs(first: int, count: int, mutation: str) -> Iterator[tuple[int, int, str]
 
 @click.command(help=__doc__)
 @click.option("-n", "--count", default=100_000, show_default=True, help="Schedules.")
-@click.option("--first", default=0, show_default=True, help="Seed of the first one.")
-@click.option("--seed", type=int, help="Run one schedule only.")
+@click.option("--first", default=0, show_default=True, help="Seed of the first schedule.")
+@click.option("--seed", type=int, help="Run only the schedule of this seed.")
 @click.option("--trace", is_flag=True, help="With --seed: print each step.")
 @click.option("--mutation", type=click.Choice(list(MUTATIONS)), default=None, help="Break a rule.")
 @click.option("--jobs", "workers", default=os.cpu_count(), show_default="all cores")

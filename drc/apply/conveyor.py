@@ -259,7 +259,7 @@ class Conveyor(Generic[ExecutorT]):
             self._give_back(batch)
             return
         batch.dispatched_us, started = now_us(), time.perf_counter_ns()
-        doing = Doing("execute", batch.dispatched_us, lane.connection, batch.transactions)
+        doing = Doing("run", batch.dispatched_us, lane.connection, batch.transactions)
         self._doing[seq] = doing
         ledger_sql = self.ledger_sql(lane, seq, batch.gtids, batch.decided, batch.transactions)
         end = lane.begin(ledger_sql, rendered, ask_end=self._certifier.asks_end)

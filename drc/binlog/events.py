@@ -1,11 +1,11 @@
-"""Binlog events as offsets into bytes that MySQL wrote.
+"""Binlog events: parsers and builders of the bytes that MySQL writes.
 
-What lives here: the event header, the type codes, and parsers of the few events whose inside
-the daemon must know (GTID, table map, query, rows header, format description). A parser takes
-the buffer and the offset of the event's header and copies nothing it does not return.
+Contents: the event header, the type codes, and parsers of the few events whose contents the
+daemon needs (GTID, table map, query, rows header, format description). A parser takes the
+buffer and the offset of the event's header, and copies only the bytes that the parser returns.
 
-What this file does not know: sockets, checksums (the framer has verified and cut them), rows
-(``rows/images.py``), and which transaction an event belongs to (``binlog/framing.py``).
+Not here: sockets, checksums (the framer has verified and removed the checksums), rows
+(``rows/images.py``), and the assignment of events to transactions (``binlog/framing.py``).
 
 Layouts: MySQL source ``libs/mysql/binlog/event/*.h``; the tagged GTID event is a
 message of ``libs/mysql/serialization``: pairs of field id and value, both of variable length.
@@ -59,7 +59,7 @@ ROWS_EVENTS = frozenset(
     }
 )
 _SUPPRESS_USE = 0x08  # LOG_EVENT_SUPPRESS_USE_F
-IGNORABLE_FLAG = 0x80  # LOG_EVENT_IGNORABLE_F: an unknown event with it may be skipped
+IGNORABLE_FLAG = 0x80  # LOG_EVENT_IGNORABLE_F: a reader may skip an unknown event
 
 STMT_END = 0x01
 NO_FOREIGN_KEY_CHECKS = 0x02
@@ -74,7 +74,7 @@ _new_tuple = tuple.__new__
 
 
 def header(kind: int, body_bytes: int, flags: int = 0) -> bytes:
-    """Build the header of an event of ours: no checksum, no position, server id 1."""
+    """Build the header of an event that drc writes: no checksum, no position, server id 1."""
     return _header.pack(1, kind, 1, HEADER_BYTES + body_bytes, 0, flags)
 
 
@@ -102,7 +102,7 @@ def pack_lenenc(value: int) -> bytes:
 
 
 def _varlen(data: bytes, at: int) -> tuple[int, int]:
-    """Read mysql::serialization's variable-length unsigned integer."""
+    """Read a variable-length integer of mysql::serialization; return (value, offset after it)."""
     first = data[at]
     extra = 0
     while extra < 8 and first & (1 << extra):
@@ -131,19 +131,21 @@ def parse_gtid(data: bytes, at: int) -> GtidAndTime:
     commit_us = int.from_bytes(data[at : at + 7], "little")
     if commit_us >> 55:  # the original commit timestamp differs and follows
         commit_us = int.from_bytes(data[at + 7 : at + 14], "little")
-    # What Gtid(…) does, in half the time: this is done for every transaction.
+    # The same as Gtid(…) in half the time: this line runs for every transaction.
     return _new_tuple(Gtid, (uuid, gno, "")), commit_us
 
 
 def parse_gtid_tagged(data: bytes, at: int, end: int) -> GtidAndTime:
     """Parse a tagged GTID event (42).
 
-    :raises InvariantError: for a field that may not be ignored and that we do not know.
+    :raises InvariantError: for an unknown version, or an unknown field that a reader must know.
     """
     at += HEADER_BYTES
     version, at = _varlen(data, at)
     if version != 1:
-        raise InvariantError(f"tagged GTID event of serialization version {version}")
+        raise InvariantError(
+            f"cannot read a tagged GTID event: serialization version {version} is unknown"
+        )
     _, at = _varlen(data, at)  # size
     last_needed, at = _varlen(data, at)
     uuid, tag = bytearray(), ""
@@ -163,7 +165,7 @@ def parse_gtid_tagged(data: bytes, at: int, end: int) -> GtidAndTime:
         elif field > last_needed:
             break
         else:
-            raise InvariantError(f"tagged GTID event holds unknown field {field}")
+            raise InvariantError(f"cannot read a tagged GTID event: field {field} is unknown")
     return Gtid(bytes(uuid), _zigzag(fields[2]), tag), fields.get(7, fields.get(6, 0))
 
 
@@ -211,12 +213,13 @@ _META_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table map.
+    """A column of a table map.
 
-    ``type`` is the real type (ENUM and SET are unpacked from STRING); ``meta`` is the length
-    in bytes of its length prefix for blobs, the maximum byte length for strings, the size for
-    ENUM and SET, ``precision << 8 | scale`` for DECIMAL, the number of bits for BIT, the
-    fractional digits for TIME2, DATETIME2 and TIMESTAMP2. ``collation`` is 0 for non-strings.
+    ``type`` is the real type (ENUM and SET are unpacked from STRING). ``meta`` depends on the
+    type: for blobs the bytes of the length prefix, for strings the maximum length in bytes, for
+    ENUM and SET the size in bytes, for DECIMAL ``precision << 8 | scale`` (DECIMAL(10,2):
+    ``0x0A02``), for BIT the number of bits, for TIME2, DATETIME2 and TIMESTAMP2 the fractional
+    digits. ``collation`` is 0 for non-strings.
     """
 
     name: str
@@ -229,10 +232,11 @@ class Column:
 
 @dataclass(frozen=True)
 class TableMap:
-    """The definition of a table as its binlog announces it.
+    """The definition of a table, as a TABLE_MAP event announces the table.
 
-    ``body`` is the event without header and checksum; ``primary_key`` holds (column ordinal,
-    prefix length in characters or 0) and is empty when the table has none.
+    ``body`` is the event without header and checksum. ``primary_key`` holds (column ordinal,
+    prefix length in characters, 0 for the whole column) of each key column, for example
+    ``((0, 0), (2, 10))``; empty for a table without primary key.
     """
 
     table_id: int
@@ -249,7 +253,7 @@ class TableMap:
 
     @cached_property
     def event(self) -> bytes:
-        """Return the whole event as ``BINLOG`` takes it: header of ours, no checksum."""
+        """Return the whole event in the form for ``BINLOG``: drc's header, no checksum."""
         return header(TABLE_MAP, len(self.body)) + self.body
 
     @cached_property
@@ -260,17 +264,17 @@ class TableMap:
 
     @cached_property
     def full_bitmaps(self) -> tuple[bytes, bytes]:
-        """Return a full image's bitmap as servers spell it, unused bits set, and as we do."""
+        """Return both spellings of a full bitmap: unused bits set (servers) and unset (drc)."""
         return b"\xff" * len(self.full_bitmap), self.full_bitmap
 
 
 def _column_type(kind: int, raw: bytes) -> tuple[int, int]:
-    """Return (real type, meta) of one column; see :class:`Column` for meta."""
+    """Return (real type, meta) of a column; see :class:`Column` for meta."""
     if kind == TYPE_STRING:
         real, length = raw[0], raw[1]
         if real in (TYPE_ENUM, TYPE_SET):
             return real, length
-        # The two high bits of a CHAR's byte length hide, inverted, in the type byte:
+        # The two high bits of a CHAR's byte length are stored, inverted, in the type byte:
         # sql/log_event.cc, Field_string::do_save_field_metadata.
         return TYPE_STRING, ((real & 0x30) ^ 0x30) << 4 | length
     if kind in (TYPE_VARCHAR, TYPE_VAR_STRING):
@@ -341,7 +345,7 @@ def _primary_key(optional: dict[int, bytes]) -> tuple[tuple[int, int], ...]:
 def parse_table_map(body: bytes) -> TableMap:
     """Parse the body of a TABLE_MAP event (no header, no checksum).
 
-    :raises DataError: when the source does not log names and keys (row metadata MINIMAL).
+    :raises DataError: the source logs no names and keys (``binlog_row_metadata`` is MINIMAL).
     """
     table_id = int.from_bytes(body[:6], "little")
     at = 8
@@ -362,9 +366,10 @@ def parse_table_map(body: bytes) -> TableMap:
     optional = _optional(body, at + len(nulls), len(body))
     if count and 4 not in optional:
         raise DataError(
-            "the source logs tables without column names and keys",
+            "cannot read a table map: the source logs tables without column names and keys",
             table=f"{schema}.{table}",
-            hint="SET PERSIST binlog_row_metadata = FULL on it, then reposition past this point",
+            hint="run SET PERSIST binlog_row_metadata = FULL on the source, then"
+            " `drc reposition` past this transaction",
         )
     numeric = [i for i, (kind, _) in enumerate(types) if kind in _NUMERIC]
     unsigned = (
@@ -394,10 +399,10 @@ def parse_table_map(body: bytes) -> TableMap:
 
 @dataclass(frozen=True, slots=True)
 class QueryEvent:
-    """A statement and the session it ran in.
+    """A statement and the session that ran the statement.
 
-    ``schema`` is the session's default one, empty where the statement needs none (it may not
-    exist yet: CREATE DATABASE); ``status`` maps status variable codes to raw values.
+    ``schema`` is the session's default schema, empty where the statement needs no default schema
+    (which may not exist yet: CREATE DATABASE); ``status`` maps status variable codes to raw values.
     """
 
     schema: str
@@ -405,8 +410,8 @@ class QueryEvent:
     status: dict[int, bytes]
 
 
-# Code → length in bytes; None: read by its own rule below. libs/mysql/binlog/event/
-# statement_events.h, enum Query_event_status_vars.
+# Code → length in bytes; _status_value has the codes of variable length.
+# libs/mysql/binlog/event/statement_events.h, enum Query_event_status_vars.
 _STATUS_BYTES: dict[int, int] = {
     0: 4,  # FLAGS2
     1: 8,  # SQL_MODE
@@ -445,8 +450,8 @@ def _status_value(raw: bytes, code: int, at: int) -> int:
             at = raw.index(0, at) + 1
         return at
     raise InvariantError(
-        f"query event with unknown status variable {code}",
-        hint="this server is newer than this drc; upgrade drc",
+        f"cannot read a query event: status variable {code} is unknown",
+        hint="upgrade drc: this server is newer than this drc",
     )
 
 
@@ -469,7 +474,7 @@ def parse_query(data: bytes, at: int, end: int) -> QueryEvent:
 
 
 def query_text(data: bytes, at: int, end: int) -> bytes:
-    """Return the SQL of a QUERY event without parsing its session (BEGIN, SAVEPOINT, …)."""
+    """Return the SQL (BEGIN, SAVEPOINT, …) of a QUERY event without parsing the session."""
     body = at + HEADER_BYTES
     return data[body + 14 + data[body + 8] + u16(data, body + 11)[0] : end]
 
@@ -490,8 +495,8 @@ def rows_event(
 ) -> bytes:
     """Build a v2 rows event with full images.
 
-    :param images: for updates before and after alternate.
-    :param flags: by default the event ends its statement: the server then closes the tables.
+    :param images: full row images; for updates, before and after images alternate.
+    :param flags: by default the event ends the statement: the server then closes the tables.
         ``NO_FOREIGN_KEY_CHECKS`` alone leaves the statement open for the next event.
     """
     bitmap = table.full_bitmap * 2 if kind == UPDATE_ROWS else table.full_bitmap
@@ -509,17 +514,17 @@ def rows_event(
 
 
 def image(values: Sequence[bytes | None]) -> bytes:
-    """Build a row image of these columns; None for NULL."""
+    """Build a row image from raw values; None for NULL."""
     nulls = sum(1 << n for n, value in enumerate(values) if value is None)
     head = nulls.to_bytes((len(values) + 7) // 8, "little")
     return head + b"".join(value for value in values if value is not None)
 
 
 def partial_update(table: TableMap, key: bytes, values: dict[int, bytes | None]) -> bytes:
-    """Build an update of some columns of one row.
+    """Build an update of some columns of a row.
 
     :param key: a full image with the row's primary key.
-    :param values: by column ordinal, as a row image holds them; None for NULL.
+    :param values: raw values by column ordinal, in the format of a row image; None for NULL.
     """
     count = len(table.columns)
     present = sum(1 << i for i in values).to_bytes((count + 7) // 8, "little")

@@ -1,19 +1,19 @@
-"""Bytes of a dump stream in, whole transactions out. Pure: no socket, no clock.
+"""Framer: cuts the bytes of a dump stream into transactions. Pure: no socket, no clock.
 
-:class:`Framer` takes network reads of any size, cuts MySQL packets, verifies checksums as the
-format description event announces them, and groups events by GTID.
+:class:`Framer` takes network reads of any size, cuts MySQL packets, verifies checksums by the
+algorithm in the format description event, and groups events by GTID.
 
-1. Between a GTID event and the end of its transaction every event is known or an error. An
-   event we skip silently is a change we lose silently.
-2. A transaction is returned only when it is complete, or as parts in order (see
-   ``transaction.py``); after an error or a disconnect nothing half is ever returned as ``last``.
-3. Bytes are copied once, from the network read; transactions of one read share it.
-4. Memory is bounded by the streaming bound plus one event.
+1. Between a GTID event and the end of the transaction, every event is known or an error,
+   because an event that is skipped silently is a change that is lost silently.
+2. A transaction is delivered complete, or as parts in order (see ``transaction.py``). After an
+   error or a disconnect, an incomplete transaction is never delivered as ``last``.
+3. Bytes are copied once, from the network read; all transactions of a read share the copy.
+4. Memory is bounded by the streaming bound plus the size of an event.
 
-It does not know what a row is, nor which transactions are ours to ship (``source/tagger.py``).
+Not here: rows, and the choice of the transactions that drc ships (``source/tagger.py``).
 
-The loop in :meth:`Framer.feed` is the hottest of the reader: about ten events a transaction,
-so what is rare is handed to methods and what is common is inline.
+The loop in :meth:`Framer._cut` is the hottest of the reader, with about ten events for each
+transaction: so methods handle the rare events, and the loop handles the common events inline.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ _IDLE = frozenset({ev.STOP, ev.PREVIOUS_GTIDS, ev.HEARTBEAT, ev.HEARTBEAT_V2})
 
 
 class Position(NamedTuple):
-    """Where an event ends: orderable, as binlog files count up."""
+    """The end of an event, for example ``("binlog.000042", 1187)``.
+
+    Positions compare in binlog order, because the names of binlog files count up.
+    """
 
     file: str
     offset: int
@@ -47,11 +50,11 @@ class Position(NamedTuple):
 class Framer:
     """Cut a dump stream into transactions.
 
-    :param deliver: takes lists of transactions in binlog order; it may block.
+    :param deliver: takes lists of transactions in binlog order; the call may block.
     :param stream_bytes: a transaction above this many bytes is delivered in parts.
 
-    ``format_description`` is the newest such event as it came, checksum included; ``position``
-    the end of the newest event of the last read.
+    ``format_description`` is the newest format description event as received, checksum
+    included; ``position`` is the end of the newest event of the last read.
     """
 
     def __init__(
@@ -63,25 +66,25 @@ class Framer:
         self._stream_bytes = stream_bytes
         self._checksum = 0
         self._rest = b""
-        self._scan = 0  # offset in _rest of the first packet not yet seen
+        self._scan = 0  # offset in _rest of the first packet not yet cut
         self._large: _LargeEvent | None = None
         self._reset()
 
     def _reset(self) -> None:
-        """Forget the transaction that has just ended; none is open."""
+        """Forget the transaction that has just ended; afterwards no transaction is open."""
         self._gtid: GtidAndTime | None = None
-        self._start = 0  # of its first event; negative when that lies before the buffer
+        self._start = 0  # offset where the transaction or part begins; negative: before the buffer
         self._events: list[int] = []
         self._part = 0
         self._kind = TransactionKind.ROWS
         self._xid = b""
         self._begun = False
-        self._plain = True  # whole so far, rows only: what the hot loop may close by itself
+        self._plain = True  # no part yet, rows only: the hot loop may close the transaction
 
     def feed(self, data: bytes) -> None:
-        """Take one network read; deliver the transactions that it completed.
+        """Take the bytes of a network read; deliver the transactions that these bytes complete.
 
-        :raises DataError: an event that cannot be replicated, by name.
+        :raises DataError: an event cannot be replicated; the message names the event.
         :raises TransientError: a bad checksum, or the source ended the stream.
         """
         rest: bytes | None = self._feed_large(data) if self._large else data
@@ -89,7 +92,7 @@ class Framer:
             rest = self._cut(rest)
 
     def _cut(self, data: bytes) -> bytes | None:
-        """Cut packets; return the bytes beyond a large event, None when all are used."""
+        """Cut packets; return the bytes after a large event, None when all bytes are used."""
         out: list[RawTransaction] = []
         buf = self._rest + data if self._rest else data
         view = memoryview(buf)
@@ -110,9 +113,9 @@ class Framer:
             pos = end
             if checksum and kind != 15 and crc32(view[at:end]) != _CRC_RESIDUE:
                 raise TransientError(
-                    f"bad checksum of a binlog event of type {kind}",
+                    f"the checksum of a binlog event of type {kind} is not valid",
                     stage="read",
-                    hint="it is read again; if this repeats, check the source's disk",
+                    hint="check the source's disk if this repeats: drc reads the event again",
                 )
             if (kind == 19 or 30 <= kind <= 32) and gtid and end - start <= stream_bytes:
                 events.append(at)
@@ -136,13 +139,13 @@ class Framer:
         return None
 
     def _flush(self, out: list[RawTransaction]) -> None:
-        """Deliver what is complete; the receiver may keep the list."""
+        """Deliver the transactions of ``out`` as a new list, which the receiver may keep."""
         if out:
             self._deliver(out[:])
             out.clear()
 
     def _keep(self, buf: bytes, pos: int) -> None:
-        """Keep what is unfinished: the open transaction, or the incomplete packet."""
+        """Keep the bytes of the open transaction or incomplete packet for the next read."""
         start = self._events[0] if self._events else pos
         self._rest = buf[start:] if start < len(buf) else b""
         self._scan = pos - start
@@ -152,7 +155,7 @@ class Framer:
     # ------------------------------------------------------------ ends of transactions
 
     def _close(self, buf: bytes, end: int) -> RawTransaction:
-        """Return the open transaction, or its last part."""
+        """End and return the open transaction, or the last part of a large transaction."""
         if self._gtid is None:
             raise _outside(ev.XID)
         transaction = RawTransaction(
@@ -170,11 +173,12 @@ class Framer:
         return transaction
 
     def _close_part(self, buf: bytes, end: int, out: list[RawTransaction]) -> None:
-        """Hand out what is there of a large transaction and go on after it."""
+        """Append the events so far of a large transaction to ``out``, as a part."""
         assert self._gtid is not None
         if self._kind is not TransactionKind.ROWS or self._xid:
             raise DataError(
-                f"an XA or CREATE … SELECT transaction larger than {self._stream_bytes} bytes",
+                "cannot split an XA or CREATE … SELECT transaction: it is larger than"
+                f" {self._stream_bytes} bytes",
                 stage="read",
                 gtid=self._name(),
                 hint="raise apply.transaction_stream_bytes",
@@ -204,22 +208,23 @@ class Framer:
             self._begun = False
         elif kind == ev.ROTATE:
             if not self.format_description and crc32(buf[at:end]) == _CRC_RESIDUE:
-                stop = end - 4  # the artificial one before the first format description
+                stop = end - 4  # this artificial event before the format description has a checksum
             name = buf[at + ev.HEADER_BYTES + 8 : stop].decode("utf-8")
             self.position = Position(name, 4)
         elif kind == ev.FORMAT_DESCRIPTION:
             self._format(buf, at, end)
         elif kind == ev.INCIDENT:
             raise DataError(
-                "the source logged an INCIDENT: it lost events",
+                "cannot read on: the source logged an INCIDENT event, which means lost events",
                 stage="read",
-                hint="compare both sites, repair, then reposition past it",
+                hint="compare both sites and repair, then run `drc reposition` past that event",
             )
         elif kind == ev.ANONYMOUS_GTID:
             raise PreflightError(
-                "the source writes transactions without GTID",
+                "cannot read the binlog: the source writes transactions without GTID",
                 stage="read",
-                hint="SET PERSIST gtid_mode = ON step by step, see the MySQL manual 19.1.4.2",
+                hint="set gtid_mode = ON with SET PERSIST, step by step: see the MySQL manual"
+                " 19.1.4.2",
             )
         elif kind not in _IDLE and not u16(buf, at + 17)[0] & ev.IGNORABLE_FLAG:
             raise _outside(kind)
@@ -240,7 +245,7 @@ class Framer:
         elif kind == ev.TRANSACTION_PAYLOAD:
             self._payload(buf, at, stop, end, out)
         elif kind == ev.XA_PREPARE:
-            # One phase: the server committed at once and logs no XA COMMIT.
+            # Flag set: the server committed in a single phase and logs no XA COMMIT.
             self._kind = (
                 TransactionKind.ROWS if buf[at + ev.HEADER_BYTES] else TransactionKind.XA_PREPARE
             )
@@ -256,7 +261,7 @@ class Framer:
             )
 
     def _query(self, buf: bytes, at: int, stop: int, end: int, out: list[RawTransaction]) -> None:
-        """Take a statement: the edges of a transaction, a savepoint, or DDL."""
+        """Handle a statement: begin or end of a transaction, a savepoint, or DDL."""
         sql = bytes(ev.query_text(buf, at, stop))
         word = sql[:24].upper()
         if word.startswith(b"XA START "):
@@ -273,10 +278,12 @@ class Framer:
             out.append(self._close(buf, end))
         elif word.startswith(b"ROLLBACK"):
             raise DataError(
-                "ROLLBACK in the binlog: a transaction changed a non-transactional table",
+                "cannot replicate a ROLLBACK in the binlog: a transaction changed a"
+                " non-transactional table",
                 stage="read",
                 gtid=self._name(),
-                hint="convert that table to InnoDB, repair, and skip this transaction",
+                hint="convert that table to InnoDB and repair the rows, then run `drc reposition`"
+                " past this transaction",
             )
         else:
             self._kind, self._plain = TransactionKind.DDL, False
@@ -285,11 +292,13 @@ class Framer:
                 out.append(self._close(buf, end))
 
     def _format(self, buf: bytes, at: int, end: int) -> None:
-        """Take the format description: the checksum algorithm is in its last five bytes."""
+        """Keep a format description event; the checksum algorithm is in the last five bytes."""
         self.format_description = bytes(buf[at:end])
         algorithm = buf[end - 5]
         if algorithm not in (0, 1):
-            raise DataError(f"unknown binlog checksum algorithm {algorithm}", stage="read")
+            raise DataError(
+                f"cannot read the binlog: checksum algorithm {algorithm} is unknown", stage="read"
+            )
         self._checksum = 4 if algorithm else 0
 
     def _name(self) -> str:
@@ -298,9 +307,9 @@ class Framer:
     # ------------------------------------------------------------ compressed payloads
 
     def _payload(self, buf: bytes, at: int, stop: int, end: int, out: list[RawTransaction]) -> None:
-        """Unwrap a compressed transaction; it ends with its payload.
+        """Unwrap a compressed transaction, which ends with the payload.
 
-        The inner events carry no checksums; the outer event's has been verified.
+        The inner events carry no checksums; the checksum of the outer event has been verified.
         """
         start, body = _payload_fields(buf, at + ev.HEADER_BYTES)
         assert self._gtid is not None
@@ -316,7 +325,7 @@ class Framer:
                     self._flush(out)
         else:
             raise DataError(
-                f"transaction compressed by unknown algorithm {body[2]}",
+                f"cannot unwrap a compressed transaction: algorithm {body[2]} is unknown",
                 stage="read",
                 gtid=self._name(),
                 hint="upgrade drc",
@@ -327,10 +336,12 @@ class Framer:
     # ------------------------------------------------------------ large events
 
     def _begin_large(self, buf: bytes, pos: int, out: list[RawTransaction]) -> bytes | None:
-        """Set up assembly of an event of many megabytes, possibly over several packets."""
+        """Begin to assemble an event of many megabytes, possibly from several packets."""
         size = u32(buf, pos + 14)[0]
         if buf[pos + 4] or u32(buf, pos)[0] & _PACKET_MAX != min(size + 1, _PACKET_MAX):
-            raise InvariantError("large packet that is no event", stage="read")
+            raise InvariantError(
+                "cannot read a large packet: the packet is not an event", stage="read"
+            )
         if self._events:
             self._close_part(buf, pos, out)
         self._flush(out)
@@ -339,7 +350,7 @@ class Framer:
         return self._feed_large(memoryview(buf)[pos:])
 
     def _feed_large(self, data: bytes | memoryview) -> bytes | None:
-        """Add a read to the large event; return what lies beyond it once it is whole."""
+        """Add bytes to the large event; return the bytes after a complete event, else None."""
         assert self._large is not None
         rest = self._large.feed(memoryview(data))
         if rest is None:
@@ -351,7 +362,7 @@ class Framer:
     def _take_large(self, event: bytearray) -> None:
         end = len(event)
         if self._checksum and crc32(event) != _CRC_RESIDUE:
-            raise TransientError("bad checksum of a large binlog event", stage="read")
+            raise TransientError("the checksum of a large binlog event is not valid", stage="read")
         out: list[RawTransaction] = []
         buf: bytes = event  # type: ignore[assignment]  # read only from here on
         self._start = 0
@@ -365,7 +376,7 @@ class Framer:
 
 
 class _LargeEvent:
-    """One event assembled from packets of at most 16 MiB, without packet headers."""
+    """An event assembled from packets of at most 16 MiB, without packet headers."""
 
     def __init__(self, size: int) -> None:
         self.event = bytearray(size)
@@ -375,7 +386,7 @@ class _LargeEvent:
         self._first = True
 
     def feed(self, data: memoryview) -> memoryview | None:
-        """Copy what belongs to the event; return the rest once it is complete, else None."""
+        """Copy the event's bytes; return the bytes after a complete event, else None."""
         pos = 0
         while self._at < len(self.event):
             if not self._packet:
@@ -399,14 +410,14 @@ class _LargeEvent:
         return data[pos:]
 
     def _empty_packet(self, data: memoryview) -> memoryview | None:
-        """Swallow the empty packet that ends a payload of an exact multiple of 16 MiB."""
+        """Skip the empty packet that ends a payload of an exact multiple of ``_PACKET_MAX``."""
         need = 4 - len(self._header)
         self._header += bytes(data[:need])
         return data[need:] if len(self._header) == 4 else None
 
 
 class _Unwrapped:
-    """Group the inner events of a payload, in parts when they are large."""
+    """Group the inner events of a payload into a transaction, in parts when large."""
 
     def __init__(self, gtid: GtidAndTime, size: int, stream_bytes: int) -> None:
         self._gtid = gtid
@@ -437,7 +448,7 @@ class _Unwrapped:
                 self._query(buf, at, end, out)
             elif kind != ev.ROWS_QUERY and not u16(buf, at + 17)[0] & ev.IGNORABLE_FLAG:
                 raise DataError(
-                    f"binlog event of type {kind} inside a compressed transaction",
+                    f"binlog event of type {kind} inside a compressed transaction is not supported",
                     stage="read",
                     gtid=str(self._gtid[0]),
                     hint="upgrade drc",
@@ -456,7 +467,7 @@ class _Unwrapped:
                 + sql[:60].decode("utf-8", "replace"),
                 stage="read",
                 gtid=str(self._gtid[0]),
-                hint="run it with binlog_transaction_compression = OFF",
+                hint="run the statement with binlog_transaction_compression = OFF",
             )
 
     def _emit(self, buf: bytes, out: list[RawTransaction], *, last: bool) -> None:
@@ -468,13 +479,14 @@ class _Unwrapped:
 
     @property
     def parted(self) -> bool:
-        """Return True once the transaction is handed out in parts."""
+        """Return True from the first part of a transaction until the transaction ends."""
         return self._part > 0 and not self._ended
 
     def finish(self) -> None:
         if not self._ended:
             raise InvariantError(
-                "a compressed transaction does not end with its payload", gtid=str(self._gtid[0])
+                "cannot unwrap a compressed transaction: the payload does not end the transaction",
+                gtid=str(self._gtid[0]),
             )
 
 
@@ -492,19 +504,21 @@ def _payload_fields(buf: bytes, at: int) -> tuple[int, dict[int, int]]:
 
 def _outside(kind: int) -> InvariantError:
     return InvariantError(
-        f"binlog event of type {kind} outside a transaction", stage="read", hint="report this"
+        f"binlog event of type {kind} is not valid outside a transaction",
+        stage="read",
+        hint="report this as a bug of drc",
     )
 
 
 def _ended(buf: bytes, at: int, end: int) -> None:
-    """Raise for an ERR or EOF packet."""
+    """Raise the error that an ERR or EOF packet reports."""
     if buf[at] == 0xFF:
         errno = u16(buf, at + 1)[0]
         text = bytes(buf[at + 9 : end]).decode("utf-8", "replace")
         error = from_errno(errno, text, TransientError)
-        if "same server_uuid" in text:  # the server cut us off for it, see source/dump.py
-            error.hint = "another daemon reads this for the same site: let one run"
+        if "same server_uuid" in text:  # another reader replaced this dump, see source/dump.py
+            error.hint = "stop all daemons but one: another daemon reads this for the same site"
         raise error
     if buf[at] == 0xFE and end - at < 9:
         raise TransientError("the source ended the stream", stage="read")
-    raise InvariantError(f"dump packet starts with byte {buf[at]:#x}", stage="read")
+    raise InvariantError(f"dump packet is not valid: first byte {buf[at]:#x}", stage="read")

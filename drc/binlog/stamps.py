@@ -1,5 +1,5 @@
-"""Where a transaction was when, until it reaches the target: stamps of a read or frame. Pure but
-for the clock.
+"""Stamps: the times at which the transactions of a read or frame reached each stage. Pure but for
+the clock.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ _HEADER = struct.Struct("<QQ")
 
 
 def now_us() -> int:
-    """Return this host's time."""
+    """Return this host's time in microseconds since 1970, for example 1795449426846040."""
     return time.time_ns() // 1000
 
 
 class Stamps(NamedTuple):
-    """When what came with one read or frame was where.
+    """The times that all transactions of a read or frame share, in microseconds.
 
-    ``read_us`` is by our clock; in a frame, by that of the origin's server. ``logged_us`` is how
-    long the frame before took from read to acknowledged: a frame cannot carry its own.
+    ``read_us`` is by this host's clock; in a frame, by the clock of the origin's server.
+    ``logged_us`` is the duration of the frame before, from read to acknowledged: no frame can
+    carry a duration that ends after the frame was sent. ``received_us`` is the time at which a
+    stream received the frame.
     """
 
     read_us: int
@@ -28,12 +30,15 @@ class Stamps(NamedTuple):
     received_us: int | None = None
 
     def header(self) -> bytes:
-        """Return what a frame carries."""
+        """Return the stamps in the form for a frame's header: two 64-bit integers."""
         return _HEADER.pack(max(0, self.read_us), self.logged_us or 0)
 
 
 def received(header: bytes | None, at_us: int) -> Stamps | None:
-    """Return the stamps of a frame; None if its publisher wrote none."""
+    """Return the stamps in a frame's header; None for a frame without stamps.
+
+    :param at_us: the time at which the frame was received.
+    """
     if header is None or len(header) != _HEADER.size:
         return None
     read_us, logged_us = _HEADER.unpack(header)

@@ -1,10 +1,10 @@
-"""A transaction as raw events, between the reader and the applier.
+"""Raw transactions: events as MySQL wrote the bytes, between the reader and the applier.
 
-1. ``data`` is shared: many transactions of one network read point into the same bytes.
+1. ``data`` is shared: many transactions of a network read refer to the same bytes.
 2. ``events`` holds offsets of event headers in ``data``, in binlog order: table maps, rows and,
-   for DDL, the query. BEGIN, XID, SAVEPOINT and comments are gone: they carry nothing to apply.
-3. A transaction beyond the streaming bound comes in parts; only the part with ``last`` set
-   ends it, and none of it may become visible before.
+   for DDL, the query. BEGIN, XID, SAVEPOINT and comments are left out: nothing there to apply.
+3. A transaction beyond the streaming bound comes in parts. Only the part with ``last`` set ends
+   the transaction, and no part may become visible before that end.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ _NOTHING: Seen = {}
 
 
 class TransactionKind(Enum):
-    """What a transaction is to the applier."""
+    """The kinds of transactions that the applier treats differently."""
 
     ROWS = "rows"
     DDL = "ddl"
     XA_PREPARE = "xa prepare"
     XA_COMMIT = "xa commit"
     XA_ROLLBACK = "xa rollback"
-    SKIPPED = "skipped"  # replicated here before, or marked so: passed, never applied
+    SKIPPED = "skipped"  # replicated or silenced: decided, never applied
 
 
 class RawTransaction:
-    """One transaction, or one part of a large one.
+    """A transaction, or a part of a large transaction.
 
     ``checksum`` is the number of bytes to cut from each event's end; ``commit_us`` the origin's
-    commit time; ``size`` the bytes of binlog it stands for; ``xid`` the XA identifier as the
-    binlog writes it (``X'…',X'…',1``), empty for others; ``also`` holds GTIDs that are decided with
-    it: that of the XA PREPARE whose rows it commits.
+    commit time in microseconds since 1970; ``size`` the bytes of the transaction in the binlog;
+    ``xid`` the XA identifier as in the binlog (``X'…',X'…',1``), empty without XA; ``also`` holds
+    further GTIDs that are decided together with ``gtid``: for an XA COMMIT, the GTID of the
+    XA PREPARE that carried the rows.
 
-    ``ets`` and ``seen`` are the clock of its site's binlog after it (``clock.py``);
-    ``learned`` is (origin, applied set as text) of the ledger row that a replicated one carried.
-    ``stamps`` is shared by all that came with one read, None where nobody took the time.
+    ``ets`` and ``seen`` are the clock of the site's binlog after the transaction (``clock.py``).
+    ``learned`` is (origin, decided set as text) of the ledger row in a replicated transaction.
+    ``stamps`` is shared by all transactions of a read, None where no time was taken.
     """
 
     __slots__ = (
@@ -98,7 +99,7 @@ class RawTransaction:
         return self
 
     def skip(self) -> None:
-        """Keep the GTID, as passed, and drop everything to apply."""
+        """Make this a skipped transaction: keep the GTID, drop all changes."""
         self.kind, self.data, self.events = TransactionKind.SKIPPED, b"", []
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
@@ -109,12 +110,12 @@ class RawTransaction:
 
     @property
     def mark(self) -> Mark:
-        """Return the clock of its site's binlog after it."""
+        """Return the clock of the site's binlog after this transaction."""
         return Mark(self.ets, self.seen)
 
     @property
     def whole(self) -> bool:
-        """Return True unless this is one part of several."""
+        """Return True for a whole transaction, False for a part."""
         return self.last and self.part == 0
 
     def __repr__(self) -> str:

@@ -1,10 +1,12 @@
-"""Hold prepared XA transactions until their outcome is known. Pure.
+"""Prepared XA transactions: kept until the outcome is known. Pure.
 
-An XA transaction takes two GTIDs: its rows come with PREPARE, its outcome later, others between.
-Its locks are held at the origin all the time, so its rows may be applied at the commit's place.
+An XA transaction takes two GTIDs: the rows come with PREPARE, the outcome comes later, and other
+transactions lie between. The origin keeps the row locks all the time, so drc may apply the rows
+at the place of the commit.
 
-1. A prepared GTID is not decided before its outcome is: after a crash the source sends it again.
-2. What is held is bounded in bytes.
+1. The GTID of a PREPARE is not decided before the outcome is decided, so that the source sends
+   the rows again after a crash.
+2. The bytes of the kept transactions are bounded.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ _BYTES_MAX = 64 << 20
 
 
 class PreparedTransactions:
-    """Turn PREPARE and COMMIT into one transaction.
+    """Join an XA PREPARE and the XA COMMIT into a single transaction.
 
-    :param bytes_max: how much may be held.
+    :param bytes_max: the bytes of prepared transactions that are kept at most.
     """
 
     def __init__(self, bytes_max: int = _BYTES_MAX) -> None:
@@ -28,11 +30,11 @@ class PreparedTransactions:
 
     @property
     def held(self) -> bool:
-        """Return True while a transaction is prepared and no more."""
+        """Return True while a prepared transaction waits for the outcome."""
         return bool(self._held)
 
     def drop(self, transaction: RawTransaction) -> None:
-        """Take from a transaction all that would be applied; its GTIDs are decided as ever."""
+        """Drop all changes of a transaction; the GTIDs are decided as usual."""
         kind, held = transaction.kind, transaction.xid in self._held
         if kind is TransactionKind.XA_PREPARE:
             transaction.data, transaction.events = b"", []
@@ -42,10 +44,10 @@ class PreparedTransactions:
             transaction.skip()
 
     def admit(self, transaction: RawTransaction) -> RawTransaction | None:
-        """Return what to apply in this transaction's place; None while it is held.
+        """Return the transaction to apply at this place; None for a PREPARE, which is kept.
 
-        :raises DataError: the outcome of a transaction that we never saw prepared, or too much
-            to hold.
+        :raises DataError: this object never got the PREPARE that belongs to an outcome, or the
+            kept transactions exceed ``bytes_max``.
         """
         kind, xid = transaction.kind, transaction.xid
         if kind is TransactionKind.XA_PREPARE:
@@ -56,11 +58,11 @@ class PreparedTransactions:
         prepared = self._held.pop(xid, None)
         if prepared is None:
             raise DataError(
-                f"XA transaction {xid.decode('ascii', 'replace')} was prepared before this"
-                " stream began",
+                f"cannot apply XA transaction {xid.decode('ascii', 'replace')}: it was prepared"
+                " before this stream began",
                 stage="apply",
                 gtid=str(transaction.gtid),
-                hint="compare and repair its rows, then reposition past this GTID",
+                hint="compare and repair the rows, then run `drc reposition` past this GTID",
             )
         self._bytes -= prepared.size
         rollback = kind is TransactionKind.XA_ROLLBACK
@@ -81,9 +83,10 @@ class PreparedTransactions:
         self._bytes += transaction.size
         if self._bytes > self._bytes_max:
             raise DataError(
-                f"prepared XA transactions hold more than {self._bytes_max} bytes",
+                "cannot keep another prepared XA transaction: all together have more than"
+                f" {self._bytes_max} bytes",
                 stage="apply",
                 gtid=str(transaction.gtid),
-                hint="finish or roll back old ones: XA RECOVER at the origin lists them",
+                hint="run XA RECOVER at the origin, and commit or roll back the old transactions",
             )
         self._held[transaction.xid] = transaction

@@ -211,13 +211,13 @@ def settle(
     The change is made at one site and replicated as any other. Of two rows with one unique value
     --take keeps one; --set gives this site's own row other values, and both rows stay.
     """
-    from drc.desk.settlement import Order
+    from drc.desk.settlement import Choice
     from drc.desk.settlement import settle as settled
 
     wanted = decision.wanted()
     who = f"{getpass.getuser()} ({by})" if by else getpass.getuser()
-    order = Order(site, decision.take or "", wanted, who, reason)
-    outcome = settled(configuration.load(path), site, number, order)
+    choice = Choice(site, decision.take or "", wanted, who, reason)
+    outcome = settled(configuration.load(path), site, number, choice)
     if as_json:
         emit({"changed_at": outcome.changed_at, "settled": outcome.settled})
     else:
@@ -266,7 +266,7 @@ def orphans(*, path: Path, as_json: bool, site: str) -> int:
 
 def _all(
     config: configuration.Config, site: str, chosen: entries.Filter
-) -> Iterator[entries.Entry]:
+) -> Iterator[entries.EntryDocument]:
     sites = entries.chosen_sites(config, site)
     return chain.from_iterable(entries.read(config, name, chosen) for name in sites)
 
@@ -286,7 +286,7 @@ def plain(value: Any) -> str:
     return one_line(str(value))[1:-1]
 
 
-def render_list(entries: list[entries.Entry]) -> Table:
+def render_list(entries: list[entries.EntryDocument]) -> Table:
     """Return a table of conflicts."""
     columns = ("site", "id>", "when", "table", "key", "kind", "winner", "state", "reason")
     return table(columns, map(_line, entries))
@@ -308,7 +308,7 @@ def render_orphans(found: list[Orphans]) -> Table:
     )
 
 
-def _line(entry: entries.Entry) -> list[str | Text]:
+def _line(entry: entries.EntryDocument) -> list[str | Text]:
     state = entry["state"]
     why = f"{entry['settlement']}, by {entry['settled_by']}" if entry["settled_by"] else ""
     return [
@@ -319,7 +319,7 @@ def _line(entry: entries.Entry) -> list[str | Text]:
     ]
 
 
-def render(entry: entries.Entry) -> Group:
+def render(entry: entries.EntryDocument) -> Group:
     """Return one conflict: what it is, who wrote when, and the versions side by side."""
     facts = {
         "table": entry["table"],
@@ -348,7 +348,7 @@ def render(entry: entries.Entry) -> Group:
     return Group(Text(title, "bold"), head, _versions(entry))
 
 
-def _versions(entry: entries.Entry) -> Table:
+def _versions(entry: entries.EntryDocument) -> Table:
     """Return the columns: those in which the versions differ are marked."""
     versions = [entry["row_local"], entry["row_before"], entry["row_after"]]
     names = dict.fromkeys(name for row in versions if row for name in row)

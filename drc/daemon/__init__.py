@@ -1,1 +1,1 @@
-"""The process: start, lease, supervision, end."""
+"""The process of a daemon: start, lease, supervision, end."""

@@ -1,11 +1,12 @@
-"""``python -m drc.daemon.child PARENT …``: the same as ``drc …``, and it ends with its parent.
+"""A child process: ``python -m drc.daemon.child PARENT …`` runs ``drc …`` and ends with PARENT.
 
-A daemon that outlives the supervisor would apply beside the one that the next supervisor starts.
-So the kernel is told to kill this process before anything is imported that takes time: this module
-stands where no package imports click on the way, and starts the whole program by its name.
+A daemon that outlived the supervisor would apply beside the daemon that the next supervisor
+starts. So this module first asks the kernel to kill this process at the parent's death, then
+imports anything slow: the package of this module imports no click, and the program is started by
+name.
 
-The kernel means the *thread* that started this process: it must live for as long (manual of
-prctl(2), PR_SET_PDEATHSIG).
+For the kernel, the parent is the *thread* that started this process, so that thread must live as
+long as this process (manual of prctl(2), PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def child_command(*args: str) -> list[str]:
 
 def _main() -> None:
     parent = int(sys.argv.pop(1))
-    if sys.platform == "linux":  # elsewhere only the ledger keeps a second daemon out
+    if sys.platform == "linux":  # elsewhere only the epoch in the ledger keeps a second daemon out
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the kernel was told
+    if os.getppid() != parent:  # the parent died before the call of prctl
         sys.exit(1)
     runpy.run_module("drc.cli", run_name="__main__")
 

@@ -1,15 +1,18 @@
-"""The lease of a site: one daemon applies there, others stand by. A loop over one connection.
+"""The lease of a site: one daemon applies, other daemons stand by. A loop over one connection.
 
-The lock is a ``GET_LOCK`` at the server that is applied to (ADR 5).
+The lock is a ``GET_LOCK`` at the site's server (ADR 5). A *term* is the time for which a daemon
+holds the lease without another holder in between.
 
-1. The server ends the lock's session after ``WAIT_TIMEOUT_S`` without a word: a holder that was
-   killed loses it at once, one that is frozen or cut off soon, by the server's clock alone.
-2. Who gets it gives the ledger a new epoch before any session begins: what the one before
-   writes is refused from then on (I5), whether it knows or not.
-3. A lost lock ends nothing by itself: it is taken again, if nobody else has it, and where the
-   ledger's newest epoch is still ours nobody had it meanwhile: then sessions go on under it. If
-   somebody has it, all of this site halts here, and this daemon stands by.
-4. Only taking over writes: neither holding nor standing by does.
+1. A holder that is killed loses the lock at once. A holder that is frozen or cut off loses the
+   lock soon, by the server's clock alone, because the server ends the lock's session after
+   ``WAIT_TIMEOUT_S`` without a statement.
+2. The writes of an earlier holder are refused (I5), even if that holder does not know about the
+   loss, because a new holder writes a new epoch to the ledger before any session begins.
+3. A lost lock alone ends no session. The daemon takes the lock again if the lock is free. If the
+   ledger's newest epoch is still our own, no other daemon held the lock in between, and sessions
+   go on under that epoch. If another daemon holds the lock, all of this site halts here, and this
+   daemon stands by.
+4. Holding and standing by write nothing; only a takeover writes.
 """
 
 from __future__ import annotations
@@ -29,18 +32,18 @@ from drc.worker.sessions import Halt
 
 WAIT_TIMEOUT_S = 5
 _PING_S = 1.0
-_STANDBY_S = 1  # of GET_LOCK, which also returns as soon as the lock is free
+_STANDBY_S = 1  # timeout of GET_LOCK, which also returns as soon as the lock is free
 _POLL_S = 0.1  # of the main thread, which signals must be able to interrupt
-_ANSWER_S = 4.0  # beyond it the server would have ended the session anyway
-_ATTEMPTS = 5  # to write the epoch, of a second each, while sessions of the one before end
+_ANSWER_S = 4.0  # after a longer wait the server has ended the session anyway
+_ATTEMPTS = 5  # to write the epoch, a second each, while the earlier holder's sessions end
 
 log = structlog.get_logger("drc.lease")
 
 
 class Lease(threading.Thread):
-    """Keep the lease of ``site`` or wait for it, until closed.
+    """Keep the lease of ``site``, or wait for the lease, until closed.
 
-    ``standing_by`` is whether another daemon has it.
+    ``standing_by`` is True while another daemon has the lease.
     """
 
     def __init__(self, config: Config, site: str, stop: threading.Event) -> None:
@@ -48,11 +51,11 @@ class Lease(threading.Thread):
         self._config, self._site, self._stop_all = config, site, stop
         self._name = f"drc:{config.name}:{site}"
         self._conn: mysql.Connection | None = None
-        self._session = 0  # the server's number of the session that had the lock last
+        self._session = 0  # connection id of our session that last had the lock
         self._epoch: int | None = None
-        self._claimed = 0  # the epoch that we wrote to the ledger last
-        self._confirmed = 0.0  # when the lock was ours for sure
-        self._error: DrcError = TransientError("the lease was not asked for yet")
+        self._claimed = 0  # the epoch that we last wrote to the ledger
+        self._confirmed = 0.0  # when this daemon last certainly had the lock
+        self._error: DrcError = TransientError("the daemon has not asked for the lease yet")
         self._halt: Halt | None = None
         self._closed = threading.Event()
         self.standing_by = False
@@ -60,21 +63,21 @@ class Lease(threading.Thread):
     def epoch(self) -> int:
         """Return the epoch to write under.
 
-        :raises DrcError: there is no lease now, and why.
+        :raises DrcError: this daemon has no lease now; the message gives the reason.
         """
         epoch = self._epoch
         if epoch is not None and time.monotonic() - self._confirmed < WAIT_TIMEOUT_S:
             return epoch
         why = self._error
         raise type(why)(
-            f"the lease of {self._site} is not ours now: {why.message}",
+            f"cannot work at {self._site} without the lease: {why.message}",
             site=self._site,
             stage="lease",
             hint=why.hint,
         )
 
     def wait(self) -> Halt:
-        """Wait while another daemon has the lease; return what is set when this turn is over."""
+        """Wait while another daemon has the lease; return the halt of this daemon's term."""
         while self.is_alive() and not self._stop_all.is_set():
             if (halt := self._halt) and not halt.is_set():
                 return halt
@@ -82,7 +85,7 @@ class Lease(threading.Thread):
         return Halt(self._stop_all)
 
     def run(self) -> None:
-        """Ask, then ping, until closed."""
+        """Ask for the lease, then ping the server, until closed."""
         while not self._closed.is_set():
             pause = _PING_S
             try:
@@ -97,12 +100,12 @@ class Lease(threading.Thread):
         self._drop()
 
     def close(self) -> None:
-        """Let go of the lease: a standby takes it at once."""
+        """Release the lease, so that a standby takes over at once."""
         self._closed.set()
         if self.is_alive():
             self.join()
 
-    # ------------------------------------------------------------ what becomes of it
+    # ------------------------------------------------------------ gained and lost
 
     def _acquire(self) -> None:
         conn = self._connected()
@@ -127,16 +130,19 @@ class Lease(threading.Thread):
             self._halt = Halt(self._stop_all)
 
     def _away(self, error: DrcError) -> None:
-        """Nobody can tell who has it. Before the first answer the site begins, and waits for it."""
+        """Note that the lease's holder is not known now.
+
+        Before the first answer the site begins, and the sessions wait for the lease.
+        """
         if error.message != self._error.message:
-            log.warning("the lease cannot be had now, trying again", error=error.message)
+            log.warning("cannot get the lease now, trying again", error=error.message)
         self._epoch, self._error = None, error
         self._drop()
         if not self.standing_by:
             self._begin()
 
     def _take_over(self, conn: mysql.Connection) -> int:
-        """Write a new epoch to the ledger; return it."""
+        """Write a new epoch to the ledger; return the epoch."""
         mysql.tag_session(conn)
         mysql.ask(conn, "SET SESSION innodb_lock_wait_timeout = 1")
         epoch = ledger.next_epoch(conn)
@@ -148,11 +154,11 @@ class Lease(threading.Thread):
             except DrcError as error:
                 if error.errno not in LOCK_ERRNOS or attempt + 1 == _ATTEMPTS:
                     raise
-        self._end_sessions(conn)  # one may have begun meanwhile, for a schema change
+        self._end_sessions(conn)  # a session for a schema change may have begun in between
         return epoch
 
     def _end_sessions(self, conn: mysql.Connection) -> None:
-        """End what the daemon before has open here: its locks would outlive it if it is frozen."""
+        """End the earlier holder's sessions, as a frozen daemon would keep row locks."""
         try:
             found = mysql.ask(
                 conn,
@@ -163,9 +169,9 @@ class Lease(threading.Thread):
         except TransientError:
             raise
         except DrcError:
-            return  # not told: then its batches are waited for
+            return  # no right to ask: wait for the batches of that daemon
         for (number,) in found:
-            with contextlib.suppress(DrcError):  # it has ended by itself
+            with contextlib.suppress(DrcError):  # the session has already ended
                 mysql.ask(conn, f"KILL {int(number)}")
 
     # ------------------------------------------------------------ the server
@@ -180,7 +186,10 @@ class Lease(threading.Thread):
         return bool(rows[0][0] == 1)
 
     def _lock_of_our_own(self) -> bool:
-        """Take it from our session before: the server may not know yet that its link is lost."""
+        """Take the lock from our last session; return whether that worked.
+
+        The server may not know yet that the link of that session is lost.
+        """
         conn, before = self._connected(), self._session
         if not before:
             return False

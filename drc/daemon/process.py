@@ -1,7 +1,7 @@
-"""A daemon's process: wait until its sites are ready, run them under the lease, end in time.
+"""A daemon's process: waits until the sites are ready, runs a site under the lease, ends in time.
 
-SIGTERM and SIGINT let what is in flight commit and end the process within a deadline; a second
-one ends it at once, which is safe: what was not committed is rolled back and read again.
+On SIGTERM or SIGINT the daemon commits the work in flight and ends within a deadline. A second
+signal ends the process at once, which is safe: uncommitted work is rolled back and read again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from drc.worker.sessions import Halt
 if TYPE_CHECKING:
     from drc.control.control import Control
 
-DRAIN_S = 30.0  # conf/drc@.service allows more before it kills
+DRAIN_S = 30.0  # conf/drc@.service allows more time before systemd kills
 
 log = structlog.get_logger("drc.run")
 
 
 def run_one(path: Path, config: Config, site: str, stop: threading.Event, *, checked: bool) -> None:
-    # Not for the parent of --all: it would pay half a second of CPU for what it does not use.
+    # Imported late: the parent of --all needs none of these, which cost half a second of CPU.
     from drc.control.control import Control
     from drc.site.site import Site
     from drc.state.store import Store
@@ -55,34 +55,35 @@ def run_one(path: Path, config: Config, site: str, stop: threading.Event, *, che
                     except DrcError as error:
                         if stop.is_set() or not halt.is_set():
                             raise
-                        log.warning(error.message, **error.fields())  # another has taken over
+                        log.warning(error.message, **error.fields())  # another has the lease
                 show(None)
                 log.info("daemon stopped")
                 if not halt.is_set():
                     break
     if crashed:
         raise InvariantError(
-            f"a thread ended by {crashed[0]!r}", site=site, hint="a bug: report it with the log"
+            f"a thread ended by {crashed[0]!r}", site=site, hint="report this bug with the log"
         )
 
 
 @contextlib.contextmanager
 def _web(config: Config, site: str) -> Iterator[Callable[[Control | None], None]]:
-    """Serve where that is configured; yield what is to be told of the running site."""
+    """Serve HTTP if configured; yield a function that takes the running site, or None."""
     if not config.listen(site):
         yield lambda _: None
         return
-    from drc.web.serve import serving  # none of it is loaded where it is switched off
+    from drc.web.serve import serving  # not loaded while HTTP is switched off
 
     with serving(config, site) as show:
         yield show
 
 
 def wait_ready(config: Config, sites: tuple[str, ...], stop: threading.Event) -> bool:
-    """Wait until these sites can be served; return False when stopped before.
+    """Wait until a daemon can work for ``sites``; return False if stopped before.
 
-    Sites that are away do not hold up the others: they are waited for only while nothing can be
-    done without them. With Kafka a site can do everything that is to do with its own server alone.
+    A site that is away does not hold up the others: the wait is only for sites without which
+    no work is possible. With Kafka, a reachable site is enough, because a daemon can publish and
+    apply with the site's own server alone.
     """
     wanted = 1 if config.log == "kafka" else 2
     backoff, said = 1.0, set[tuple[str, str]]()
@@ -131,7 +132,7 @@ def _crashes() -> Iterator[list[BaseException]]:
 
 @contextlib.contextmanager
 def _bounded(halt: Halt) -> Iterator[None]:
-    """Leave the process if the block does not end in time after ``halt``, as a link may hang."""
+    """End the process if the block does not end in time after ``halt``, as a link may hang."""
     done = threading.Event()
 
     def watch() -> None:
@@ -160,5 +161,5 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 
 def _overdue() -> Any:
-    log.error("did not drain in time, leaving; uncommitted changes are rolled back")
+    log.error("the daemon did not end in time, exiting; uncommitted changes are rolled back")
     os._exit(1)

@@ -1,9 +1,9 @@
-"""One child process for each site, started again when it dies. A loop.
+"""The supervisor: a child process for each site, started again when the child dies. A loop.
 
-1. Only what passes by itself is tried again: death by a signal, and TEMPORARY. Everything else
-   waits for a person; the other sites go on meanwhile.
-2. Children never outlive this process, even if it is killed: the kernel ends each with the
-   thread that keeps it (``child.py``).
+1. A child is started again only after trouble that passes without help: death by a signal, and
+   exit code TEMPORARY. Any other end waits for an operator, while the other sites go on.
+2. Children never outlive this process, even if this process is killed, because the kernel ends
+   each child with the thread that started the child (``child.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 
 from drc.daemon.child import child_command
 
-TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a child's trouble that passes by itself
+TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: trouble of a child that passes without help
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 1.0, 30.0
 _STEADY_S = 60.0  # a child that lived this long starts with the first backoff again
 
@@ -28,8 +28,8 @@ log = structlog.get_logger("drc.supervisor")
 class Supervisor:
     """Run ``drc run --site NAME`` for each name until stopped.
 
-    :param stop: set it to let all children drain and end.
-    :param drain_s: how long they may take.
+    :param stop: an event; once set, all children commit the work in flight and end.
+    :param drain_s: seconds that the children may take to end.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Supervisor:
         self._codes: dict[str, int] = {}
 
     def run(self) -> int:
-        """Return the worst exit code once no child is left."""
+        """Run the children; return the worst exit code once no child is left."""
         threads = [
             threading.Thread(target=self._keep, args=(site,), name=f"keep-{site}", daemon=True)
             for site in self._sites
@@ -52,7 +52,7 @@ class Supervisor:
         for thread in threads:
             thread.start()
         while not self._stop.is_set() and any(t.is_alive() for t in threads):
-            self._stop.wait(0.2)  # not the threads: a signal must be able to interrupt
+            self._stop.wait(0.2)  # no join, as a signal must be able to interrupt
         self._stop.set()
         self._end(threads)
         return max(self._codes.values(), default=0)
@@ -73,13 +73,13 @@ class Supervisor:
                 return
             if time.monotonic() - begun > _STEADY_S:
                 backoff = _BACKOFF_FIRST_S
-            log.warning("daemon of a site died, starting it again", site=site, code=code)
+            log.warning("daemon of a site died, starting again", site=site, code=code)
             self._stop.wait(backoff)
             backoff = min(backoff * 2, _BACKOFF_MAX_S)
 
     def _note_end(self, site: str, code: int) -> None:
         if code:
-            hint = "mend what it named, then start `drc run` again; other sites go on"
+            hint = "fix the error in its log, then start `drc run` again; other sites go on"
             log.error("daemon of a site ended", site=site, code=code, hint=hint)
         else:
             log.info("daemon of a site ended", site=site, code=code)
@@ -88,7 +88,8 @@ class Supervisor:
         command = child_command("run", "-c", str(self._config_path), "--site", site, "--supervised")
         if checked:
             command.append("--checked")
-        # A session of its own: Ctrl-C reaches only us, and we tell the children once.
+        # In a session of its own no child gets Ctrl-C: the signal reaches only this process, which
+        # ends each child exactly once.
         return subprocess.Popen(command, start_new_session=True)
 
     def _end(self, threads: list[threading.Thread]) -> None:
@@ -101,7 +102,7 @@ class Supervisor:
             thread.join(max(0.0, deadline - time.monotonic()))
         for site, child in self._children.items():
             if child.poll() is None:
-                log.error("daemon of a site did not drain in time, killed", site=site)
+                log.error("daemon of a site did not end in time, killed", site=site)
                 child.kill()
         for thread in threads:
             thread.join()

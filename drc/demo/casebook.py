@@ -1,7 +1,7 @@
-"""The conflict logs of both sites, as the demo reads them: counted live, compared at the end.
+"""The conflict logs of both sites, for the demo: counted during the run, compared at the end.
 
-What lives here: :class:`Casebook`, which asks one site; and :func:`agreement`, pure, which holds
-two logs against each other: a pair of concurrent writes must be in both, with one winner.
+:class:`Casebook` reads the conflict log of a site. :func:`agreement`, pure, compares two conflict
+logs: each pair of concurrent writes must be in both logs, with the same winner.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from drc.sandbox import SandboxSite
 
-UNIQUE = "multiple_unique_conflicts"  # its two rows have two primary keys
+UNIQUE = "multiple_unique_conflicts"  # a conflict of two rows with two primary keys
 
 
 class Case(NamedTuple):
-    """One conflict as people see it; rows are documents, None where there is no row."""
+    """A conflict, for display; the rows are documents, None where no row exists."""
 
     id: int
     table: str
@@ -31,8 +31,12 @@ class Case(NamedTuple):
     row_after: dict[str, Any] | None
 
 
-class Entry(NamedTuple):
-    """One conflict as the logs are compared; rivals are (ets, origin, GTID)."""
+class CaseEntry(NamedTuple):
+    """A conflict, for comparison.
+
+    ``rivals`` are (ets, origin, GTID), for example ``(1795449426846040, "b", "3e11fa47-…:7")``.
+    ``rival_count`` may be greater than their number: a conflict log names the newest rivals only.
+    """
 
     gtid: str
     origin: str
@@ -45,19 +49,22 @@ class Entry(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int | None]:
-        """Return the write that this entry is about."""
+        """Return the write of this entry, as GTID and slot (None: a unique key's conflict)."""
         return self.gtid, None if self.kind == UNIQUE else self.slot
 
 
 class Casebook:
-    """The conflict log of one site, from now on."""
+    """A reader of a site's conflict log; entries from before its creation are left out."""
 
     def __init__(self, site: SandboxSite) -> None:
         self.site = site
         ((self._since,),) = site.query("SELECT COALESCE(MAX(id), 0) FROM drc.conflict")
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return how many there are, by kind and by who won: a site, ``merged`` or ``open``."""
+        """Return the number of conflicts by (kind, winner).
+
+        A winner is a site's name, ``merged`` or ``open``: ``("update_deleted", "a")``.
+        """
         rows = self.site.query(
             "SELECT kind, winner, origin, COUNT(*) FROM drc.conflict WHERE id > %s"
             " GROUP BY kind, winner, origin",
@@ -73,7 +80,7 @@ class Casebook:
         return self._cases("TRUE", limit)
 
     def open(self) -> list[Case]:
-        """Return what waits for a person, newest first."""
+        """Return the open conflicts, newest first."""
         return self._cases("state = 'open'", 1000)
 
     def _cases(self, where: str, limit: int) -> list[Case]:
@@ -98,15 +105,15 @@ class Casebook:
             for number, table, key, kind, winner, reason, origin, local, after in rows
         ]
 
-    def entries(self) -> list[Entry]:
-        """Return all, to be compared with the other site's."""
+    def entries(self) -> list[CaseEntry]:
+        """Return all conflicts in the form that :func:`agreement` compares."""
         rows = self.site.query(
             "SELECT gtid, origin, ets, slot, kind, winner, rivals, rival_count FROM drc.conflict"
             " WHERE id > %s",
             (self._since,),
         )
         return [
-            Entry(
+            CaseEntry(
                 gtid,
                 origin,
                 ets,
@@ -133,7 +140,12 @@ def _who(winner: str, origin: str, here: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What two logs say together; ``unpaired`` and ``contradicted`` name pairs of GTIDs."""
+    """The result of comparing two conflict logs.
+
+    :param pairs: the number of pairs of concurrent writes.
+    :param unpaired: pairs that only one of the logs has, as text: ``"GTID (KIND) with GTID"``.
+    :param contradicted: pairs with two winners, as text: ``"GTID and GTID"``.
+    """
 
     pairs: int
     unpaired: tuple[str, ...]
@@ -141,15 +153,15 @@ class Agreement:
 
     @property
     def ok(self) -> bool:
-        """Return True when every pair is in both logs with one winner, and there is one at all."""
+        """Return True if there are pairs, and each pair is in both logs with the same winner."""
         return bool(self.pairs) and not (self.unpaired or self.contradicted)
 
 
-def agreement(one: Sequence[Entry], other: Sequence[Entry]) -> Agreement:
-    """Hold two sites' logs against each other.
+def agreement(one: Sequence[CaseEntry], other: Sequence[CaseEntry]) -> Agreement:
+    """Compare the conflict logs of two sites.
 
-    A log names the newest rivals only, so a pair may be listed at one site and counted at the
-    other; but the write itself must be there.
+    A conflict log names the newest rivals only. So a pair may be named in the first log and only
+    counted in the second, but an entry for the write must be in both.
     """
     pairs: set[frozenset[str]] = set()
     unpaired: list[str] = []
@@ -170,13 +182,13 @@ def agreement(one: Sequence[Entry], other: Sequence[Entry]) -> Agreement:
     return Agreement(len(pairs), tuple(sorted(unpaired)), tuple(sorted(contradicted)))
 
 
-def _names(entry: Entry, gtid: str) -> bool:
+def _names(entry: CaseEntry, gtid: str) -> bool:
     listed = any(gtid == rival for _, _, rival in entry.rivals)
     return listed or entry.rival_count > len(entry.rivals)
 
 
-def _winners(entries: Sequence[Entry]) -> dict[tuple[frozenset[str], int | None], str]:
-    """Return which write of each pair stayed, by the pair and its row."""
+def _winners(entries: Sequence[CaseEntry]) -> dict[tuple[frozenset[str], int | None], str]:
+    """Return the write of each pair that stayed, by (pair, slot of the row)."""
     out = {}
     for entry in entries:
         if entry.rivals:

@@ -1,6 +1,6 @@
-"""The daemons under demonstration, as a user would start them. Edge.
+"""The daemons of a demo, as a user would start them. Edge.
 
-With the direct log one ``drc run --all``, with Kafka one ``drc run --site`` for each datacenter.
+With transport ``direct`` ``drc run --all``; with Kafka a ``drc run --site`` per site.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from drc.errors import DataError, DrcError, TransientError
 from drc.state.store import Store
 from drc.worker.snapshot import StreamSnapshot
 
-_STOP_S = 45.0  # its own deadline for draining, and some
+_STOP_S = 45.0  # longer than the daemon's own deadline for draining
 _LOG_LINES = 3
 
 
 class SavedStream(NamedTuple):
-    """A stream's snapshot, and when the daemon saved it."""
+    """A stream's snapshot, and the time of saving in microseconds since 1970."""
 
     said: StreamSnapshot
     saved_us: int
 
 
 class Daemon:
-    """What replicates by one configuration; ends when the thread that starts it does.
+    """The processes ``drc run`` of a configuration.
 
-    ``log`` is the file that it writes to; ``command`` what a user would type.
+    The processes end when the thread that starts the processes ends.
+
+    :ivar log: the file that the processes write to.
+    :ivar command: the command line that a user would type.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,17 +50,17 @@ class Daemon:
     def migrate(self) -> None:
         """Run ``drc migrate``, with a new checkpoint store.
 
-        :raises TransientError: it failed, with what it said.
+        :raises TransientError: the command failed; the message has the command's output.
         """
         for file in self.path.parent.glob("*.state.db*"):
-            file.unlink()  # hints of an earlier run would be taken for this one's
+            file.unlink()  # the hints in the store are of an earlier run
         command = [sys.executable, "-m", "drc.cli", "migrate", "-c", str(self.path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise TransientError(f"drc migrate: {(done.stdout + done.stderr).strip()}")
+            raise TransientError(f"`drc migrate` failed: {(done.stdout + done.stderr).strip()}")
 
     def start(self) -> None:
-        """Start it; its log begins anew."""
+        """Start the processes, with an empty log file."""
         self.log.unlink(missing_ok=True)
         with open(self.log, "ab") as log:
             self._processes = [
@@ -66,7 +69,7 @@ class Daemon:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # ^C is ours: we stop it when all is counted
+                    start_new_session=True,  # ^C reaches the demo alone, which stops the daemon
                 )
                 for run in self._runs
             ]
@@ -80,9 +83,9 @@ class Daemon:
         }
 
     def check(self) -> None:
-        """Raise if it has ended, or one of its streams has stopped for good.
+        """Raise if a process has ended or a stream has stopped on an error.
 
-        :raises DrcError: what stopped it.
+        :raises DrcError: the process ended, or the stream stopped; with the cause.
         """
         for stream, _ in self.streams().values():
             error = stream.error
@@ -91,14 +94,14 @@ class Daemon:
                     f"{stream.origin} → {stream.target} stopped: {error.message}",
                     gtid=error.gtid,
                     table=error.table,
-                    hint=f"the log is {self.log}; `drc demo --fresh` starts over",
+                    hint=f"check the log {self.log}; run `drc demo --fresh` to start over",
                 )
         for process in self._processes:
             if process.poll() is not None:
                 raise _ended(process.returncode, self.log)
 
     def stop(self) -> int:
-        """Let it drain and end; return its worst exit code, 0 when it never ran."""
+        """Let the processes drain and end; return the worst exit code, or 0 if none was started."""
         processes, self._processes = self._processes, []
         for process in processes:
             if process.poll() is None:
@@ -117,7 +120,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 def _ended(code: int, log: Path) -> DrcError:
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
     return TransientError(
-        f"the daemon ended with code {code}, last it said:\n{tail}\n",
+        f"the daemon ended with code {code}; the end of the log:\n{tail}\n",
         stage="demo",
-        hint=f"the log is {log}; `drc demo --fresh` starts over",
+        hint=f"check the log {log}; run `drc demo --fresh` to start over",
     )

@@ -1,7 +1,8 @@
 """The demo of conflicts: both sites write the same few rows, and still end up equal. A loop.
 
-It proves three things: every table is identical; counters hold the sum of what both sites
-acknowledged; every pair of concurrent writes is in both conflict logs, with the same winner.
+The demo proves three things: every table is identical at both sites; counters hold the sum of the
+changes that both sites acknowledged; each pair of concurrent writes is in both conflict logs, with
+the same winner.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Any
 from drc.demo import duel_view, view
 from drc.demo.casebook import UNIQUE, Agreement, Case, Casebook, agreement
 from drc.demo.daemon import Daemon
-from drc.demo.probe import Probe
-from drc.demo.rivals import (
+from drc.demo.duelists import (
     COUNTERS,
     ITEMS,
     PIECES,
     TABLES,
     THREADS,
-    Rival,
+    Duelist,
     populate,
     sign_up_twice,
 )
+from drc.demo.probe import Probe
 from drc.demo.stage import SITES, Moment, Stage
 from drc.errors import DataError
 from drc.gtid import GtidSet
@@ -34,15 +35,19 @@ from drc.verify import TableComparison, render
 
 SCHEMA = "duel"
 _NEWEST = 3
-_ATTEMPTS_MAX = 20  # to sign up at one time at both sites; the first usually does
+_ATTEMPTS_MAX = 20  # to sign up at both sites at once; the first attempt usually succeeds
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo found; ``stock`` is by item: what is there, and what must be."""
+    """The findings of the demo.
+
+    :param stock: (pieces found, pieces due) of each item.
+    :param parked: at how many sites the collision of a unique key was parked.
+    """
 
     comparisons: list[TableComparison]
-    conflicts: dict[str, Counter[tuple[str, str]]]  # by site; by kind and by who won
+    conflicts: dict[str, Counter[tuple[str, str]]]  # by site; by (kind, winner)
     logs: Agreement
     stock: dict[int, tuple[int, int]]
     parked: int
@@ -60,7 +65,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Return True when nothing at all is wrong."""
+        """Return True when the demo found nothing wrong."""
         return (
             self.identical
             and self.logs.ok
@@ -70,7 +75,7 @@ class Outcome:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the findings, JSON-ready."""
         return {
             "ok": self.ok,
             "identical": self.identical,
@@ -95,7 +100,7 @@ class Outcome:
 
 
 class Duel(Stage[Outcome]):
-    """One run of the demo of conflicts."""
+    """A run of the demo of conflicts."""
 
     schema = SCHEMA
     tables = TABLES
@@ -105,20 +110,20 @@ class Duel(Stage[Outcome]):
         sites, options = self._box.sites, self._options
         probes = [Probe(sites[o], sites[t], SCHEMA) for o in SITES for t in SITES if o != t]
         books = [Casebook(sites[name]) for name in SITES]
-        rivals = [
-            Rival(sites[name], SCHEMA, f"{options.seed}:{name}:{n}", options.rate / THREADS)
+        duelists = [
+            Duelist(sites[name], SCHEMA, f"{options.seed}:{name}:{n}", options.rate / THREADS)
             for name in SITES
             for n in range(THREADS)
         ]
         populate(sites["a"], SCHEMA)
         self._drain(daemon, probes)
-        self._fight(daemon, rivals, probes, books)
+        self._fight(daemon, duelists, probes, books)
         begun = time.monotonic()
         with self._step("writing stopped, replication drained"):
             self._drain(daemon, probes)
         drain_s = time.monotonic() - begun
         parked = self._collide(daemon, probes, books)
-        with self._step("both conflict logs held against each other"):
+        with self._step("both conflict logs compared"):
             logs = agreement(*(book.entries() for book in books))
             counts = {book.site.name: book.counts() for book in books}
         self._settle(daemon, probes)
@@ -129,12 +134,12 @@ class Duel(Stage[Outcome]):
             comparisons,
             counts,
             logs,
-            self._stock(rivals),
+            self._stock(duelists),
             parked,
             still_open,
             {(p.origin.name, p.target.name): view.Lag.of(p.lags_us) for p in probes},
-            {n: sum(r.committed for r in rivals if r.site.name == n) for n in SITES},
-            {n: sum(r.refused for r in rivals if r.site.name == n) for n in SITES},
+            {n: sum(r.committed for r in duelists if r.site.name == n) for n in SITES},
+            {n: sum(r.refused for r in duelists if r.site.name == n) for n in SITES},
             drain_s,
             daemon.stop(),
         )
@@ -146,7 +151,7 @@ class Duel(Stage[Outcome]):
     def _fight(
         self,
         daemon: Daemon,
-        rivals: Sequence[Rival],
+        duelists: Sequence[Duelist],
         probes: Sequence[Probe],
         books: Sequence[Casebook],
     ) -> None:
@@ -157,7 +162,7 @@ class Duel(Stage[Outcome]):
             streams, found = daemon.streams(), []
             for probe, book in zip(probes, books, strict=True):
                 name, now, counts = book.site.name, time.monotonic(), book.counts()
-                written[name].add(now, sum(r.committed for r in rivals if r.site.name == name))
+                written[name].add(now, sum(r.committed for r in duelists if r.site.name == name))
                 met[name].add(now, counts.total())
                 found.append(
                     duel_view.Site(
@@ -172,19 +177,20 @@ class Duel(Stage[Outcome]):
                 )
             return duel_view.live(found, left_s), [duel_view.line(site) for site in found]
 
-        self._play(daemon, [*rivals, *probes], moment)
-        total = sum(rival.committed for rival in rivals)
+        self._play(daemon, [*duelists, *probes], moment)
+        total = sum(duelist.committed for duelist in duelists)
         self._out.print(
             f"[green]✓[/] the same rows written at both sites for {self._options.seconds:.0f} s:"
             f" {total:,} transactions, {total / self._options.seconds:,.0f}/s"
         )
 
-    # ------------------------------------------------------------ the desk
+    # ------------------------------------------------------------ open conflicts
 
     def _collide(self, daemon: Daemon, probes: Sequence[Probe], books: Sequence[Casebook]) -> int:
-        """Let two people take one address, until a collision is parked; return at how many sites.
+        """Let two members take the same address at once, again until the collision is parked.
 
-        :raises DataError: it never came to one.
+        :return: the number of sites where the collision is parked.
+        :raises DataError: no attempt led to a parked collision.
         """
         sites = [self._box.sites[name] for name in SITES]
         for attempt in range(_ATTEMPTS_MAX):
@@ -195,7 +201,11 @@ class Duel(Stage[Outcome]):
                 self._out.print("[green]✓[/] one address taken at both sites, by two people")
                 self._out.print(duel_view.desk(parked, self._members()))
                 return len(parked)
-        raise DataError("no collision was parked", stage="demo", hint=f"read {daemon.log}")
+        raise DataError(
+            f"no collision was parked in {_ATTEMPTS_MAX} attempts",
+            stage="demo",
+            hint=f"check the log {daemon.log}",
+        )
 
     def _members(self) -> dict[str, dict[str, Any]]:
         """Return the newest member at each site."""
@@ -204,11 +214,9 @@ class Duel(Stage[Outcome]):
         return {s: dict(zip(("id", "email", "name"), row, strict=True)) for s, row in rows.items()}
 
     def _settle(self, daemon: Daemon, probes: Sequence[Probe]) -> None:
-        """Settle it as a user may: free the address at one site, then touch the row that stays."""
+        """Settle the collision as an operator may: free the address at b, then write a's row."""
         mine, theirs = self._members().values()
-        what = (
-            f"settled by SQL: {mine['name']} keeps the address, {theirs['name']} gets another one"
-        )
+        what = f"settled by SQL: {mine['name']} keeps the address, {theirs['name']} gets another"
         with self._step(what):
             update = f"UPDATE {SCHEMA}.members SET email = %s, name = %s WHERE id = %s"
             renamed = (f"second.{theirs['email']}", theirs["name"], theirs["id"])
@@ -220,11 +228,11 @@ class Duel(Stage[Outcome]):
 
     # ------------------------------------------------------------ proof
 
-    def _stock(self, rivals: Sequence[Rival]) -> dict[int, tuple[int, int]]:
+    def _stock(self, duelists: Sequence[Duelist]) -> dict[int, tuple[int, int]]:
         rows = self._box.sites["a"].query(f"SELECT id, pieces FROM {SCHEMA}.stock")
         found = {int(item): int(pieces) for item, pieces in rows}
         return {
-            item: (found[item], PIECES + sum(rival.added[item] for rival in rivals))
+            item: (found[item], PIECES + sum(duelist.added[item] for duelist in duelists))
             for item in range(ITEMS)
         }
 
@@ -236,7 +244,7 @@ class Duel(Stage[Outcome]):
             won = duel_view.by_winner(counts)
             out.print(
                 f"conflicts at {site}: {kinds}; a won {won['a']:,}, b won {won['b']:,},"
-                f" both {won['merged']:,}, left to a person {won['open']:,}"
+                f" both {won['merged']:,}, left to an operator {won['open']:,}"
             )
         for (origin, target), lag in outcome.lags.items():
             lags = ", ".join(f"{w} {view.milliseconds(getattr(lag, w))}" for w in ("p50", "p99"))

@@ -1,4 +1,4 @@
-"""The demo of conflicts on a screen: counts, winners, the newest ones; the desk; the account."""
+"""The screen of the demo of conflicts: counts, winners, the newest and the open conflicts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ _KIND_STYLE = "yellow"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One site at one moment; ``lags_us`` is how long its writes take to the other one."""
+    """A site at a moment.
+
+    :param counts: number of conflicts by (kind, winner).
+    :param lags_us: lags of this site's writes on the way to the other site, in microseconds.
+    """
 
     name: str
     state: str
     written_per_s: float
     conflicts_per_s: float
-    counts: Counter[tuple[str, str]]  # by kind and by who won
+    counts: Counter[tuple[str, str]]
     lags_us: Sequence[int]
     newest: Sequence[Case]
 
 
 def by_kind(counts: Counter[tuple[str, str]]) -> Counter[str]:
-    """Return how many conflicts there are of each kind."""
+    """Return the number of conflicts of each kind."""
     out: Counter[str] = Counter()
     for (kind, _), number in counts.items():
         out[kind] += number
@@ -39,7 +43,7 @@ def by_kind(counts: Counter[tuple[str, str]]) -> Counter[str]:
 
 
 def by_winner(counts: Counter[tuple[str, str]]) -> Counter[str]:
-    """Return how often each site won, how often both did, how often nobody yet."""
+    """Return the number of conflicts of each winner: a site, ``merged`` or ``open``."""
     out: Counter[str] = Counter()
     for (_, winner), number in counts.items():
         out[winner] += number
@@ -47,7 +51,7 @@ def by_winner(counts: Counter[tuple[str, str]]) -> Counter[str]:
 
 
 def live(sites: Sequence[Site], left_s: float) -> Group:
-    """Return the moment for a terminal."""
+    """Return the picture of a moment for a terminal."""
     out = Table(
         title=f"both sites write the same few rows, {left_s:.0f} s left", title_justify="left"
     )
@@ -72,7 +76,7 @@ def live(sites: Sequence[Site], left_s: float) -> Group:
 
 
 def kinds(sites: Sequence[Site]) -> Table:
-    """Return how many conflicts of each kind each site has met."""
+    """Return a table of the number of conflicts of each kind at each site."""
     counts = {site.name: by_kind(site.counts) for site in sites}
     out = Table(box=None, pad_edge=False, header_style="dim")
     out.add_column("conflicts, by kind")
@@ -84,7 +88,7 @@ def kinds(sites: Sequence[Site]) -> Table:
 
 
 def newest(sites: Sequence[Site]) -> list[Text]:
-    """Return the newest conflicts, a line each."""
+    """Return a line for each of the newest conflicts."""
     return [
         Text.assemble((f"at {site.name}  ", "dim"), told(case), no_wrap=True, overflow="ellipsis")
         for site in sites
@@ -94,7 +98,7 @@ def newest(sites: Sequence[Site]) -> list[Text]:
 
 def told(case: Case) -> Text:
     """Return a conflict as a sentence."""
-    outcome = {"merged": "both stay", "open": "a person decides"}
+    outcome = {"merged": "both stay", "open": "an operator decides"}
     return Text.assemble(
         (case.kind, _KIND_STYLE),
         f" {case.table} {case.key}: ({row(case.row_local)}) met ({row(case.row_after)})"
@@ -104,14 +108,14 @@ def told(case: Case) -> Text:
 
 
 def row(document: Mapping[str, Any] | None) -> str:
-    """Return a row on one line."""
+    """Return a row as a line, for example ``id=7, name=Ada``."""
     if document is None:
         return "no row"
     return ", ".join(f"{name}={value}" for name, value in sorted(document.items()))
 
 
 def line(site: Site) -> str:
-    """Return the moment of one site as a line, for logs."""
+    """Return the picture of a site as a line, for output that is not a terminal."""
     lag, won = Lag.of(site.lags_us), by_winner(site.counts)
     found = ", ".join(f"{kind} {n:,}" for kind, n in by_kind(site.counts).most_common())
     return (
@@ -123,8 +127,12 @@ def line(site: Site) -> str:
 
 
 def desk(parked: Mapping[str, Sequence[Case]], rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return what waits for a person: each site keeps its own row and knows the other's."""
-    out = Table(title="the desk: what no rule may decide", title_justify="left")
+    """Return a table of the open conflicts, with the row of each site and the refused row.
+
+    :param parked: the open conflicts of each site.
+    :param rows: the row that each site keeps.
+    """
+    out = Table(title="open conflicts, which no policy may decide", title_justify="left")
     for column in ("at", "conflict", "the row here", "the row that did not get in", "why"):
         out.add_column(column, overflow="fold")
     for site, cases in parked.items():

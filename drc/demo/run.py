@@ -1,6 +1,7 @@
-"""The demo from end to end: servers, daemon, two-sided traffic, silence, proof. A loop.
+"""The demo of the marketplace: servers, daemon, two-sided traffic, silence, proof. A loop.
 
-It proves with what it did not build into the daemon: rows compared, binlogs audited, sums.
+The proof needs nothing from the daemon: all rows are compared, both binlogs audited, and sums
+checked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ SCHEMA = "shop"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo found; ``committed`` and ``deadlocks`` are by site, ``lags`` by direction."""
+    """The findings of the demo.
+
+    :param lags: by direction, as (origin, target).
+    :param committed: number of committed transactions, by site.
+    :param deadlocks: number of deadlocks and lock waits that clients met, by site.
+    :param reads: number of sums that readers took during the run.
+    :param torn: number of wrong sums among ``reads``.
+    :param sums: (money found, money due), by site.
+    """
 
     comparisons: list[TableComparison]
     audit: Audit
@@ -32,7 +41,7 @@ class Outcome:
     deadlocks: dict[str, int]
     reads: int
     torn: int
-    sums: dict[str, tuple[Decimal, Decimal]]  # by site: what is there, what must be
+    sums: dict[str, tuple[Decimal, Decimal]]
     drain_s: float
     daemon_exit: int
 
@@ -43,7 +52,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Return True when nothing at all is wrong."""
+        """Return True when the demo found nothing wrong."""
         return (
             self.identical
             and self.audit.ok
@@ -53,7 +62,7 @@ class Outcome:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the findings, JSON-ready."""
         return {
             "ok": self.ok,
             "identical": self.identical,
@@ -73,7 +82,7 @@ class Outcome:
 
 
 class Demo(Stage[Outcome]):
-    """One run of the marketplace."""
+    """A run of the demo of the marketplace."""
 
     schema = SCHEMA
     tables = TABLES
@@ -105,7 +114,7 @@ class Demo(Stage[Outcome]):
         return self._prove(daemon, since, shards, probes, time.monotonic() - begun)
 
     def _trade(self, daemon: Daemon, shards: list[Shard], probes: list[MoneyProbe]) -> None:
-        """Let both sites be written and show it, for the chosen time."""
+        """Let clients write at both sites for the chosen time, and show rates and lags."""
         picture = _Picture(shards, probes)
 
         def moment(left_s: float) -> Moment:
@@ -166,7 +175,7 @@ class Demo(Stage[Outcome]):
         for name, (found, due) in outcome.sums.items():
             verdict = "as it must be" if found == due else f"[bold red]but {due:,} is due[/]"
             out.print(f"all money at {name}: {found:,}, {verdict}")
-        out.print(f"half transactions seen by a reader: {outcome.torn} of {outcome.reads} reads")
+        out.print(f"half transactions visible to a reader: {outcome.torn} of {outcome.reads} reads")
         met = sum(outcome.deadlocks.values())
         out.print(f"deadlocks and lock waits that clients met: {met}")
         self._tell_kept(daemon)
@@ -180,7 +189,7 @@ class Demo(Stage[Outcome]):
 
 
 class _Picture:
-    """Counters of all directions, turned into rates."""
+    """The counters of all directions as rates, for the screen."""
 
     def __init__(self, shards: list[Shard], probes: list[MoneyProbe]) -> None:
         self._shards = {shard.site.name: shard for shard in shards}
@@ -189,7 +198,7 @@ class _Picture:
         self._applied = {probe.name: view.Rate() for probe in probes}
 
     def rows(self, daemon: Daemon) -> list[view.Row]:
-        """Return the moment, a row for each direction."""
+        """Return a row for each direction, as of now."""
         streams = daemon.streams()
         out = []
         for probe in self._probes:

@@ -1,6 +1,7 @@
-"""What demos share: servers and daemon up, a schema, a time of writing shown, all down. A loop.
+"""The frame of all demos: start servers and daemon, make a schema, show a run, stop. A loop.
 
-Whatever happens, the daemon ends with a demo, and so do the servers unless they are to be kept.
+The daemon always ends with the demo, after an error, too; so do the servers, unless ``keep`` is
+set.
 """
 
 from __future__ import annotations
@@ -29,19 +30,20 @@ from drc.sandbox import ConfigSpec, KafkaSpec, Sandbox, SiteSpec
 from drc.verify import TableComparison, compare
 
 SITES = ("a", "b")
-_READY_S = 30.0  # until both daemons replicate: the usual is two seconds
+_READY_S = 30.0  # until both daemons replicate, usually after 2 s
 _DRAIN_S = 60.0
 _POLL_S = 0.05
 _REFRESH_S = 0.25
 _SWITCH_S = 0.0005
-_LINE_S = 3.0  # between lines where there is no terminal
+_LINE_S = 3.0  # between lines of output that is not a terminal
 
-Moment = tuple[RenderableType, Sequence[str]]  # for a terminal, and as lines for logs
+# The picture of a moment: for a terminal, and as lines for output that is not a terminal.
+Moment = tuple[RenderableType, Sequence[str]]
 Found = TypeVar("Found")
 
 
 class Working(Protocol):
-    """What works until told to stop; see :class:`drc.demo.worker.Worker`."""
+    """The interface of threads that work until stopped; see :class:`drc.demo.worker.Load`."""
 
     def start(self, stop: threading.Event) -> None: ...
     def join(self) -> None: ...
@@ -50,7 +52,14 @@ class Working(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose; ``rate`` is transactions per second at each site, 0 for all it can."""
+    """The user's options.
+
+    :param folder: the folder of the servers.
+    :param rate: transactions per second at each site; 0: no limit.
+    :param keep: leave the servers running at the end.
+    :param fresh: remove the servers of an earlier demo first.
+    :param kafka: replicate through Kafka.
+    """
 
     folder: Path
     seconds: float = 15.0
@@ -63,7 +72,12 @@ class Options:
 
 
 class Stage(ABC, Generic[Found]):
-    """One run of a demo in ``schema`` with ``tables``; ``deltas`` are columns, by table."""
+    """A run of a demo.
+
+    :cvar schema: the schema that the demo makes and writes.
+    :cvar tables: a ``CREATE TABLE`` statement for each table.
+    :cvar deltas: columns with policy ``delta``, by table: ``{"duel.stock": ("pieces",)}``.
+    """
 
     schema: str
     tables: Sequence[str]
@@ -78,9 +92,10 @@ class Stage(ABC, Generic[Found]):
         return Sandbox(self._options.folder, die_with_parent=not self._options.keep)
 
     def run(self) -> Found:
-        """Do it all; prints as it goes.
+        """Run the demo from start to end, and print each step.
 
-        :raises DrcError: something did not come up, or replication stopped.
+        :return: the findings.
+        :raises DrcError: a server or daemon did not start, or replication stopped.
         """
         options = self._options
         if options.fresh:
@@ -120,9 +135,9 @@ class Stage(ABC, Generic[Found]):
 
     @abstractmethod
     def _perform(self, daemon: Daemon, since: dict[str, GtidSet]) -> Found:
-        """Do what this demo is about, on a pair that replicates.
+        """Run the part of the demo that needs a replicating pair; return the findings.
 
-        :param since: what each site had executed before.
+        :param since: ``gtid_executed`` of each site before the demo.
         """
 
     # ------------------------------------------------------------ before
@@ -164,12 +179,14 @@ class Stage(ABC, Generic[Found]):
                 return
             if time.monotonic() > deadline:
                 raise TransientError(
-                    "the daemon does not replicate yet", stage="demo", hint=f"read {daemon.log}"
+                    f"the daemon does not replicate after {_READY_S:.0f} s",
+                    stage="demo",
+                    hint=f"check the log {daemon.log}",
                 )
             time.sleep(_POLL_S)
 
     def _make_schema(self, daemon: Daemon) -> None:
-        """Make the schema at one site, anew, and wait until the other has it."""
+        """Drop and create the schema at site a, and wait until b has executed the statements."""
         site, before = self._box.sites["a"], self._facts("a")
         with site.connect("app") as conn, conn.cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {self.schema}")
@@ -184,33 +201,35 @@ class Stage(ABC, Generic[Found]):
             daemon.check()
             if time.monotonic() > deadline:
                 raise TransientError(
-                    "the schema does not arrive at b", stage="demo", hint=f"read {daemon.log}"
+                    f"the schema did not arrive at b in {_READY_S:.0f} s",
+                    stage="demo",
+                    hint=f"check the log {daemon.log}",
                 )
             time.sleep(_POLL_S)
 
     # ------------------------------------------------------------ live
 
     def _play(
-        self, daemon: Daemon, workers: Sequence[Working], moment: Callable[[float], Moment]
+        self, daemon: Daemon, loads: Sequence[Working], moment: Callable[[float], Moment]
     ) -> None:
-        """Let them work for the chosen time, and show it.
+        """Let the loads work for the chosen time, and show the progress.
 
-        :param moment: what to show, with so many seconds left.
+        :param moment: returns the picture to show; called with the number of seconds left.
         """
         stop = threading.Event()
         # A canary must not wait 5 ms for each client thread that computes.
         sys.setswitchinterval(_SWITCH_S)
-        for worker in workers:
-            worker.start(stop)
+        for load in loads:
+            load.start(stop)
         try:
-            self._show(daemon, workers, moment)
+            self._show(daemon, loads, moment)
         finally:
             stop.set()
-            for worker in workers:
-                worker.join()
+            for load in loads:
+                load.join()
 
     def _show(
-        self, daemon: Daemon, workers: Sequence[Working], moment: Callable[[float], Moment]
+        self, daemon: Daemon, loads: Sequence[Working], moment: Callable[[float], Moment]
     ) -> None:
         end = time.monotonic() + self._options.seconds
         next_line = time.monotonic() + _LINE_S
@@ -223,8 +242,8 @@ class Stage(ABC, Generic[Found]):
             while (left := end - time.monotonic()) > 0:
                 time.sleep(min(_REFRESH_S, left))
                 daemon.check()
-                for worker in workers:
-                    worker.check()
+                for load in loads:
+                    load.check()
                 picture, lines = moment(max(0.0, end - time.monotonic()))
                 if live:
                     live.update(picture, refresh=True)

@@ -1,4 +1,4 @@
-"""The demo on a screen: a live table while it runs, the account of it at the end."""
+"""The screen of the demo of the marketplace: a live table, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ _WINDOW_S = 2.0
 
 
 class Rate:
-    """A counter's growth per second over the last two seconds."""
+    """The growth of a counter per second, over the last 2 s."""
 
     def __init__(self) -> None:
-        self._points: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, total: int) -> None:
-        """Note the counter at a moment in seconds; the same moment twice counts once."""
-        if not self._points or now > self._points[-1][0]:
-            self._points.append((now, total))
-        while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
-            self._points.popleft()
+        """Add a sample, unless the newest sample has the same time or a later time.
+
+        :param now: time in seconds.
+        :param total: the counter at that time.
+        """
+        if not self._samples or now > self._samples[-1][0]:
+            self._samples.append((now, total))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= _WINDOW_S:
+            self._samples.popleft()
 
     @property
     def per_second(self) -> float:
-        """Return the growth; 0 before there are two points."""
-        if len(self._points) < 2:
+        """Return the growth per second, or 0 before there are two samples."""
+        if len(self._samples) < 2:
             return 0.0
-        (begin, first), (end, last) = self._points[0], self._points[-1]
+        (begin, first), (end, last) = self._samples[0], self._samples[-1]
         return (last - first) / (end - begin)
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Lags of one direction in microseconds, and how many were measured."""
+    """A summary of a direction's lags, in microseconds."""
 
     last: int
     p50: int
@@ -52,7 +56,7 @@ class Lag:
 
     @classmethod
     def of(cls, lags_us: Sequence[int]) -> Lag:
-        """Sum up lags, oldest first."""
+        """Summarize lags, oldest first."""
         ordered = sorted(lags_us)
         return cls(
             lags_us[-1] if lags_us else 0,
@@ -65,7 +69,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One direction at one moment."""
+    """A direction at a moment."""
 
     name: str
     state: str
@@ -78,26 +82,26 @@ class Row:
 
 
 def milliseconds(us: int) -> str:
-    """Return a duration as people read it."""
+    """Return a duration as text, for example ``1,234.5 ms``."""
     return f"{us / 1000:,.1f} ms"
 
 
 def bars(lags_us: Sequence[int]) -> str:
-    """Return the newest lags as a row of bars; the highest is the longest of these."""
+    """Return the newest lags as bars, for example ``▁▂▁█``; the longest lag has the highest bar."""
     shown = lags_us[-_BARS_SHOWN:]
     top = max(shown, default=0) or 1
     return "".join(_BARS[min(len(_BARS) - 1, lag * len(_BARS) // (top + 1))] for lag in shown)
 
 
 def live(rows: Sequence[Row], left_s: float) -> Table:
-    """Return the moment as a table."""
+    """Return a table of all directions at a moment, for a terminal."""
     out = Table(title=f"both sites are being written, {left_s:.0f} s left", title_justify="left")
     for column in ("direction", "state"):
         out.add_column(column)
     for column in ("written/s", "applied/s", "lag", "p50", "p99"):
         out.add_column(column, justify="right", min_width=8)
     out.add_column("lag, newest right", min_width=_BARS_SHOWN)
-    out.add_column("half seen", justify="right")
+    out.add_column("half visible", justify="right")
     for row in rows:
         lag = Lag.of(row.lags_us)
         out.add_row(
@@ -113,7 +117,7 @@ def live(rows: Sequence[Row], left_s: float) -> Table:
 
 
 def line(row: Row) -> str:
-    """Return the moment of one direction as a line, for logs."""
+    """Return a direction at a moment as a line, for output that is not a terminal."""
     lag = Lag.of(row.lags_us)
     return (
         f"  {row.name}  {row.state}  written {row.written_per_s:,.0f}/s"
@@ -123,7 +127,7 @@ def line(row: Row) -> str:
 
 
 def account(audit: Audit, lags: dict[tuple[str, str], Lag]) -> Group:
-    """Return the summary of all directions, and the GTIDs that went wrong below it."""
+    """Return the summary of all directions, and below the GTIDs that the audit complains of."""
     out = Table(box=None, pad_edge=False, header_style="dim")
     out.add_column("direction")
     for column in (

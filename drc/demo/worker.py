@@ -1,4 +1,4 @@
-"""Threads that work until told to stop, at a pace, and tell what ended them too early."""
+"""Threads of the demo: work at a pace until stopped, and keep the error that ended the thread."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _CATCH_UP_S = 1.0
 
 
 class Pace:
-    """Keep to a rate: who is late catches up, but not for ever.
+    """A rate; a late caller catches up, but only the ticks of the last second.
 
-    :param per_second: how often :meth:`wait` returns; 0: at once.
+    :param per_second: how often :meth:`wait` returns; 0: :meth:`wait` returns at once.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -20,15 +20,15 @@ class Pace:
         self._due = time.monotonic()
 
     def wait(self, stop: threading.Event) -> None:
-        """Wait for the next turn, or until stopped."""
+        """Wait for the next tick, or until stopped."""
         now = time.monotonic()
         self._due = max(self._due + self._period_s, now - _CATCH_UP_S)
         if self._period_s and (early := self._due - now) > 0:
             stop.wait(early)
 
 
-class Worker(ABC):
-    """A thread of the demo."""
+class Load(ABC):
+    """A thread of the demo that works until stopped."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -36,10 +36,10 @@ class Worker(ABC):
 
     @abstractmethod
     def work(self, stop: threading.Event) -> None:
-        """Work until stopped; whatever it raises, :meth:`check` raises."""
+        """Work until stopped; an exception raised here is raised again by :meth:`check`."""
 
     def start(self, stop: threading.Event) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, args=(stop,), daemon=True)
         self._thread.start()
 
@@ -50,12 +50,12 @@ class Worker(ABC):
             self._error = error
 
     def join(self) -> None:
-        """Wait for the thread to end; raise as :meth:`check`."""
+        """Wait until the thread ends; raise as :meth:`check` does."""
         if self._thread is not None:
             self._thread.join()
         self.check()
 
     def check(self) -> None:
-        """Raise what ended the thread before its time, if anything did."""
+        """Raise the exception that ended the thread, if there is any."""
         if self._error is not None:
             raise self._error

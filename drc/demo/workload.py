@@ -1,12 +1,13 @@
 """A marketplace: users, accounts, orders and their items, written at both sites at once. Edge.
 
-Users are sharded: those with even numbers are served by one site, odd ones by the other, and a
-user's orders and accounts are written where the user is. So no row is written at two sites.
+No row is written at two sites: users with even numbers belong to a site, users with odd numbers to
+the other site, and a user's orders and accounts are written at the user's site.
 
-1. Every account opens with the same sum, and money only moves between accounts of one shard, in
-   one transaction. So at any moment, at either site, ``SUM(balance)`` is that sum times the
-   number of accounts; a reader who sees anything else has seen half a transaction.
-2. The same seed gives each thread the same decisions; how they interleave is the servers' doing.
+1. ``SUM(balance)`` is always the opening sum times the number of accounts, at each site: every
+   account opens with the same sum, and money only moves between accounts of the same shard, in a
+   single transaction. Any other sum means that a reader saw half a transaction.
+2. With the same seed each thread decides the same; only the interleaving differs, as the servers
+   schedule the threads.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from drc.demo.worker import Pace
 from drc.sandbox import SandboxSite
 
 OPENING = Decimal(1000)
-THREADS = 2  # for each site: the demo's own Python must leave the daemon some of two cores
-_OPEN_ORDERS_MAX = 200  # that a thread remembers to pay, ship or cancel
+THREADS = 2  # per site: of two cores, the demo's own Python must leave enough to the daemon
+_OPEN_ORDERS_MAX = 200  # per thread, to be paid, shipped or cancelled
 _SEED_ROWS = 500
 _LOCKED = (1205, 1213)
 
@@ -74,12 +75,11 @@ Transaction = Callable[[pymysql.cursors.Cursor], None]
 
 
 class Shard:
-    """One site's users and the threads that act for them.
+    """The users of a site, and the threads that act for the users.
 
-    ``committed`` and ``deadlocks`` are counts so far.
-
-    :param remainder: of the user numbers served here, modulo ``sites``.
-    :param rate: transactions per second at most, 0 for as many as go.
+    :param remainder: users whose number modulo ``sites`` is this remainder belong to the shard.
+    :param sites: the number of sites.
+    :param rate: transactions per second of all threads at most; 0: no limit.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Shard:
         self._error: BaseException | None = None
 
     def connect(self) -> pymysql.Connection[Any]:
-        """Open a session whose automatic numbers are of this shard."""
+        """Open a session in which AUTO_INCREMENT gives only numbers of this shard."""
         conn = self.site.connect("app", database=self._schema, autocommit=False)
         with conn.cursor() as cursor:
             cursor.execute(
@@ -114,7 +114,10 @@ class Shard:
         return conn
 
     def populate(self, users: int) -> None:
-        """Sign up the first users."""
+        """Sign up the first users.
+
+        :param users: their number.
+        """
         rng = random.Random(f"{self._seed}:{self.site.name}")
         with self.connect() as conn, conn.cursor() as cursor:
             for _ in range(0, users, _SEED_ROWS):
@@ -131,7 +134,7 @@ class Shard:
         return self._sites, self._offset % self._sites
 
     def start(self, stop: threading.Event) -> None:
-        """Let the threads trade until stopped."""
+        """Start the threads, which trade until stopped."""
         for clerk in self._clerks:
             thread = threading.Thread(target=self._run, args=(clerk, stop), daemon=True)
             thread.start()
@@ -144,32 +147,32 @@ class Shard:
             self._error = error
 
     def join(self) -> None:
-        """Wait for the threads to end.
+        """Wait until the threads end.
 
-        :raises Exception: what ended one before its time.
+        :raises Exception: the exception that ended a thread, if there is any.
         """
         for thread in self._threads:
             thread.join()
         self.check()
 
     def check(self) -> None:
-        """Raise what ended a thread before its time, if anything did."""
+        """Raise the exception that ended a thread, if there is any."""
         if self._error is not None:
             raise self._error
 
     @property
     def committed(self) -> int:
-        """Return the transactions committed."""
+        """Return the number of committed transactions."""
         return sum(clerk.committed for clerk in self._clerks)
 
     @property
     def deadlocks(self) -> int:
-        """Return the deadlocks and lock waits that clients saw; each was tried again."""
+        """Return the number of deadlocks and lock wait timeouts; each ended a transaction."""
         return sum(clerk.deadlocks for clerk in self._clerks)
 
 
 class _Clerk:
-    """One client session of a shard."""
+    """A client session of a shard."""
 
     def __init__(self, shard: Shard, seed: str) -> None:
         self._shard = shard
@@ -267,7 +270,7 @@ class _Clerk:
 
 
 def _move(cursor: pymysql.cursors.Cursor, payer: int, payee: int, amount: Decimal) -> None:
-    """Move money; lower user numbers first, so that two moves do not deadlock."""
+    """Move money; write the lower user number first, so that two moves do not deadlock."""
     for user, sign in sorted(((payer, -1), (payee, 1))):
         cursor.execute(
             "UPDATE accounts SET balance = balance + %s WHERE user_id = %s AND kind = 'checking'",
@@ -276,17 +279,17 @@ def _move(cursor: pymysql.cursors.Cursor, payer: int, payee: int, amount: Decima
 
 
 def _sign_up(cursor: pymysql.cursors.Cursor, rng: random.Random, users: int) -> None:
-    """Add users with two accounts each."""
+    """Add users, each with two accounts."""
     emails = [f"{rng.getrandbits(64):016x}@example.com" for _ in range(users)]
     rows = [
         (email, rng.choice(_NAMES), f'{{"newsletter": {rng.choice(("true", "false"))}}}')
         for email in emails
     ]
     cursor.executemany("INSERT INTO users (email, name, profile) VALUES (%s, %s, %s)", rows)
-    marks = ", ".join(["%s"] * users)
+    placeholders = ", ".join(["%s"] * users)
     for kind in ("checking", "savings"):
         cursor.execute(
             "INSERT INTO accounts (user_id, kind, balance)"
-            f" SELECT id, %s, %s FROM users WHERE email IN ({marks})",
+            f" SELECT id, %s, %s FROM users WHERE email IN ({placeholders})",
             (kind, OPENING, *emails),
         )

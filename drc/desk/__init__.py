@@ -1,1 +1,1 @@
-"""The conflict log for people: read, count, forecast, decide again, settle. Edge, pure inside."""
+"""Desk: reads, counts, replays, settles and forecasts conflicts for people. Edge, pure inside."""

@@ -1,8 +1,11 @@
-"""The binlogs of all sites, read side by side for a forecast. Edge; nothing is applied or written.
+"""Binlog reading: reads the binlogs of all sites side by side for a forecast. Edge; writes nothing.
 
-1. Sites are read at once, each only as far as the others' clocks have come: a binlog of days needs
-   no more memory than one of minutes.
-2. What happens while we read is not read: each site's end is fixed at the beginning.
+Nothing is applied or written.
+
+1. A binlog of days needs no more memory than a binlog of minutes: all sites are read at the same
+   time, each only as far as the clocks of the others have advanced.
+2. Transactions that are committed during the read are left out: the end of each site's binlog is
+   fixed at the beginning.
 """
 
 from __future__ import annotations
@@ -43,9 +46,11 @@ Progress = Callable[[str, int, int], None]  # site, transactions read, of how ma
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What to read: ``known`` is left out; so is what was committed before ``since_us``.
+    """The part of the binlogs to read.
 
-    ``live_s`` is how long to wait for writes, when only those shall be read.
+    ``known`` has the GTIDs to leave out. Writes before ``since_us`` are left out, too
+    (microseconds since 1970). Above 0, ``live_s`` limits the forecast to writes in the next
+    ``live_s`` seconds.
     """
 
     known: GtidSet
@@ -55,21 +60,25 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in ``seconds`` of writing; ``skew_us`` is how far clocks are apart now."""
+    """The result of a forecast over ``seconds`` of writes.
+
+    ``skew_us`` is the present difference between the sites' clocks. ``causal`` has the directions,
+    ``origin->target``, for which the binlogs tell the seen transactions.
+    """
 
     seconds: float
     lag_us: int
     skew_us: int
     transactions: dict[str, int]
-    causal: list[str]  # directions, ``origin->target``, of which the binlogs tell what was seen
+    causal: list[str]
     tables: dict[str, TableForecast]
 
     def per_hour(self, pairs: int) -> float:
-        """Return a count as a rate."""
+        """Convert a number of pairs to a rate per hour."""
         return pairs * 3600 / self.seconds
 
     def sorted(self) -> list[tuple[str, TableForecast]]:
-        """Return all tables, those with most conflicts first, then those at risk."""
+        """Return all tables: most conflicts first, then tables at risk, then by name."""
         return sorted(self.tables.items(), key=lambda i: (-i[1].pairs, not i[1].risks, i[0]))
 
     def document(self) -> dict[str, Any]:
@@ -102,7 +111,7 @@ class Report:
 
 
 class _Write(NamedTuple):
-    """A transaction of one site; ``rows`` is empty when it came by replication."""
+    """A transaction of a site; ``rows`` is empty for a replicated transaction."""
 
     site: str
     gtid: Gtid
@@ -113,9 +122,10 @@ class _Write(NamedTuple):
 
 
 def forecast(config: Config, span: Span, lag_us: int, progress: Progress) -> Report:
-    """Read all sites and count what would have met.
+    """Read the binlogs of all sites, and count the writes that would have met.
 
-    :param lag_us: how long a write is taken to be on its way.
+    :param lag_us: the time for which a write is assumed to be on the way.
+    :param progress: called with a site, the transactions read so far, and the total number.
     :raises DrcError: a site is away, or its binlog cannot be read.
     """
     facts = {site: _facts(config, site) for site in config.sites}
@@ -158,7 +168,7 @@ def _facts(config: Config, site: str) -> SiteFacts:
     found = gather(config, site)
     if not found.reached:
         errors = [a.error for a in found.accounts.values() if a.error]
-        raise errors[0] if errors else TransientError("not reachable", site=site)
+        raise errors[0] if errors else TransientError("the server is not reachable", site=site)
     return found
 
 
@@ -166,7 +176,7 @@ def _facts(config: Config, site: str) -> SiteFacts:
 
 
 class _History:
-    """One site's binlog, as writes."""
+    """The binlog of a site, as a sequence of writes."""
 
     def __init__(
         self,
@@ -194,14 +204,14 @@ class _History:
         return self._selection.table(schema, table) and f"{schema}.{table}" not in self._keyless
 
     def writes(self, known: GtidSet, since_us: int) -> Iterator[_Write]:
-        """Yield what is not ``known``, in the binlog's order."""
+        """Yield the transactions that are not in ``known``, in the binlog's order."""
         tagger = Tagger(foreign_uuids(self.site, self._facts), Mark())
         total = len(self._facts[self.site].gtid_executed - known)
         done = 0
         for batch in recorded(self._config, self.site, known, reader="forecast"):
             for transaction in tagger.tag(batch):
-                ours = transaction.commit_us >= since_us
-                rows = self._rows(transaction) if ours else []
+                in_span = transaction.commit_us >= since_us
+                rows = self._rows(transaction) if in_span else []
                 yield _Write(
                     self.site,
                     transaction.gtid,
@@ -220,19 +230,19 @@ class _History:
             return []
         try:
             admitted = self._prepared.admit(transaction)
-        except DataError:  # prepared before what we read, or too much to hold
+        except DataError:  # prepared before the first transaction read, or too large to keep
             return []
         while admitted and admitted.kind is not TransactionKind.SKIPPED:
             try:
                 return self._touched(admitted)
-            except DataError as error:  # no primary key then, whatever it has now
+            except DataError as error:  # no primary key at that time, even if there is a key now
                 if not error.table or error.table in self._keyless:
                     raise
                 self._keyless.add(error.table)
         return []
 
     def _touched(self, transaction: RawTransaction) -> list[Row]:
-        """Return each row once, whatever happened to it."""
+        """Return each changed row once, even if the transaction changed the row several times."""
         found: dict[tuple[str, int], tuple[Table, bytes, dict[int, None]]] = {}
         for table, _, images in row_images(transaction, self._tables):
             for image in images:
@@ -254,18 +264,18 @@ class _History:
         return self._unique[table.body]
 
     def note_risks(self, out: Forecast) -> None:
-        """Note the tables whose conflicts cannot be found, or told apart."""
+        """Note the tables whose conflicts cannot be found, or cannot be told apart."""
         for name in sorted(self._keyless):
             schema, table = name.split(".", 1)
             if self._selection.table(schema, table):
-                _note(out, name, "add a primary key or exclude the table, it has none")
+                _note(out, name, "add a primary key, or exclude this table without primary key")
         for name in self._unfollowed:
-            _note(out, name, "let one site own the table, its keys cannot be followed")
+            _note(out, name, "let one site own the table, as its keys cannot be followed")
 
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """A row's keys for people, made only where something met."""
+    """The function from slot to key text for a row, called only for writes that met."""
 
     table: Table
     image: bytes
@@ -290,5 +300,5 @@ def _note_numbers(facts: Facts, out: Forecast) -> None:
         if numbers_meet(a, b):
             for name, table in a.tables.items():
                 if name in b.tables and any(c.auto_increment for c in table.columns):
-                    risk = "set auto_increment_offset, both sites hand out the same numbers"
+                    risk = "set auto_increment_offset, as both sites hand out the same numbers"
                     _note(out, ".".join(name), risk)

@@ -1,10 +1,10 @@
-"""The conflict log as people ask for it: lists, figures, a second decision, an end. Edge.
+"""Conflict entries: lists, counts, replays and purges entries of the conflict log. Edge.
 
-What lives here: reading ``drc.conflict`` at one site or all, what is counted, the resolver asked
-again, and what is deleted. Settling an entry is ``settlement.py``.
+Contents: reading ``drc.conflict`` at a single site or at all sites, counting, asking the resolver
+again, and deleting. ``settlement.py`` settles an entry.
 
 1. Reading uses the source account, which may read schema ``drc`` and change nothing.
-2. Entries that are open are never deleted: they are all that is known of a row that differs.
+2. Open entries are never deleted, because nothing else records that a row differs between sites.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from drc.policy import TablePolicy
 from drc.rows.mask import Mask
 from drc.schema import conflict_log
 
-Entry = dict[str, Any]  # JSON-ready; docs/operations/conflicts-json.md
+EntryDocument = dict[str, Any]  # JSON-ready; docs/operations/conflicts-json.md
 
 STATES = ("auto", "open", "settled", "superseded")
 _PAGE = 500
 _PURGE_ROWS = 1000
 _JSON = ("rivals", "row_local", "row_before", "row_after")
 _NO_TABLE = 1146
-_UNASKED = Gtid(b"", 0, "")  # the resolver goes by clocks
+_UNASKED = Gtid(b"", 0, "")  # a placeholder: the resolver compares clocks, not GTIDs
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries.
+    """The filter for entries; an empty field matches every entry.
 
-    :param table: a glob on ``schema.table``: ``*`` and ``?``.
-    :param since_us: microseconds since the epoch; older ones are left out.
+    :param table: a glob on ``schema.table`` with ``*`` and ``?``, for example ``shop.*``.
+    :param since_us: microseconds since the epoch; older entries are left out.
     """
 
     table: str = ""
@@ -53,7 +53,7 @@ class Filter:
     since_us: int = 0
 
     def where(self) -> tuple[str, list[Any]]:
-        """Return a condition and its values."""
+        """Return an SQL condition and the values to bind."""
         parts, values = ["TRUE"], list[Any]()
         if self.table:
             parts.append("CONCAT(schema_name, '.', table_name) LIKE %s ESCAPE '|'")
@@ -69,7 +69,7 @@ class Filter:
 
 
 def _like(glob: str) -> str:
-    """Return a glob as LIKE takes it, with ``|`` to escape."""
+    """Convert a glob to a pattern of LIKE with escape sign ``|``: ``o_d*`` to ``o|_d%``."""
     for sign in "|%_":
         glob = glob.replace(sign, "|" + sign)
     return glob.replace("*", "%").replace("?", "_")
@@ -79,9 +79,9 @@ def _like(glob: str) -> str:
 
 
 def chosen_sites(config: Config, site: str) -> list[str]:
-    """Return ``site``, or all of them without one.
+    """Return ``site`` alone, or all sites if ``site`` is empty.
 
-    :raises ConfigError: no such site.
+    :raises ConfigError: the site does not exist.
     """
     if not site:
         return list(config.sites)
@@ -89,10 +89,12 @@ def chosen_sites(config: Config, site: str) -> list[str]:
     return [site]
 
 
-def read(config: Config, site: str, chosen: Filter, limit: int | None = None) -> Iterator[Entry]:
-    """Yield entries of one site, the newest first, a page at a time.
+def read(
+    config: Config, site: str, chosen: Filter, limit: int | None = None
+) -> Iterator[EntryDocument]:
+    """Yield entries of a site, the newest first, read page by page.
 
-    :raises PreflightError: the log is not there.
+    :raises PreflightError: the conflict log does not exist.
     """
     where, values = chosen.where()
     before, left = 1 << 63, limit
@@ -107,10 +109,10 @@ def read(config: Config, site: str, chosen: Filter, limit: int | None = None) ->
             before, left = rows[-1]["id"], left and left - size
 
 
-def one(config: Config, site: str, number: int) -> Entry:
-    """Return one entry.
+def one(config: Config, site: str, number: int) -> EntryDocument:
+    """Return the entry ``number`` of a site.
 
-    :raises ConfigError: there is none of that number.
+    :raises ConfigError: the entry does not exist.
     """
     with contextlib.closing(_reader(config, site)) as conn:
         rows = _ask(conn, conflict_log.ONE, [number], site)
@@ -120,15 +122,16 @@ def one(config: Config, site: str, number: int) -> Entry:
 
 
 def no_entry(site: str, number: int) -> ConfigError:
-    """Return the error that says so."""
+    """Return the error for an entry that does not exist."""
     return ConfigError(
-        f"{site} has no conflict {number}", hint=f"`drc conflicts list --site {site}` shows all"
+        f"{site} has no conflict {number}",
+        hint=f"run `drc conflicts list --site {site}` to see all conflicts",
     )
 
 
-def entry(site: str, row: dict[str, Any]) -> Entry:
-    """Return a row of the log as a document."""
-    out: Entry = {"site": site, **row}
+def entry(site: str, row: dict[str, Any]) -> EntryDocument:
+    """Convert a row of the conflict log to a document."""
+    out: EntryDocument = {"site": site, **row}
     for name in _JSON:
         out[name] = json.loads(out[name]) if out[name] is not None else None
     out["table"] = f"{out.pop('schema_name')}.{out.pop('table_name')}"
@@ -153,7 +156,7 @@ def _ask(conn: mysql.Connection, sql: str, values: list[Any], site: str) -> list
         except pymysql.MySQLError as error:
             if error.args[0] == _NO_TABLE:
                 raise PreflightError(
-                    "there is no conflict log", site=site, hint="run `drc migrate`"
+                    "the conflict log does not exist", site=site, hint="run `drc migrate`"
                 ) from error
             raise mysql.translate(error, site=site) from error
         return list(cursor.fetchall())
@@ -163,7 +166,7 @@ def _ask(conn: mysql.Connection, sql: str, values: list[Any], site: str) -> list
 
 
 def stats(config: Config, site: str, chosen: Filter) -> dict[str, Any]:
-    """Count one site's entries by table, kind, winner and state, and by hour."""
+    """Count the entries of a site by table, kind, winner and state, and by hour."""
     where, values = chosen.where()
     with contextlib.closing(_reader(config, site)) as conn:
         hours = _ask(conn, conflict_log.hours(where), values, site)
@@ -179,15 +182,19 @@ def stats(config: Config, site: str, chosen: Filter) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of asking again: entries that agree, that differ, that cannot be asked."""
+    """The result of a replay.
+
+    ``same`` counts entries with the same decision, ``differ`` has the entries with another
+    decision, ``passed_over`` counts entries that cannot be decided again, by reason.
+    """
 
     same: int = 0
     differ: list[dict[str, Any]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
-def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
-    """Let the resolver decide logged entries again, by what the log says they were."""
+def replay(config: Config, entries: Iterable[EntryDocument]) -> Replayed:
+    """Let the resolver decide logged entries again, from the state that the conflict log holds."""
     out = Replayed()
     policies = config.conflicts.policies()
     mask = Mask(config.conflicts.mask, config.name)
@@ -201,23 +208,23 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
             out.passed_over["the table has another policy now"] += 1
             continue
         if policy.owner_column and mask.column(logged["table"], policy.owner_column):
-            out.passed_over["the column that tells the owner is masked"] += 1
+            out.passed_over["the owner column is masked"] += 1
             continue
         if policy.owner_column and not (logged["row_before"] or logged["row_after"]):
-            out.passed_over["its row came and went, so the log does not have the owner"] += 1
+            out.passed_over["the row came and went, so the entry does not have the owner"] += 1
             continue
         change, found = _asked(logged, policy)
         decision = resolve(change, found, logged["ets"], logged["origin"], policy)
         if decision.action is RowAction.ASK:
             if mask.table(logged["table"]):
-                out.passed_over["its function saw values that are masked"] += 1
+                out.passed_over["the table's function saw values that are masked"] += 1
                 continue
             if winner is Winner.OPEN and not logged["reason"].startswith(policy.function):
-                out.passed_over["its function was not asked"] += 1
+                out.passed_over["the table's function was not asked"] += 1
                 continue
             decision = _answered(logged, policy)
         if decision.action is RowAction.MERGE and winner is Winner.OPEN:
-            out.passed_over["its columns could not be merged"] += 1
+            out.passed_over["the columns could not be merged"] += 1
         elif (decision.kind, decision.winner, decision.reason[:255]) == (
             logged["kind"],
             winner,
@@ -239,8 +246,8 @@ def replay(config: Config, entries: Iterable[Entry]) -> Replayed:
     return out
 
 
-def _answered(logged: Entry, policy: TablePolicy) -> Decision:
-    """Ask the function of a table again."""
+def _answered(logged: EntryDocument, policy: TablePolicy) -> Decision:
+    """Ask the conflict function of a table again."""
     (rival,) = logged["rivals"]
     here = Version(logged["row_local"], rival["ets"], rival["origin"])
     remote = Version(logged["row_after"], logged["ets"], logged["origin"])
@@ -248,7 +255,7 @@ def _answered(logged: Entry, policy: TablePolicy) -> Decision:
     return load(policy.function).verdict(kind, logged["table"], before, remote, here).decision
 
 
-def _asked(logged: Entry, policy: TablePolicy) -> tuple[Change, Rivals]:
+def _asked(logged: EntryDocument, policy: TablePolicy) -> tuple[Change, Rivals]:
     rows = [logged[name] for name in ("row_before", "row_after", "row_local")]
     before, after, exists = (row is not None for row in rows)
     owner: str | None = ""
@@ -262,12 +269,12 @@ def _asked(logged: Entry, policy: TablePolicy) -> tuple[Change, Rivals]:
 
 
 def purge(config: Config, site: str, days: int) -> int:
-    """Delete entries older than ``days`` that are not open; return how many.
+    """Delete entries older than ``days`` that are not open; return the number of entries.
 
-    A thousand at a time, so that the daemon's own transactions wait for none of them long. Deletes
-    are in schema ``drc``, so they stay at this site.
+    Each statement deletes a thousand entries at most, so that the daemon's own transactions never
+    wait long for a delete. The deletes are in schema ``drc``, so other sites keep their entries.
 
-    :raises ConfigError: no operator account is configured: no other may delete.
+    :raises ConfigError: no operator account is configured, and no other account may delete.
     """
     deleted = 0
     sql = conflict_log.purge(_PURGE_ROWS)

@@ -1,16 +1,19 @@
-"""An operator's decision about one logged conflict, made as an ordinary change. Edge.
+"""Settlement: makes an operator's choice for a logged conflict as an ordinary change. Edge.
 
-1. A settlement is one native transaction at the site that has to change: the one whose entry
-   holds the chosen version as the remote one. Replication carries it to the other site, after
-   everything it has seen. So nothing here can diverge, and nothing is to be repeated there.
-2. It is made only if every row is still as the log says, under the rows' locks.
-3. A chosen version is written byte for byte, from the log's image, as replication writes: without
-   triggers and foreign key checks. Values that an operator gives go by SQL, with both.
-4. The entry is settled in the same transaction, behind the rows: what begins with schema ``drc``
-   would stay at this site (``source/tagger.py``).
-5. Of rows that collide in a unique key, those in the way are deleted, or given other values.
+1. A settlement cannot make sites diverge, and needs no repetition at the other site: a settlement
+   is a single native transaction at the site that has to change, which is the site whose entry
+   holds the chosen version as the remote version. Replication carries the transaction to the
+   other site, after every transaction that the settlement has seen.
+2. A settlement changes only rows that are still as the conflict log says, checked under the rows'
+   locks; otherwise the settlement is refused.
+3. A chosen version is written byte for byte, from the image in the conflict log, as replication
+   writes: without triggers and foreign key checks. Values that an operator gives are written by
+   SQL, with both.
+4. The entry is settled in the same transaction, after the rows, because a transaction that begins
+   with schema ``drc`` would stay at this site (``source/tagger.py``).
+5. Of rows that collide in a unique key, the rows in the way are deleted, or get other values.
 
-docs/conflicts.md tells why it is not a repair at each site.
+docs/conflicts.md tells why a settlement is not a repair at each site.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from drc.binlog.events import TableMap
 from drc.binlog.framing import Framer
 from drc.config import Config
 from drc.conflict.resolver import ConflictKind, Winner
-from drc.desk.entries import Entry, entry, no_entry
+from drc.desk.entries import EntryDocument, entry, no_entry
 from drc.errors import ConfigError, DataError, DrcError
 from drc.rows.images import column_walkers
 from drc.rows.literals import key_condition, quote, row_condition, table_name, unique_condition
@@ -40,7 +43,7 @@ from drc.target.lane import Lane
 
 _LOCK_WAIT_S = 5
 _HEARTBEAT_S = 1.0
-_RIVALS_MAX = 1000  # open collisions of one table that are looked through, the newest
+_COLLIDING_MAX = 1000  # the newest open collisions of a table: the entries that are searched
 _STRICT = (
     "SET sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO',"
     " foreign_key_checks = 1"
@@ -48,13 +51,14 @@ _STRICT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What an operator wants.
+class Choice:
+    """The choice of an operator for an entry.
 
-    :param site: whose entry it is.
-    :param take: ``remote`` or ``local``, seen from there; '' with ``values``.
-    :param values: columns of this site's own row; None for NULL.
-    :param by: who says so.
+    :param site: the site of the entry.
+    :param take: ``remote`` or ``local``, seen from ``site``; '' with ``values``.
+    :param values: new values for the site's own row, by column; None for NULL.
+    :param by: the name of the operator, for the conflict log.
+    :param reason: the reason for the choice, for the conflict log.
     """
 
     site: str
@@ -64,34 +68,40 @@ class Order:
     reason: str
 
     def text(self) -> str:
-        """Return it as the log keeps it; values stay out, as they may be masked."""
+        """Return the text for the conflict log, without values, because values may be masked.
+
+        Examples: ``take remote of beijing: wrong price``, ``set price, note: wrong price``.
+        """
         what = f"take {self.take} of {self.site}" if self.take else f"set {', '.join(self.values)}"
         return f"{what}: {self.reason}"[:255]
 
 
 class Outcome(NamedTuple):
-    """Where the change was made, and how many entries it settled at each site."""
+    """The site of the change, and the number of settled entries at each site."""
 
     changed_at: str
     settled: dict[str, int]
 
 
 class _Image(NamedTuple):
-    """A remote change as the log holds it; ``after`` is None for a delete."""
+    """A remote change from the conflict log; ``after`` is None for a delete."""
 
     table: TableMap
     key: bytes
     after: bytes | None
 
 
-def settle(config: Config, site: str, number: int, order: Order) -> Outcome:
+def settle(config: Config, site: str, number: int, choice: Choice) -> Outcome:
     """Settle the conflict ``number`` of ``site``, at both sites.
 
-    :raises DataError: a row has changed since, or there is no image to write.
-    :raises ConfigError: no such entry, or nothing that can be settled so.
+    :raises DataError: a row has changed since, or the conflict log holds no image to write.
+    :raises ConfigError: the entry does not exist, or cannot be settled by this choice.
     """
     if len(config.sites) != 2:
-        raise ConfigError("conflicts are settled between two sites", hint="change the row instead")
+        raise ConfigError(
+            "cannot settle a conflict: a settlement needs a pair of two sites",
+            hint="change the row by SQL instead",
+        )
     config.site(site)
     (other,) = (name for name in config.sites if name != site)
     with contextlib.ExitStack() as opened:
@@ -99,63 +109,76 @@ def settle(config: Config, site: str, number: int, order: Order) -> Outcome:
         logged = here.entry(number)
         _refuse_settled(logged)
         mirror = _mirror(here, there, logged)
-        if mirror is None and (order.take == "local" or logged["state"] == "open"):
+        if mirror is None and (choice.take == "local" or logged["state"] == "open"):
             raise DataError(
                 f"{other} has no entry for the other half of this conflict",
                 site=site,
                 table=logged["table"],
-                hint="its daemon may not have met it yet: try again; or change the row instead",
+                hint=f"run the command again later, as the daemon of {other} may not have met the"
+                " conflict yet; or change the row by SQL instead",
             )
-        if order.take == "local":
+        if choice.take == "local":
             assert mirror
-            return _Settlement(there, here, mirror, logged, order).run()
-        return _Settlement(here, there, logged, mirror, order).run()
+            return _Settlement(there, here, mirror, logged, choice).run()
+        return _Settlement(here, there, logged, mirror, choice).run()
 
 
-def _refuse_settled(logged: Entry) -> None:
+def _refuse_settled(logged: EntryDocument) -> None:
     if logged["state"] not in ("open", "auto"):
         raise ConfigError(
-            f"this conflict is {logged['state']}: {logged['settlement']},"
+            f"this conflict is already {logged['state']}: {logged['settlement']},"
             f" by {logged['settled_by']} at {logged['settled_at']}",
-            hint="change the row as any user would",
+            hint="change the row by SQL, as any user would",
         )
 
 
-def _mirror(here: _Desk, there: _Desk, logged: Entry) -> Entry | None:
+def _mirror(here: _Desk, there: _Desk, logged: EntryDocument) -> EntryDocument | None:
     """Return the other site's entry for the same conflict."""
     if logged["kind"] != ConflictKind.MULTIPLE_UNIQUE_CONFLICTS:
         return there.met(logged)
     image = here.image(logged)
     if taken := here.taken(image):
-        for number, rival in there.rivals(logged):
-            if here.holds(rival.table, f"{key_condition(rival.table, rival.key)} AND ({taken})"):
+        for number, other in there.colliding(logged):
+            if here.holds(other.table, f"{key_condition(other.table, other.key)} AND ({taken})"):
                 return there.entry(number)
     return None
 
 
 class _Settlement:
-    """The remote version of an entry, or other values, ``here``; ``there`` by replication."""
+    """A settlement: writes an entry's remote version, or other values, ``here``.
+
+    Replication carries the change to ``there``.
+
+    :param logged: the entry of ``here``.
+    :param mirror: the entry of ``there`` for the same conflict.
+    """
 
     def __init__(
-        self, here: _Desk, there: _Desk, logged: Entry, mirror: Entry | None, order: Order
+        self,
+        here: _Desk,
+        there: _Desk,
+        logged: EntryDocument,
+        mirror: EntryDocument | None,
+        choice: Choice,
     ) -> None:
         self._here, self._there = here, there
-        self._entry, self._mirror, self._order = logged, mirror, order
+        self._entry, self._mirror, self._choice = logged, mirror, choice
         self._collision = logged["kind"] == ConflictKind.MULTIPLE_UNIQUE_CONFLICTS
         self._slots = {logged["slot"]}
 
     def run(self) -> Outcome:
-        """Make it; nothing is changed if it is refused."""
+        """Make the settlement; a refused settlement changes nothing."""
         here, there, number = self._here, self._there, self._entry["id"]
         here.lane.execute("BEGIN")
         there.lane.execute("BEGIN")
         try:
             self._change()
-            settled = {here.site: here.mark(self._entry, number, self._slots, self._order)}
+            entry, slots, choice = self._entry, self._slots, self._choice
+            settled = {here.site: here.close_entries(entry, number, slots, choice)}
             met = self._mirror["id"] if self._mirror else 0
-            settled[there.site] = there.mark(self._entry, met, self._slots, self._order)
+            settled[there.site] = there.close_entries(entry, met, slots, choice)
             if not settled[here.site]:
-                raise _changed("somebody else has settled it")
+                raise _changed("another operator has settled the conflict")
             here.lane.commit()
             there.lane.commit()
         except DrcError as error:
@@ -165,13 +188,13 @@ class _Settlement:
 
     def _change(self) -> None:
         if newer := self._here.newer(self._entry):
-            raise _changed(f"entry {newer} of {self._here.site} is newer and about the same row")
+            raise _changed(f"entry {newer} of {self._here.site} is newer and has the same row")
         here, image = self._here, self._here.image(self._entry)
         where = key_condition(image.table, image.key)
         row = here.lane.locked(image.table, where)
         self._refuse_changed(image, where, row)
-        if self._order.values and not self._collision:
-            here.update(image.table, where, self._order.values)
+        if self._choice.values and not self._collision:
+            here.update(image.table, where, self._choice.values)
             return
         if self._collision:
             self._clear(image)
@@ -184,10 +207,16 @@ class _Settlement:
             here.write(image.table, ev.WRITE_ROWS, [image.after])
 
     def _refuse_changed(self, image: _Image, where: str, row: dict[str, Any] | None) -> None:
-        """See that the row, which is locked, is as the log left it."""
+        """Refuse the row, which is locked, unless the row is as the conflict log says.
+
+        :raises DataError: the row has changed, or merged columns make the choice impossible.
+        """
         entry = self._entry
         if entry["winner"] == Winner.MERGED:
-            raise DataError("its columns were merged", hint="change the row instead")
+            raise DataError(
+                "cannot settle: the columns of the row were merged",
+                hint="change the row by SQL instead",
+            )
         if entry["winner"] == Winner.REMOTE:
             same = (row is None) == (image.after is None)
             if same and image.after is not None:
@@ -195,30 +224,33 @@ class _Settlement:
         else:
             same = self._here.shown(entry["table"], row) == entry["row_local"]
         if not same:
-            raise _changed(f"the row {entry['row_key']} is not as the log says")
+            raise _changed(f"the row {entry['row_key']} is not as the conflict log says")
 
     def _clear(self, image: _Image) -> None:
-        """Move rows out of the way that hold a unique value of the image; all must be known."""
+        """Delete or change the rows that hold a unique value of the image.
+
+        :raises DataError: such a row is not as the conflict log says.
+        """
         here, taken = self._here, self._here.taken(image)
         if not taken:
             return
         own = key_condition(image.table, image.key)
         left = here.count(image.table, f"({taken}) AND NOT ({own})")
-        for number, rival in self._there.rivals(self._entry):
-            where = key_condition(rival.table, rival.key)
-            if here.holds(rival.table, f"{where} AND {_bytes(rival)} AND ({taken})"):
+        for number, other in self._there.colliding(self._entry):
+            where = key_condition(other.table, other.key)
+            if here.holds(other.table, f"{where} AND {_bytes(other)} AND ({taken})"):
                 self._slots.add(self._there.entry(number)["slot"])
                 left -= 1
-                if self._order.values:
-                    here.update(rival.table, where, self._order.values)
+                if self._choice.values:
+                    here.update(other.table, where, self._choice.values)
                 else:
-                    here.write(rival.table, ev.DELETE_ROWS, [rival.key])
+                    here.write(other.table, ev.DELETE_ROWS, [other.key])
         if left:
-            raise _changed("a row that collides with it is not as the log says")
+            raise _changed("a row with the same unique value is not as the conflict log says")
 
 
 class _Desk:
-    """A site at which something is settled: a lane that writes native transactions."""
+    """A site of a settlement: the conflict log, and a lane that writes native transactions."""
 
     def __init__(self, config: Config, site: str, opened: contextlib.ExitStack) -> None:
         self.site = site
@@ -233,20 +265,20 @@ class _Desk:
         self.lane = Lane(connect, form, tag=False, lock_wait_s=_LOCK_WAIT_S)
         opened.callback(self.lane.close)
 
-    # ------------------------------------------------------------ the log
+    # ------------------------------------------------------------ the conflict log
 
-    def entry(self, number: int) -> Entry:
-        """Return an entry.
+    def entry(self, number: int) -> EntryDocument:
+        """Return the entry ``number``.
 
-        :raises ConfigError: there is none of that number.
+        :raises ConfigError: the entry does not exist.
         """
         row = self.lane.row(conflict_log.ONE % int(number))
         if row is None:
             raise no_entry(self.site, number)
         return entry(self.site, row)
 
-    def met(self, logged: Entry) -> Entry | None:
-        """Return the entry of the newest rival of the other site's entry ``logged``."""
+    def met(self, logged: EntryDocument) -> EntryDocument | None:
+        """Return the entry about the newest rival in ``logged``, an entry of the other site."""
         if not logged["rivals"]:
             return None
         found = self._numbers(
@@ -254,70 +286,79 @@ class _Desk:
         )
         return self.entry(found[0]) if found else None
 
-    def newer(self, logged: Entry) -> int | None:
-        """Return the number of a newer entry of ours about the same row."""
+    def newer(self, logged: EntryDocument) -> int | None:
+        """Return the number of a newer entry of this site about the same row."""
         found = self._numbers("id > %s AND slot = %s", (logged["id"], logged["slot"]), logged)
         return found[0] if found else None
 
-    def rivals(self, logged: Entry) -> Iterator[tuple[int, _Image]]:
-        """Yield our open collisions in the table of the other site's entry, one for each row."""
+    def colliding(self, logged: EntryDocument) -> Iterator[tuple[int, _Image]]:
+        """Yield (number, image) of this site's open collisions in a table, each row once.
+
+        :param logged: an entry of the other site, which names the table.
+        """
         where = "state = 'open' AND kind = %s AND images IS NOT NULL"
-        seen = set[bytes]()
+        keys = set[bytes]()
         for number in self._numbers(where, (str(ConflictKind.MULTIPLE_UNIQUE_CONFLICTS),), logged):
             image = self.image(self.entry(number))
-            if image.after is not None and image.key not in seen:
-                seen.add(image.key)
+            if image.after is not None and image.key not in keys:
+                keys.add(image.key)
                 yield number, image
 
-    def _numbers(self, where: str, values: tuple[Any, ...], logged: Entry) -> list[int]:
+    def _numbers(self, where: str, values: tuple[Any, ...], logged: EntryDocument) -> list[int]:
         schema, _, table = logged["table"].partition(".")
-        sql = conflict_log.numbers(where, _RIVALS_MAX)
+        sql = conflict_log.numbers(where, _COLLIDING_MAX)
         return [int(number) for (number,) in self._asked(sql, (*values, schema, table))]
 
-    def image(self, logged: Entry) -> _Image:
-        """Return the remote version that an entry of ours holds.
+    def image(self, logged: EntryDocument) -> _Image:
+        """Return the remote version that an entry of this site holds.
 
-        :raises DataError: it holds none.
+        :raises DataError: the entry holds no image.
         """
         ((blob,),) = self._asked(conflict_log.IMAGES, (logged["id"],))
         if blob is None:
             raise DataError(
-                "the log holds no image of this row: its table has masked columns",
+                "the conflict log holds no image of this row: the table has masked columns",
                 site=self.site,
                 table=logged["table"],
-                hint="change the row as any user would; `drc docs conflicts` tells how",
+                hint="change the row by SQL, as any user would; run `drc docs conflicts` to read"
+                " how",
             )
         return read_image(blob)
 
-    def mark(self, logged: Entry, number: int, slots: set[int], order: Order) -> int:
-        """Settle ``number``, and what is open about these rows; return how many entries."""
+    def close_entries(
+        self, logged: EntryDocument, number: int, slots: set[int], choice: Choice
+    ) -> int:
+        """Settle the entry ``number`` and all open entries about the rows with these slots.
+
+        :return: the number of entries.
+        """
         schema, _, table = logged["table"].partition(".")
         self.lane.run(
             conflict_log.settle(slots),
-            (order.by[:128], order.text(), schema, table, number),
+            (choice.by[:128], choice.text(), schema, table, number),
         )
         return self.lane.changed
 
     # ------------------------------------------------------------ rows
 
     def holds(self, table: TableMap, where: str) -> bool:
-        """Return whether there is such a row; it is locked."""
+        """Return whether a row fulfils ``where``; the row is then locked."""
         found = self.lane.rows(f"SELECT 1 FROM {table_name(table)} WHERE {where} FOR UPDATE")
         return bool(found)
 
     def count(self, table: TableMap, where: str) -> int:
-        """Return how many such rows there are; they are locked."""
+        """Return the number of rows that fulfil ``where``; the rows are then locked."""
         return len(self.lane.rows(f"SELECT 1 FROM {table_name(table)} WHERE {where} FOR UPDATE"))
 
     def taken(self, image: _Image) -> str:
-        """Return what is true of rows that hold a unique value of the image; '' for none."""
+        """Return the SQL condition for rows that hold a unique value of the image, or ''."""
         keys = self._catalog.unique_keys(image.table) if image.after is not None else []
         found = [unique_condition(image.table, key, image.after or b"") for key in keys if key]
         return " OR ".join(f"({condition})" for condition in found if condition)
 
     def shown(self, table: str, row: dict[str, Any] | None) -> Any:
-        """Return a row as the log has it."""
-        from drc.rows.decoded import readable  # its library is slow to load
+        """Return a row in the form in which the conflict log holds rows."""
+        from drc.rows.decoded import readable  # late: the library behind this module loads slowly
 
         if row is None:
             return None
@@ -325,13 +366,14 @@ class _Desk:
         return json.loads(json.dumps(self._mask.row(table, values)))
 
     def write(self, table: TableMap, kind: int, images: list[bytes]) -> None:
-        """Write a row by its image."""
+        """Write a row by a rows event with the row's images."""
         self.lane.apply([table.event, ev.rows_event(table, kind, images)])
 
     def update(self, table: TableMap, where: str, values: Mapping[str, str | None]) -> None:
-        """Give a row other values.
+        """Set columns of a row to other values.
 
-        :raises ConfigError: they are those that it has, or not those of columns.
+        :raises ConfigError: a name is not a column outside the primary key, or the row already
+            holds these values.
         """
         columns = {column.name.lower(): i for i, column in enumerate(table.columns)}
         for name in values:
@@ -347,7 +389,7 @@ class _Desk:
         )
         if not self.lane.changed:
             raise ConfigError(
-                "this is what the row holds, so there is nothing to replicate",
+                "the row already holds these values, so there is nothing to replicate",
                 hint="use --take local, or other values",
             )
 
@@ -357,8 +399,8 @@ class _Desk:
 
 
 def read_image(blob: bytes) -> _Image:
-    """Read a table map and a rows event of one row."""
-    from drc.rows.decoded import images_at  # its library is slow to load
+    """Read a table map and a rows event of a single row."""
+    from drc.rows.decoded import images_at  # late: the library behind this module loads slowly
 
     size = int(ev.u32(blob, 9)[0])
     table, event = ev.parse_table_map(blob[ev.HEADER_BYTES : size]), blob[size:]
@@ -377,20 +419,20 @@ def _bytes(image: _Image) -> str:
 
 
 def _bound(sql: str) -> str:
-    """Return SQL text as it must stand beside values that are bound."""
+    """Escape SQL text for a statement with bound values: ``%`` becomes ``%%``."""
     return sql.replace("%", "%%")
 
 
-def _changed(what: str) -> DataError:
+def _changed(reason: str) -> DataError:
     return DataError(
-        f"{what}: the row has changed since",
+        f"the row has changed since the conflict: {reason}",
         stage="settle",
-        hint="look again: `drc conflicts show`",
+        hint="run `drc conflicts show` to see the present state of the entry",
     )
 
 
 def _format_description(config: Config, site: str) -> bytes:
-    """Return the server's format description event, with which every dump begins."""
+    """Return the server's format description event, the first event of every dump."""
     framer = Framer(lambda _: None)
     conn = mysql.connect(config, site, "source")
     try:

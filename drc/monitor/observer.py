@@ -200,7 +200,7 @@ class Observer:
         """Ask after what has waited for long; runs in the thread of this site's pulse."""
         for seen in self._seen:
             if not seen.progress.decided and (state := ledger.read(conn, seen.progress.origin)):
-                seen.progress.ledger = str(state.decided)
+                seen.progress.decided_in_ledger = str(state.decided)
             if self._config.log == "kafka":
                 seen.broker_away = self._dial(seen.progress)
             doing = seen.progress.doing

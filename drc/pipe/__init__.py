@@ -1,1 +1,1 @@
-"""What lies between a reader and an applier in one process: an ordered stream of transactions."""
+"""The pipe from a reader to an applier in a process: an ordered stream of transactions."""

@@ -1,4 +1,4 @@
-"""What feeds a queue: the thread that reads a binlog or a log's topic. A loop."""
+"""Link: a thread that reads a binlog or a topic and fills a queue. A loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drc.pipe.queue import TransactionQueue
 
 
 class Inlet(Protocol):
-    """What fills a queue, and what is told of it; see :class:`Link`."""
+    """The filling side of a queue, with counters; see :class:`Link`."""
 
     queue: TransactionQueue
     heard_us: int
@@ -26,10 +26,10 @@ class Inlet(Protocol):
 
 
 class Link:
-    """Read transactions into a queue until stopped or broken.
+    """Read transactions into a queue until closed or failed.
 
-    The queue gets the error; who takes from the queue raises it after everything before it.
-    A subclass says how to read, and calls :meth:`_start` when it can.
+    The queue gets the error, and raises the error after all transactions that came before.
+    A subclass implements :meth:`_read`, and calls :meth:`_start` when ready to read.
     """
 
     def __init__(self, queue: TransactionQueue, name: str) -> None:
@@ -37,8 +37,8 @@ class Link:
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.read_bytes = 0
-        self.repeated = 0  # transactions that were decided before, and read again
-        self.heard_us = now_us()  # when anything came, of a log
+        self.repeated = 0  # transactions that were decided already, and read again
+        self.heard_us = now_us()  # time of the newest message, for a topic
 
     def _start(self) -> None:
         self._thread.start()
@@ -53,40 +53,40 @@ class Link:
         self._begun.set()
 
     def _read(self) -> DrcError:
-        """Read until nobody takes any more; return why nothing more comes.
+        """Read until the queue is cancelled or fails; return the error that ended the reading.
 
-        Sets ``_begun`` as soon as there is a :attr:`format`.
+        Set ``_begun`` as soon as :attr:`format` is known.
         """
         raise NotImplementedError
 
     @property
     def format(self) -> bytes:
-        """Return the format description event by which events are read; empty before it came."""
+        """Return the format description event of the events; empty until received."""
         raise NotImplementedError
 
     @property
     def skipped(self) -> int:
-        """Return how many transactions were read that are not to be passed on."""
+        """Return how many transactions were read but skipped."""
         return 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many messages of a log met which fate; see :class:`drc.kafka.gate.Gate`."""
+        """Return the number of messages of a topic by fate; see :class:`drc.kafka.gate.Gate`."""
         return {}
 
     def format_description(self, timeout: float) -> bytes:
-        """Return :attr:`format`, waiting for it.
+        """Wait up to ``timeout`` seconds for :attr:`format`, and return the event.
 
-        :raises TransientError: it did not come.
+        :raises TransientError: the event did not come.
         """
         self._begun.wait(timeout)
         if not self.format:
-            self.queue.take(0)  # raises what ended the thread
+            self.queue.take(0)  # raises the error that ended the thread
             raise self._silence()
         return self.format
 
     def _silence(self) -> TransientError:
-        """Return what it means that nothing came."""
+        """Return the error to raise when no format description event came."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
-"""The queue between what reads and what applies or publishes: bounded, in one process.
+"""Transaction queue: bounded, from a reader to an applier or publisher in the same process.
 
-It is durable nowhere: after a crash the stream is read again, from what the ledger or the topic
-holds.
+The queue is not durable: after a crash the stream is read again, from the point that the ledger
+or the topic records.
 
-1. Order is kept; the bytes waiting are bounded, and a full log stops the reader, never drops.
-2. When the reader has ended, what it delivered is still taken before its error is raised.
+1. Order is kept. The waiting bytes are bounded: a full queue stops the reader and drops nothing.
+2. All delivered transactions are still taken after the reader has ended; only then is the
+   reader's error raised.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from drc.binlog.transaction import RawTransaction
 class TransactionQueue:
     """Hand lists of transactions from a reader thread to an applier thread.
 
-    :param bytes_max: how many bytes may wait; one list more than that is let in.
+    :param bytes_max: how many bytes may wait; the last list may exceed the bound.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -38,12 +39,13 @@ class TransactionQueue:
         *,
         urgent: bool = True,
     ) -> bool:
-        """Add transactions in order; waits while the log is full.
+        """Add transactions in order; wait while the queue is full.
 
-        :param urgent: wake who waits in :meth:`take`; else he gets them with the next ones that
-            are, or when he waits no longer.
-        :return: False, and nothing was added, when it has been full for ``timeout`` seconds, or
-            nobody takes any more.
+        :param timeout: how many seconds to wait at most; None for no limit.
+        :param urgent: wake a waiting :meth:`take`. Transactions that are not urgent are taken
+            after the next urgent list, or when :meth:`take` has waited for the timeout.
+        :return: False when nothing was added: the queue has been full for ``timeout`` seconds,
+            or is cancelled.
         """
         size = sum(t.size for t in transactions if t.events)
         with self._changed:
@@ -59,9 +61,10 @@ class TransactionQueue:
             return True
 
     def take(self, timeout: float) -> list[RawTransaction]:
-        """Return what has come, in order; waits up to ``timeout`` seconds for something.
+        """Return the next list of transactions; wait up to ``timeout`` seconds for a list.
 
-        :raises BaseException: the reader's error, once everything before it was taken.
+        :return: empty when no list has come.
+        :raises BaseException: the reader's error, after all delivered transactions were taken.
         """
         with self._changed:
             if timeout:
@@ -79,19 +82,19 @@ class TransactionQueue:
             return transactions
 
     def wake(self) -> None:
-        """Let a waiting :meth:`take` return, as something else needs its thread."""
+        """Let a waiting :meth:`take` return, because the taking thread has other work."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def end(self, error: BaseException | None) -> None:
-        """Say that the reader delivers no more."""
+        """Record that the reader delivers no more, and the error for :meth:`take` to raise."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Free a reader that waits for room; nobody takes any more."""
+        """Drop all waiting transactions and free a waiting reader; nothing is taken any more."""
         with self._changed:
             self._cancelled = True
             self._queue.clear()
@@ -100,5 +103,5 @@ class TransactionQueue:
 
     @property
     def cancelled(self) -> bool:
-        """Return True once nobody takes any more."""
+        """Return True after :meth:`cancel`."""
         return self._cancelled

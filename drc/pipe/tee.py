@@ -1,12 +1,13 @@
-"""One reading of a site's binlog for two: its window index and its publisher. Safe between threads.
+"""Tee: shares a site's reading of the binlog between watcher and publisher. Safe between threads.
 
-The watcher reads all the time; the publisher gets the same transactions from it, so the server
-sends its binlog once, and Python cuts it once. Who comes late, or was left behind, first reads
-the binlog itself, up to where its branch begins.
+The watcher reads all the time, for the window index, and passes the same transactions on to the
+publisher: so the server sends the binlog once, and Python cuts the binlog once. A publisher that
+starts late, or was left behind, first reads the binlog alone, up to the start of the branch.
 
-1. A branch begins between two transactions. It holds everything read after ``after``, in order
-   and without a gap, until it ends with an error; what it holds by then is taken still.
-2. The publisher cannot stop the watcher: a branch without room for ``_PATIENCE_S`` ends.
+1. A branch begins between two transactions. The branch holds everything read after ``after``, in
+   order and without a gap, until an error ends the branch. The transactions that the branch holds
+   by then are still taken.
+2. The publisher cannot stop the watcher: a branch ends when ``_PATIENCE_S`` seconds bring no room.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _PATIENCE_S = 1.0
 
 
 class Branch:
-    """What a publisher gets: ``log`` holds all that was read after ``after``.
+    """The publisher's end of a tee: ``queue`` holds all transactions read after ``after``.
 
-    ``format`` is the format description event by which events are read.
+    ``format`` is the format description event of these transactions.
     """
 
     repeated = 0
@@ -40,19 +41,19 @@ class Branch:
         self.heard_us = now_us()
 
     def close(self) -> None:
-        """Take no more; the reading goes on without."""
+        """End this branch; the watcher goes on reading."""
         self.queue.cancel()
 
 
 class Tee:
-    """Between a watcher, which reads, and a publisher, which may follow it."""
+    """The connection between a watcher, which reads, and a publisher, which may follow."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._already_read: GtidSet | None = (
-            None  # the watcher's own, which grows; None: no reading
+            None  # the watcher's own set, which grows; None: the watcher does not read
         )
-        self._whole = True  # nothing is half passed on
+        self._whole = True  # the last transaction was passed on completely
         self._format = b""
         self._branch: Branch | None = None
 
@@ -60,9 +61,9 @@ class Tee:
 
     @contextlib.contextmanager
     def reading(self, already_read: GtidSet) -> Iterator[None]:
-        """Let a branch begin; :meth:`pass_on` adds to ``already_read``.
+        """Allow branches while the watcher reads; :meth:`pass_on` adds to ``already_read``.
 
-        No transaction is half read when it begins.
+        The watcher must start between two transactions.
         """
         with self._changed:
             self._already_read, self._whole, self._format = already_read, True, b""
@@ -71,10 +72,10 @@ class Tee:
         finally:
             with self._changed:
                 self._already_read = None
-                self._cut("the site's own reading of its binlog ended")
+                self._cut("the watcher's reading of the binlog ended")
 
     def begun(self, form: bytes, size: int) -> None:
-        """Tell of ``size`` bytes that were read, and by which format description event."""
+        """Record ``size`` bytes as read, and the format description event of these bytes."""
         if self._format != form:
             with self._changed:
                 self._format = form
@@ -83,7 +84,7 @@ class Tee:
             branch.read_bytes += size
 
     def pass_on(self, transactions: list[RawTransaction]) -> None:
-        """Take transactions, tagged and in order, as read; the branch gets them, too."""
+        """Record transactions, tagged and in binlog order, as read; give the list to the branch."""
         with self._changed:
             already_read = self._already_read
             assert already_read is not None
@@ -96,29 +97,33 @@ class Tee:
             if branch := self._branch:
                 skipped = sum(t.kind is TransactionKind.SKIPPED for t in transactions)
                 branch.skipped += skipped
-                urgent = skipped < len(transactions)  # nobody waits for what came from elsewhere
+                urgent = skipped < len(transactions)  # nobody waits for skipped transactions
                 if not branch.queue.append(transactions, _PATIENCE_S, urgent=urgent):
-                    self._cut("the publisher was left behind by its site's reading")
+                    self._cut("the publisher was left behind by the watcher")
             self._changed.notify_all()
 
     def _cut(self, why: str) -> None:
         if self._branch:
-            self._branch.queue.end(TransientError(why, stage="read"))
+            self._branch.queue.end(
+                TransientError(f"cannot read on from the watcher: {why}", stage="read")
+            )
             self._branch = None
 
     # ------------------------------------------------------------ the publisher's side
 
     def join(self, taken: GtidSet, bytes_max: int, timeout: float) -> Branch | None:
-        """Begin a branch, in place of one before; None if that cannot be for so long.
+        """Begin a branch and end an earlier branch; return None if the wait was too long.
 
-        :param taken: what was read so far must have all of it: the branch has what comes next.
-        :param bytes_max: how much may wait in it.
+        :param taken: GTIDs that the watcher must have read before: the branch holds only later
+            transactions.
+        :param bytes_max: the bytes that may wait in the branch.
+        :param timeout: the seconds to wait until the watcher has read ``taken``.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._has(taken), timeout):
                 return None
             assert self._already_read is not None
-            self._cut("another has taken its place")
+            self._cut("another branch has taken the place")
             self._branch = Branch(self._already_read.copy(), self._format, bytes_max)
             return self._branch
 

@@ -1,8 +1,8 @@
-"""Preflight: whether servers, accounts and tables allow replication, as data.
+"""Preflight: checks whether servers, accounts and tables allow replication, and returns findings.
 
-Facts are gathered from each site in one go, then pure rules turn them into findings; ``drc
-check`` prints them all, ``drc run`` refuses to start on a fatal one. Whoever adds a condition that
-replication relies on adds its rule here (I8).
+The facts of each site are gathered in a single pass, then pure rules turn facts into findings.
+``drc check`` prints all findings, ``drc run`` refuses to start on a fatal finding. Every condition
+that replication relies on has a rule here (I8): a new condition needs a new rule.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def evaluate(
     head: str,
     topics: Mapping[str, TopicFacts | DrcError | None] | None = None,
 ) -> list[Finding]:
-    """Judge facts; pure. The worst come first, else in the order of the rules.
+    """Return the findings on facts, the worst first; pure.
 
-    :param head: the version of schema ``drc`` that this release needs.
+    Findings of the same level keep the order of the rules.
+
+    :param head: the version of schema ``drc`` that this release needs, for example ``"0001"``.
     :param topics: by site; see :mod:`drc.preflight.kafka`.
     """
     found = [
@@ -49,11 +51,11 @@ def evaluate(
 
 
 def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = True) -> list[Finding]:
-    """Ask all sites and judge.
+    """Ask all sites and judge the answers.
 
-    :param sites: those to look at with all their accounts; others are asked by their source
-        account only, as a daemon in ``sites`` would. Empty: all.
-    :param operator: try the operator accounts, too.
+    :param sites: the sites to ask with all accounts; every other site is asked with the source
+        account only, as a daemon in ``sites`` would ask. Empty: all sites.
+    :param operator: whether to try the operator accounts, too.
     """
     deep = set(sites) or set(config.sites)
     roles = [role for role in ROLES if operator or role != "operator"]
@@ -68,8 +70,8 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
         topics = _topics(config, pool)
         facts = dict(zip(config.sites, asked, strict=True))
         if resume.lost(config, facts):
-            # Under load a ledger may have been read after the set of its origin: only a set that
-            # was read after all ledgers tells what an origin has lost.
+            # Under load a ledger may have been read after the origin's gtid_executed. Only a
+            # gtid_executed that was read after all ledgers shows that an origin lost transactions.
             again = zip(facts.items(), pool.map(ask, config.sites), strict=True)
             facts = {
                 name: replace(first, gtid_executed=later.gtid_executed) if later.reached else first
@@ -81,7 +83,7 @@ def inspect(config: Config, sites: Collection[str] = (), *, operator: bool = Tru
 def _topics(config: Config, pool: ThreadPoolExecutor) -> dict[str, TopicFacts | DrcError | None]:
     if config.log != "kafka":
         return {}
-    from drc.kafka.topics import read_topic  # its library is not loaded where it is not used
+    from drc.kafka.topics import read_topic  # late: Kafka's library loads only where needed
 
     def ask(site: str) -> TopicFacts | DrcError | None:
         try:
@@ -93,10 +95,10 @@ def _topics(config: Config, pool: ThreadPoolExecutor) -> dict[str, TopicFacts | 
 
 
 def require_ready(config: Config, sites: Collection[str]) -> list[Finding]:
-    """Make sure that streams into ``sites`` can run.
+    """Check that streams into ``sites`` can run.
 
-    :return: what is worth a line in the log: warnings, and sites that are away for now.
-    :raises ConfigError: our configuration does not fit the servers.
+    :return: the findings to write to the log: warnings, and sites that are away for now.
+    :raises ConfigError: the configuration does not fit the servers.
     :raises PreflightError: a server, account or table does not allow replication.
     """
     found = inspect(config, sites, operator=False)
@@ -107,7 +109,7 @@ def require_ready(config: Config, sites: Collection[str]) -> list[Finding]:
 
 
 def as_error(finding: Finding) -> DrcError:
-    """Return a failing finding as the error that stands for it."""
+    """Convert a failing finding to an error, of the class that the finding's kind names."""
     kinds: dict[str, type[DrcError]] = {
         "config": ConfigError,
         "reach": TransientError,

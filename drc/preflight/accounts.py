@@ -1,4 +1,4 @@
-"""Rules on our accounts: whether they get in, and what they may do. Pure."""
+"""Account rules: login, missing rights and needless rights of drc's accounts. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from drc.preflight.facts import AccountFacts, Facts, Finding, SiteFacts, judge, 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
     """Yield findings on all accounts of all sites, reached or not."""
-    # An object that one site has, or shows, is changed at the others too.
+    # The DDL of an object is repeated at every site, so an object that any site shows counts for
+    # all sites.
     programs = frozenset[tuple[str, str]]().union(*(site.programs for site in facts.values()))
     repeated = programs if config.replicate.ddl == "replicate" else frozenset()
     for name, site in facts.items():
@@ -31,7 +32,7 @@ def _accounts(config: Config, name: str, site: SiteFacts) -> Iterator[Finding]:
                 f"login as {account.user}",
                 error.message,
                 "fail",
-                "nothing works without it",
+                "drc cannot work without this account",
                 error.hint,
                 kind_of(error),
             )
@@ -58,24 +59,25 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
             "all rights that `drc docs install` lists",
             f"{account.user} lacks {_listed(missing)}",
             "fail",
-            "replication would stop at the first change that needs it",
+            "replication would stop at the first change that needs a missing right",
             grants.grant_statements(missing, account.user),
         )
     else:
         yield Finding(name, setting, "login and rights", f"{account.user}: all present", "ok")
     if role == "applier":
-        untold = have.all_missing([grants.EXPLAINS])
+        lacks = have.all_missing([grants.EXPLAINS])
         yield judge(
-            good=not untold,
+            good=not lacks,
             finding=Finding(
                 name,
                 setting,
                 "SELECT on performance_schema",
-                f"{account.user} lacks it" if untold else "present",
+                f"{account.user} lacks this right" if lacks else "present",
                 "warn",
-                "without it nobody tells who holds a lock that the stream waits for, and who waits"
-                " for the stream: batches stay short, and a backlog takes longer",
-                grants.grant_statements(untold, account.user),
+                "without this right drc cannot name the session that holds a lock for which the"
+                " stream waits, nor the sessions that wait for the stream: batches stay short, and"
+                " a backlog takes longer",
+                grants.grant_statements(lacks, account.user),
             ),
         )
     if too_much := have.everywhere & grants.TOO_MUCH:
@@ -85,7 +87,7 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
             "least privilege",
             f"{account.user} has {', '.join(sorted(too_much))}",
             "warn",
-            "whoever gets this password gets the server",
+            "a stolen password of this account gives control of the whole server",
             "create the account as `drc docs install` shows",
         )
 
@@ -93,7 +95,7 @@ def _rights(config: Config, name: str, site: SiteFacts, role: str) -> Iterator[F
 def _programs(
     name: str, site: SiteFacts, applier: AccountFacts, programs: frozenset[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Yield what would refuse a change of views, routines, triggers and events that exist."""
+    """Yield findings on the rights to repeat DDL of existing views, routines, triggers, events."""
     kinds = {kind for kind, _ in programs}
     missing = grants.parse(applier.grants).all_missing(grants.program_needs(programs, site.version))
     yield judge(
@@ -104,7 +106,7 @@ def _programs(
             f"rights to repeat DDL of {', '.join(f'{kind}s' for kind in sorted(kinds))}",
             f"{applier.user} lacks {_listed(missing)}" if missing else "all present",
             "warn",
-            "there are such objects, and the first change of one would stop the stream",
+            "such objects exist, and the first change of such an object would stop the stream",
             grants.grant_statements(missing, applier.user),
         ),
     )
@@ -118,7 +120,8 @@ def _programs(
                 "ON",
                 "ON" if trusted else "OFF",
                 "warn",
-                "without it only SUPER creates functions and triggers, which the applier lacks",
+                "while this variable is OFF, only an account with SUPER can create functions and"
+                " triggers, and the applier lacks SUPER",
                 "SET PERSIST log_bin_trust_function_creators = ON",
             ),
         )

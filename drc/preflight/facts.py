@@ -1,6 +1,6 @@
-"""What preflight knows of the sites: plain values, gathered in one go for each site. Pure.
+"""Facts about the sites for preflight: plain values, gathered in a single pass per site. Pure.
 
-Rules read only these, so every rule is tested without a server.
+Rules read only these facts, so every rule is tested without a server.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ FindingKind = Literal["server", "config", "reach"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what is wanted, what was found, why it matters, how to mend it.
+    """The result of a single check: the wanted value, the found value, the reason and the fix.
 
-    ``kind`` says whose it is: the server's, our configuration's, or a link that may come back.
+    ``kind`` names the subject: ``server`` (a server, account or table), ``config`` (the
+    configuration file) or ``reach`` (a connection that may come back).
     """
 
     site: str
@@ -48,7 +49,7 @@ class Finding:
 
 
 def kind_of(error: DrcError) -> FindingKind:
-    """Return whose an error is that kept us from looking."""
+    """Return the finding kind for an error that prevented a check."""
     if isinstance(error, ConfigError):
         return "config"
     return "reach" if isinstance(error, TransientError) else "server"
@@ -56,25 +57,25 @@ def kind_of(error: DrcError) -> FindingKind:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column as information_schema tells it."""
+    """A column, as information_schema describes columns."""
 
     name: str
     type: str
     collation: str = ""
     nullable: bool = True
-    generated: str = ""  # 'STORED …', 'VIRTUAL …' with the expression, '' for a plain column
+    generated: str = ""  # 'STORED …' or 'VIRTUAL …' with the expression; '' for a plain column
     auto_increment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """One base table."""
+    """A base table."""
 
     engine: str = "InnoDB"
     columns: tuple[ColumnFacts, ...] = ()
     primary_key: tuple[str, ...] = ()
-    unique_keys: frozenset[tuple[str, ...]] = frozenset()  # secondary ones, columns of each
-    cascades: tuple[str, ...] = ()  # names of foreign keys that change rows by themselves
+    unique_keys: frozenset[tuple[str, ...]] = frozenset()  # secondary keys, as column names
+    cascades: tuple[str, ...] = ()  # names of foreign keys with CASCADE or SET NULL
     foreign_keys: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
 
@@ -89,7 +90,7 @@ Tables = dict[tuple[str, str], TableFacts]
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """One of our accounts: could it log in, and what may it do (SHOW GRANTS)."""
+    """An account of drc: the error of the login, if any, and the lines of SHOW GRANTS."""
 
     user: str
     error: DrcError | None = None
@@ -98,7 +99,7 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:
-    """Everything of one site; ``accounts`` alone when no account could log in."""
+    """All facts of a site; only ``accounts`` has values when no account could log in."""
 
     accounts: dict[str, AccountFacts]
     reached: bool = True
@@ -111,18 +112,22 @@ class SiteFacts:
     replica_ids: frozenset[int] = frozenset()
     binlog_filters: str = ""
     xa_prepares: int = 0
-    clock_offset_us: int = 0  # the server's clock less ours
+    clock_offset_us: int = 0  # the server's clock minus the clock of this process
     schema_version: str = ""  # of schema drc
-    ledger: dict[str, LedgerFacts] | None = None  # by origin; None: cannot be read
-    servers: Servers = field(default_factory=Servers)  # of all sites, as this site remembers
+    ledger: dict[str, LedgerFacts] | None = None  # by origin; None: the ledger cannot be read
+    servers: Servers = field(default_factory=Servers)  # of all sites, as recorded at this site
     tables: Tables = field(default_factory=dict)
-    programs: frozenset[tuple[str, str]] = frozenset()  # (view, function, …; schema), if visible
-    sees_tables: bool = True  # False: asked as an account that cannot see them all
-    sees_foreign_keys: bool = True  # information_schema shows them to writers only
+    programs: frozenset[tuple[str, str]] = frozenset()  # visible (kind, schema): ('view', 'shop')
+    sees_tables: bool = True  # False: the account that asked cannot see all tables
+    sees_foreign_keys: bool = True  # only accounts that may write see foreign keys
     collations: frozenset[str] = frozenset()
 
     def variable(self, *names: str) -> str:
-        """Return the first of these variables that the server has, upper case; '' if none."""
+        """Return the value, in upper case, of the first variable that the server has, or ''.
+
+        :param names: the names of a variable in several versions of MySQL, the newest first:
+            ``log_replica_updates``, ``log_slave_updates``.
+        """
         for name in names:
             if name in self.variables:
                 return self.variables[name].upper()
@@ -133,14 +138,14 @@ Facts = dict[str, SiteFacts]
 
 
 def foreign_uuids(origin: str, facts: Facts) -> frozenset[bytes]:
-    """Return the server UUIDs of all sites but the origin, those that are remembered included."""
+    """Return the server UUIDs of all sites but the origin, remembered servers included."""
     now = ((name, site.server_uuid) for name, site in facts.items() if site.reached)
     remembered = (site.servers for site in facts.values())
     return Servers.union((Servers.of(*now), *remembered)).foreign_to(origin)
 
 
 def judge(*, good: bool, finding: Finding) -> Finding:
-    """Return the finding as it is, or as a good one."""
+    """Return the finding, with level ``ok`` and without a fix if ``good``."""
     if not good:
         return finding
     return Finding(finding.site, finding.setting, finding.wanted, finding.found, "ok", finding.why)

@@ -1,4 +1,4 @@
-"""Ask a site everything that preflight wants to know, in one go. Edge; it judges nothing."""
+"""Fact gathering: asks a site all questions of preflight in a single pass. Edge; judges nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from drc.schema.servers import remembered_if_readable
 from drc.schema.version import site_version
 from drc.selection import Selection
 
-_READ_TIMEOUT_S = 60  # information_schema of very many tables takes its time
-# The applier sees tables and ledger best.
+_READ_TIMEOUT_S = 60  # information_schema is slow with very many tables
+# The applier comes first, because the applier sees tables and ledger best.
 ROLES: tuple[Role, ...] = ("applier", "source", "operator")
 
 _COLUMNS = """
@@ -60,10 +60,10 @@ def gather(
     roles: Iterable[Role] = ROLES,
     connect_timeout: float = mysql.CONNECT_TIMEOUT_S,
 ) -> SiteFacts:
-    """Ask one site; whatever is refused is part of the answer.
+    """Ask a site; a refused question is part of the answer, not an error.
 
-    :param roles: the accounts to try; the first that gets in asks the questions.
-    :param connect_timeout: as of :func:`drc.mysql.connect`.
+    :param roles: the accounts to try; the first account that can log in asks most questions.
+    :param connect_timeout: seconds, as in :func:`drc.mysql.connect`.
     """
     accounts: dict[str, AccountFacts] = {}
     with contextlib.ExitStack() as stack:
@@ -75,7 +75,7 @@ def gather(
                 if conn:
                     open_[role] = stack.enter_context(contextlib.closing(conn))
                 elif isinstance(facts.error, TransientError):
-                    break  # one timeout tells as much as three
+                    break  # the other accounts would only time out as well
         if not open_:
             return SiteFacts(accounts, reached=False)
         try:
@@ -107,7 +107,7 @@ def _try(
 def _ask(
     config: Config, accounts: dict[str, AccountFacts], open_: dict[Role, mysql.Connection]
 ) -> SiteFacts:
-    """Ask as the first account; by all of them what each sees a part of only."""
+    """Ask with the first account, and with every account where each sees only a part."""
     role, conn = next(iter(open_.items()))
     server = mysql.server_facts(conn)
     tables = {
@@ -139,7 +139,7 @@ def _ask(
 
 
 def _programs(config: Config, conn: mysql.Connection) -> set[tuple[str, str]]:
-    """Return kind and schema of the stored programs and views that an account can see."""
+    """Return (kind, schema) of the stored programs and views that an account can see."""
     selected = Selection(config.replicate).schema
     return {(kind, schema) for kind, schema in mysql.ask(conn, _PROGRAMS) if selected(schema)}
 
@@ -189,7 +189,7 @@ def _column(
     return ColumnFacts(
         name=name,
         type=type_.decode("utf-8", "replace") if isinstance(type_, bytes) else type_,
-        # 8.0 before .30 calls the same collations utf8_.
+        # MySQL before 8.0.30 names the same collations utf8_….
         collation=(collation or "").replace("utf8_", "utf8mb3_"),
         nullable=nullable == "YES",
         generated=stored + expression if expression and " GENERATED" in kind else "",
@@ -219,7 +219,10 @@ def _foreign_keys(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[Any, Any], dict
 
 
 def _clock_offset_us(conn: mysql.Connection) -> int:
-    """Return the server's clock less ours, by the quickest of three answers."""
+    """Return the server's clock minus the clock of this process, in microseconds.
+
+    Of three answers the fastest counts.
+    """
     best: tuple[int, int] | None = None
     for _ in range(3):
         before = time.time_ns() // 1000
@@ -236,7 +239,7 @@ def _binlog_filters(conn: mysql.Connection, version: tuple[int, int, int]) -> st
     try:
         rows = mysql.ask(conn, f"SHOW {what} STATUS")
     except DrcError:
-        return ""  # a missing right, which is a finding of its own
+        return ""  # a right is missing, and the rules on accounts report that
     names = ("binlog_do_db", "binlog_ignore_db")
     values = rows[0][2:4] if rows else ()
     return ", ".join(f"{n}={v}" for n, v in zip(names, values, strict=False) if v)

@@ -1,4 +1,4 @@
-"""What an account may do, read from SHOW GRANTS, against what it needs. Pure.
+"""Rights: reads the rights of an account from SHOW GRANTS, and finds the missing rights. Pure.
 
 Source of the needs: measured on 8.0.31 and 9.7.4, right by right; docs/operations/install.md.
 """
@@ -28,7 +28,7 @@ TOO_MUCH = frozenset({"SUPER", "ALL PRIVILEGES"})
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Rights on one place: ``*.*``, ``schema.*`` or ``schema.table``."""
+    """Rights that an account needs at a place: ``*.*``, ``schema.*`` or ``schema.table``."""
 
     place: str
     rights: frozenset[str]
@@ -36,7 +36,7 @@ class Need:
 
 @dataclass(slots=True)
 class Grants:
-    """The rights of one account, by place."""
+    """The rights of an account, by place."""
 
     everywhere: set[str] = field(default_factory=set)
     schemas: dict[str, set[str]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Grants:
     revoked: dict[str, set[str]] = field(default_factory=dict)
 
     def missing(self, need: Need) -> set[str]:
-        """Return those rights of a need that the account lacks."""
+        """Return the rights of a need that the account lacks."""
         if need.place == "*.*":
             return _lacking(need.rights, self.everywhere)
         schema, _, table = need.place.partition(".")
@@ -57,7 +57,7 @@ class Grants:
         return _lacking(need.rights, have)
 
     def all_missing(self, needs: Iterable[Need]) -> dict[str, set[str]]:
-        """Return by place what the account lacks; {} when it has all."""
+        """Return the missing rights by place, for example ``{"drc.*": {"INSERT"}}``."""
         return {need.place: lacks for need in needs if (lacks := self.missing(need))}
 
 
@@ -66,7 +66,7 @@ def _lacking(wanted: Iterable[str], have: set[str]) -> set[str]:
 
 
 def parse(lines: Iterable[str]) -> Grants:
-    """Read the lines of SHOW GRANTS; roles and PROXY are passed over."""
+    """Read the lines of SHOW GRANTS; grants of roles and of PROXY are ignored."""
     out = Grants()
     for line in lines:
         match = _GRANT.match(line)
@@ -86,15 +86,15 @@ def parse(lines: Iterable[str]) -> Grants:
     return out
 
 
-EXPLAINS = Need("performance_schema.*", frozenset({"SELECT"}))  # who holds a lock
+EXPLAINS = Need("performance_schema.*", frozenset({"SELECT"}))  # names the holder of a lock
 
 
 def needs(role: str, schemas: Iterable[str], *, tags: bool, ddl: bool) -> list[Need]:
-    """Return what an account of a role must be allowed.
+    """Return the rights that an account of a role needs.
 
-    :param schemas: replicated ones; empty means all.
-    :param tags: the server has GTID tags (8.3 and newer).
-    :param ddl: schema changes are replicated.
+    :param schemas: the replicated schemas; empty means all.
+    :param tags: whether the server has GTID tags (8.3 and newer).
+    :param ddl: whether schema changes are replicated.
     """
     places = [f"{s}.*" for s in schemas] or ["*.*"]
     if role == "source":
@@ -114,20 +114,20 @@ def needs(role: str, schemas: Iterable[str], *, tags: bool, ddl: bool) -> list[N
 
 
 def program_needs(programs: Iterable[tuple[str, str]], version: tuple[int, ...]) -> list[Need]:
-    """Return what an applier must be allowed to repeat DDL of such objects.
+    """Return the rights that an applier needs to repeat DDL of views and stored programs.
 
-    :param programs: kind (``view``, ``procedure``, …) and schema of each.
+    :param programs: (kind, schema) pairs, for example ``("procedure", "shop")``.
     """
     rights: dict[str, set[str]] = defaultdict(set)
     for kind, schema in sorted(programs):
         rights[f"{schema}.*"] |= _PROGRAMS[kind]
-    if rights:  # their definers are other accounts
+    if rights:  # the definers of such objects are other accounts
         rights["*.*"] = {"SET_ANY_DEFINER" if version >= (8, 2, 0) else "SET_USER_ID"}
     return [Need(place, frozenset(each)) for place, each in rights.items()]
 
 
 def grant_statements(missing: dict[str, set[str]], user: str) -> str:
-    """Return the GRANT statements that would mend what is missing, by place."""
+    """Return GRANT statements for the missing rights, which are given by place."""
     out = []
     for place, rights in missing.items():
         schema, _, table = place.partition(".")
@@ -145,7 +145,7 @@ def _unquote(name: str) -> str:
 
 
 def _like(pattern: str, name: str) -> bool:
-    """Match a schema name as GRANT does: % and _ are wildcards unless escaped."""
+    """Match a schema name with a pattern of GRANT: % and _ are wildcards unless escaped."""
     regex = ""
     at = 0
     while at < len(pattern):

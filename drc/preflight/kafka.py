@@ -1,4 +1,4 @@
-"""Rules on the topics, for ``log = "kafka"``. Pure."""
+"""Topic rules: whether the Kafka topics can carry the streams, for ``log = "kafka"``. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _HOUR_MS = 3_600_000
 
 
 def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) -> Iterator[Finding]:
-    """Yield findings on each site's topic: its facts, why it cannot be seen, or None for none."""
+    """Yield findings on the topic of each site.
+
+    :param topics: by site: the facts of the topic, the error that prevented reading the facts, or
+        None if the topic does not exist.
+    """
     for site, topic in topics.items():
         if isinstance(topic, DrcError):
             yield Finding(
@@ -22,7 +26,7 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
                 "reachable",
                 topic.message,
                 "fail",
-                "changes travel by way of it",
+                "changes travel through Kafka",
                 topic.hint,
                 kind_of(topic),
             )
@@ -35,7 +39,7 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
                 config.topic(site),
                 "there" if topic else "missing",
                 "fail",
-                "what is native at this site is published to it",
+                "native transactions of this site are published to this topic",
                 "run `drc migrate`",
             ),
         )
@@ -46,7 +50,7 @@ def check(config: Config, topics: Mapping[str, TopicFacts | DrcError | None]) ->
 
 
 def _order(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
-    """Check that the topic keeps every frame, in one order."""
+    """Check that the topic keeps every frame, in a single sequence."""
     yield judge(
         good=topic.partitions == 1,
         finding=Finding(
@@ -55,8 +59,9 @@ def _order(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
             "1",
             str(topic.partitions),
             "fail",
-            "a stream has one order",
-            "delete the topic and run `drc migrate`; what it held is read from the binlog",
+            "only a single partition keeps all transactions of a site in commit order",
+            "delete the topic and run `drc migrate`; streams then read the lost transactions from"
+            " the binlog",
         ),
     )
     yield judge(
@@ -74,7 +79,7 @@ def _order(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
 
 
 def _room(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
-    """Check that full messages fit, and are kept when a broker is lost."""
+    """Check that full messages fit, and survive the loss of a broker."""
     kafka = config.kafka
     yield judge(
         good=topic.message_bytes_max > kafka.message_bytes_max,
@@ -85,7 +90,7 @@ def _room(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
             str(topic.message_bytes_max),
             "fail",
             "the broker would refuse full messages",
-            "raise it, or lower kafka.message_bytes_max",
+            f"raise max.message.bytes of {config.topic(site)}, or lower kafka.message_bytes_max",
         ),
     )
     kept = min(kafka.min_insync_replicas, 2)
@@ -97,14 +102,15 @@ def _room(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
             f"at least {kept}",
             f"{topic.min_insync_replicas} of {topic.replicas} replicas",
             "warn",
-            "what is acknowledged would be lost with one broker; it is read from the binlog then",
-            "raise min.insync.replicas and the replication factor",
+            "acknowledged frames would be lost with one broker; streams would then read their"
+            " transactions from the binlog",
+            f"raise min.insync.replicas and the replication factor of {config.topic(site)}",
         ),
     )
 
 
 def _retention(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding]:
-    """Check that frames stay until a peer that was away has read them."""
+    """Check that frames stay long enough for a peer that was away."""
     hours = config.kafka.retention_hours
     yield judge(
         good=topic.retention_ms < 0 or topic.retention_ms >= hours * _HOUR_MS,
@@ -115,7 +121,7 @@ def _retention(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding
             f"{topic.retention_ms // _HOUR_MS} h",
             "warn",
             "a site that is away for longer reads the peer's binlog instead",
-            "raise it, or lower kafka.retention_hours",
+            f"raise retention.ms of {config.topic(site)}, or lower kafka.retention_hours",
         ),
     )
     yield judge(
@@ -126,7 +132,7 @@ def _retention(config: Config, site: str, topic: TopicFacts) -> Iterator[Finding
             "-1",
             str(topic.retention_bytes),
             "warn",
-            "a busy hour could push out what a peer has not read yet",
-            "set it to -1",
+            "a busy hour could remove frames that a peer has not read yet",
+            f"set retention.bytes = -1 for {config.topic(site)}",
         ),
     )

@@ -1,4 +1,4 @@
-"""Rules on what two servers must have in common, and what they must not. Pure."""
+"""Relation rules: values that must be equal at two servers, and ids that must differ. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
             f"{a.server_id} and {b.server_id}",
             "fail",
             "each server of a topology needs an id of its own",
-            f"SET PERSIST server_id = N at {other}, N unused",
+            f"SET PERSIST server_id = N at {other}, with an N that no other server uses",
         ),
     )
     yield judge(
@@ -44,7 +44,7 @@ def _identity(one: str, other: str, reached: Facts) -> Iterator[Finding]:
             "fail",
             "GTIDs of two sites could not be told apart: a copied data directory, or one server"
             " named twice",
-            f"stop mysqld at {other}, delete auto.cnf in its data directory, start it",
+            f"stop mysqld at {other}, delete auto.cnf in the data directory, start mysqld again",
         ),
     )
 
@@ -53,8 +53,16 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
     a, b = reached[one], reached[other]
     both = f"{one}, {other}"
     for variable, level, why in (
-        ("lower_case_table_names", "fail", "a table's name would not find the table"),
-        ("max_allowed_packet", "warn", "a row that one site takes may be too large for the other"),
+        (
+            "lower_case_table_names",
+            "fail",
+            "the name of a table at one site would not find the table at the other",
+        ),
+        (
+            "max_allowed_packet",
+            "warn",
+            "a row that one site accepts may be too large for the other",
+        ),
     ):
         x, y = a.variable(variable), b.variable(variable)
         yield judge(
@@ -66,10 +74,10 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
                 x if x == y else f"{x} and {y}",
                 level,  # type: ignore[arg-type]
                 why,
-                "lower_case_table_names is fixed when a data directory is made: copy into a new"
-                " server"
+                "copy the data into a new server: lower_case_table_names is fixed when a data"
+                " directory is made"
                 if level == "fail"
-                else "SET PERSIST it to the larger value at both sites",
+                else f"SET PERSIST {variable} to the larger value at both sites",
             ),
         )
     yield from _auto_increment(both, a, b)
@@ -82,7 +90,7 @@ def _relation(one: str, other: str, reached: Facts) -> Iterator[Finding]:
             "within 1 s",
             f"{skew / 1e6:.3f} s apart",
             "warn",
-            "lag is measured and later conflicts are decided by them",
+            "drc measures lag and decides later conflicts by these clocks",
             "run NTP at both sites",
         ),
     )
@@ -97,7 +105,8 @@ def _numbers(site: SiteFacts) -> tuple[int, int]:
 def numbers_meet(a: SiteFacts, b: SiteFacts) -> bool:
     """Return whether both sites hand out the same automatic numbers.
 
-    Two sequences o+k·i meet exactly when their offsets agree modulo the gcd of the steps.
+    The sequences o1 + k·i1 and o2 + k·i2 share a number exactly when the offsets o1 and o2 are
+    equal modulo the gcd of the steps i1 and i2. Offsets 1 and 2 with step 2 never meet.
     """
     (i1, o1), (i2, o2) = _numbers(a), _numbers(b)
     return (o1 - o2) % gcd(i1, i2) == 0
@@ -122,7 +131,7 @@ def _auto_increment(both: str, a: SiteFacts, b: SiteFacts) -> Iterator[Finding]:
             "warn",
             f"both sites hand out the same numbers in {len(using)} tables, such as"
             f" {'.'.join(using[0])}",
-            "SET PERSIST auto_increment_increment = 2 at both, auto_increment_offset = 1 at one"
-            " and 2 at the other",
+            "SET PERSIST auto_increment_increment = 2 at both sites, auto_increment_offset = 1 at"
+            " one site and 2 at the other",
         ),
     )

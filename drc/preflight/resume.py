@@ -1,4 +1,4 @@
-"""Rules on where streams resume: their origins must still have what comes next. Pure."""
+"""Resume rules: whether each origin still has the next transactions of its streams. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drc.source.resume import native_set, start_set
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
-    """Yield findings on each stream whose target was asked as its applier."""
+    """Yield findings on each stream whose target was asked with the applier account."""
     reached = {name: site for name, site in facts.items() if site.reached}
     for target in reached:
         if "applier" in reached[target].accounts:
@@ -21,12 +21,16 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
 
 
 def lost(config: Config, facts: Facts) -> bool:
-    """Return whether some origin seems to have lost what a target has applied."""
+    """Return whether an origin seems to have lost transactions that are decided at a target."""
     return any(finding.setting == "gtid_executed" for finding in check(config, facts))
 
 
 def decided_at(config: Config, origin: str, target: str, facts: Facts) -> GtidSet:
-    """Return what is decided at ``target`` of ``origin``, or will count as such at its start."""
+    """Return the GTIDs of ``origin`` that are decided at ``target``.
+
+    For a stream that has no ledger row yet, return the GTIDs that a new stream treats as decided
+    (``replicate.start``).
+    """
     known = (facts[target].ledger or {}).get(origin)
     if known is not None:
         return known.decided
@@ -39,8 +43,8 @@ def decided_at(config: Config, origin: str, target: str, facts: Facts) -> GtidSe
 
 def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[Finding]:
     site = facts[origin]
-    applied = decided_at(config, origin, target, facts)
-    purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - applied
+    decided = decided_at(config, origin, target, facts)
+    purged = native_set(site.gtid_purged, foreign_uuids(origin, facts)) - decided
     if known := (facts[target].ledger or {}).get(origin):
         purged = purged - known.skipped
     yield judge(
@@ -48,22 +52,23 @@ def _resume(config: Config, origin: str, target: str, facts: Facts) -> Iterator[
         finding=Finding(
             origin,
             "binlogs",
-            f"all that {target} still needs",
-            f"purged before they were applied at {target}: {purged}" if purged else "all there",
+            f"all transactions that {target} still needs",
+            f"purged before they were applied at {target}: {purged}" if purged else "all present",
             "fail",
             f"{target} would miss these transactions",
-            "restore those binlogs; or copy the data anew and set replicate.start to the GTID"
-            f" set of the copy, with the rows of origin {origin} removed from drc.ledger at"
+            "restore the purged binlogs; or copy the data again, set replicate.start to the GTID"
+            f" set of the copy, and delete the rows of origin {origin} from drc.ledger at"
             f" {target}",
         ),
     )
-    if gone := applied - site.gtid_executed:
+    if gone := decided - site.gtid_executed:
         yield Finding(
             origin,
             "gtid_executed",
-            f"holds all that {target} has applied",
+            f"contains all transactions that are decided at {target}",
             f"no longer has: {gone}",
             "fail",
-            "it lost its newest transactions, or it was restored or reset",
-            f"compare the tables with {target} and repair them; sync_binlog = 1 prevents this",
+            f"{origin} lost its newest transactions, or was restored or reset",
+            f"compare the tables with {target} and repair the differences; sync_binlog = 1"
+            " prevents such a loss",
         )

@@ -1,7 +1,6 @@
-"""Rules on one server: its settings, its schema ``drc``, its ids. Pure.
+"""Server rules: the settings, schema ``drc`` and server ids of a single server. Pure.
 
-A rule takes facts and returns findings, good ones too: the list is the documentation of what was
-looked at.
+A rule takes facts and returns findings, good findings too, so the list documents every check.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class _Setting:
 
 _SETTINGS = (
     _Setting(
-        ("log_bin",), "ON", "fail", "the binlog is what is replicated", "start mysqld with log_bin"
+        ("log_bin",), "ON", "fail", "drc replicates from the binlog", "start mysqld with log_bin"
     ),
     _Setting(
         ("binlog_format",),
@@ -47,15 +46,15 @@ _SETTINGS = (
         ("binlog_row_metadata",),
         "FULL",
         "fail",
-        "keys, signedness and collations of columns are read from it",
+        "drc reads keys, signedness and collations of columns from this metadata",
         "SET PERSIST binlog_row_metadata = FULL",
     ),
     _Setting(
         ("gtid_mode",),
         "ON",
         "fail",
-        "transactions are known by their GTID",
-        "enable it step by step: MySQL manual, 19.1.4.2",
+        "drc identifies transactions by GTID",
+        "enable gtid_mode step by step: MySQL manual, 19.1.4.2",
     ),
     _Setting(
         ("enforce_gtid_consistency",),
@@ -155,7 +154,7 @@ def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
             f"at least {_EXPIRY_WANTED_S}",
             "never" if never else str(expiry),
             "warn",
-            "a peer that is away for longer must be copied anew",
+            "a peer that is away for longer needs a new copy of the data",
             "SET PERSIST binlog_expire_logs_seconds = 604800",
         ),
     )
@@ -176,29 +175,30 @@ def _limits(name: str, site: SiteFacts) -> Iterator[Finding]:
             "known",
             f"{site.xa_prepares} prepared since the server started",
             "info",
-            "their rows are held until their outcome is known, and applied at its place",
+            "drc keeps the rows of an XA transaction until the outcome is known, and applies the"
+            " rows at the place of the outcome",
         )
 
 
 def _ledger(name: str, site: SiteFacts, head: str) -> Iterator[Finding]:
     if "applier" not in site.accounts:
-        return  # asked as another account, that need not see it
+        return  # another account asked, which need not see the ledger
     yield judge(
         good=site.schema_version == head and site.ledger is not None,
         finding=Finding(
             name,
             "schema drc",
             f"version {head}",
-            f"version {site.schema_version}" if site.schema_version else "not there",
+            f"version {site.schema_version}" if site.schema_version else "missing",
             "fail",
-            "the ledger in it says what is applied",
-            "drc migrate",
+            "the ledger in this schema records the decided transactions",
+            "run `drc migrate`",
         ),
     )
 
 
 def _strangers(config: Config, name: str, facts: Facts) -> Iterator[Finding]:
-    """Yield a finding on sites that are away and were never seen here."""
+    """Yield a finding on sites that are away and were never reached from this site."""
     site = facts[name]
     if config.log == "kafka" and "applier" in site.accounts:
         strangers = [n for n in config.sites if not (facts[n].reached or site.servers.at(n))]
@@ -207,31 +207,32 @@ def _strangers(config: Config, name: str, facts: Facts) -> Iterator[Finding]:
             finding=Finding(
                 name,
                 "servers of other sites",
-                "seen once",
-                f"never seen: {', '.join(strangers)}" if strangers else "all seen",
+                "reached once",
+                f"never reached: {', '.join(strangers)}" if strangers else "all reached",
                 "warn",
-                "what came from there is known by its server's UUID; nothing is published before",
-                "start the server there, or check host, port and firewall",
+                "drc recognizes the transactions of another site by the UUID of that site's"
+                " server, and publishes nothing before the UUID is known",
+                "start the servers of these sites, or check host, port and firewall",
             ),
         )
 
 
 def _dump_ids(config: Config, name: str, reached: Facts) -> Iterator[Finding]:
     taken = {site.server_id: f"site {other}" for other, site in reached.items()}
-    taken.update(dict.fromkeys(reached[name].replica_ids, "a replica connected to it"))
+    taken.update(dict.fromkeys(reached[name].replica_ids, f"a replica connected to {name}"))
     readers = [*(other for other in config.sites if other != name), "tail"]
     for reader in readers:
-        ours = config.dump_server_id(name, reader)
-        if ours in taken:
+        server_id = config.dump_server_id(name, reader)
+        if server_id in taken:
             yield Finding(
                 name,
                 "server_id of our reader",
-                "used by nobody else",
-                f"{ours}, that of {taken[ours]}",
+                "used by no other client",
+                f"{server_id}, also used by {taken[server_id]}",
                 "fail",
-                "two clients with one id disconnect each other",
-                f"set sites.{name}.server_id to a number that is free, with the next"
-                f" {len(readers)} after it",
+                "two clients with the same server_id disconnect each other",
+                f"set sites.{name}.server_id to an unused number that is followed by"
+                f" {len(readers)} more unused numbers",
                 "config",
             )
-        taken[ours] = f"the reader for {reader}"
+        taken[server_id] = f"the reader for {reader}"

@@ -1,6 +1,6 @@
-"""Rules on tables: what cannot be replicated, and where the sites differ. Pure.
+"""Table rules: tables that cannot be replicated, and differences between sites. Pure.
 
-``BINLOG`` matches columns by position, so their order counts and their names do not.
+``BINLOG`` matches columns by position, so the order of columns counts and the names do not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Key = tuple[str, str]
 
 
 def check(config: Config, facts: Facts) -> Iterator[Finding]:
-    """Yield findings on all replicated tables; a rule without any is one good finding."""
+    """Yield findings on all replicated tables; a rule without faults gives a good finding."""
     reached = {name: site for name, site in facts.items() if site.reached and site.sees_tables}
     for name, site in reached.items():
         yield from _rule(
@@ -25,8 +25,8 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
             "primary key",
             site,
             lambda t: "none" if not t.primary_key else "",
-            why="without one, a changed row cannot be told from its likes",
-            fix="add one to {table}, or list it in replicate.exclude_tables",
+            why="without a primary key, a changed row cannot be told from similar rows",
+            fix="add a primary key to {table}, or list the table in replicate.exclude_tables",
         )
         yield from _rule(
             name,
@@ -35,7 +35,8 @@ def check(config: Config, facts: Facts) -> Iterator[Finding]:
             lambda t: t.engine if t.engine.upper() != "INNODB" else "",
             wanted="InnoDB",
             why="other engines do not take part in transactions",
-            fix="ALTER TABLE {table} ENGINE = InnoDB, or list it in replicate.exclude_tables",
+            fix="ALTER TABLE {table} ENGINE = InnoDB, or list the table in"
+            " replicate.exclude_tables",
         )
         yield from _cascades(name, site)
         yield from _triggers(name, site)
@@ -70,7 +71,7 @@ def _cascades(name: str, site: SiteFacts) -> Iterator[Finding]:
         site,
         lambda t: "" if logged else ", ".join(t.cascades),
         wanted="none, below 9.6",
-        why="InnoDB changes the child rows itself, and the binlog does not say so",
+        why="InnoDB changes the child rows itself, and the binlog does not record the changes",
         fix="let the application change the children of {table}, or upgrade to 9.6 or newer with"
         " innodb_native_foreign_keys = OFF",
     )
@@ -85,7 +86,7 @@ def _triggers(name: str, site: SiteFacts) -> Iterator[Finding]:
             "known",
             ", ".join(having),
             "info",
-            "they run at the site of the write only; the rows they write are replicated",
+            "triggers run only at the site of the write; the rows that they write are replicated",
         )
 
 
@@ -93,13 +94,13 @@ def _triggers(name: str, site: SiteFacts) -> Iterator[Finding]:
 
 
 def _drift_level(config: Config, one: str, other: str, facts: Facts) -> Level:
-    """Return 'fail' unless a schema change still under way may explain a difference."""
+    """Return 'warn' if a schema change in a backlog may explain a difference, else 'fail'."""
     for origin, target in ((one, other), (other, one)):
         if facts[target].ledger is None:
             continue
         foreign = foreign_uuids(origin, facts)
-        applied = decided_at(config, origin, target, facts)
-        if backlog(facts[origin].gtid_executed, applied, foreign):
+        decided = decided_at(config, origin, target, facts)
+        if backlog(facts[origin].gtid_executed, decided, foreign):
             return "warn"
     return "fail"
 
@@ -117,7 +118,7 @@ def _pair(config: Config, one: str, other: str, facts: Facts) -> Iterator[Findin
         if texts := differences(a.tables[key], b.tables[key]):
             good = False
             yield _differs(f"{one}, {other}", key, "; ".join(texts), level)
-        # Only a schema change that is replicated could still bring them together.
+        # Only a replicated schema change can still make the collations equal.
         keys_level: Level = level if config.replicate.ddl == "replicate" else "fail"
         for finding in _key_collations(one, other, key, facts, keys_level):
             good = False
@@ -132,7 +133,7 @@ def _pair(config: Config, one: str, other: str, facts: Facts) -> Iterator[Findin
 def _unknown_there(
     here: str, there: str, key: Key, table: TableFacts, facts: Facts, level: Level
 ) -> Iterator[Finding]:
-    """Yield what the table has that the other site cannot hold; or that it is not there."""
+    """Yield findings on columns that the other site cannot store, and on a missing table."""
     peer, name, held = facts[there], ".".join(key), True
     for column in table.columns:
         if column.type.lower().startswith("vector") and peer.version < (9, 0, 0):
@@ -144,7 +145,7 @@ def _unknown_there(
                 f"known at {there}",
                 f"{name}.{column.name} is {column.type.upper()}, and {there} runs {version}",
                 "fail",
-                "VECTOR came with MySQL 9.0: the row cannot be held there",
+                f"VECTOR came with MySQL 9.0, so {there} cannot store the row",
                 f"upgrade {there}, or list {name} in replicate.exclude_tables",
             )
         if column.collation and column.collation not in peer.collations:
@@ -155,26 +156,26 @@ def _unknown_there(
                 f"known at {there}",
                 f"{name}.{column.name} has {column.collation}",
                 "fail",
-                f"{there} cannot hold such a column",
-                f"use a collation that both know, or list {name} in replicate.exclude_tables",
+                f"{there} cannot store such a column",
+                f"use a collation that both sites know, or list {name} in replicate.exclude_tables",
             )
     if held and key not in peer.tables:
-        text = f"{name} is not there"
+        text = f"{name} does not exist"
         yield Finding(
             there,
             "tables",
-            f"those of {here}",
+            f"all tables of {here}",
             text,
             level,
-            "its rows could not be applied" + _perhaps(level),
-            f"create it at {there}, or list it in replicate.exclude_tables",
+            "rows of this table could not be applied" + _perhaps(level),
+            f"create {name} at {there}, or list the table in replicate.exclude_tables",
         )
 
 
 def differences(a: TableFacts, b: TableFacts) -> list[str]:
-    """Return, column by column, what would make a row image mean something else.
+    """Return the differences, column by column, that change the meaning of a row image.
 
-    Collations of key columns are left out: they have a finding of their own.
+    Collations of key columns are left out, because a separate finding reports them.
     """
     out = []
     for at in range(max(len(a.columns), len(b.columns))):
@@ -201,7 +202,7 @@ def differences(a: TableFacts, b: TableFacts) -> list[str]:
 
 
 def _keys_apart(a: TableFacts, b: TableFacts, at: int) -> bool:
-    """Return whether a column of both has two collations, and is in a key of either."""
+    """Return whether a column's collations differ and the column is in a key of either table."""
     x, y = a.columns[at], b.columns[at]
     keyed = x.name in a.key_columns or y.name in b.key_columns
     return bool(keyed and x.collation and y.collation and x.collation != y.collation)
@@ -222,10 +223,10 @@ def _key_collations(
             "equal",
             f"{name}.{x.name} has {x.collation} at {one} and {y.collation} at {other}",
             level,
-            "which changes share a key is computed with the origin's collation, while the"
-            " target takes other values for equal" + _perhaps(level),
+            "drc finds the changes of the same key by the origin's collation, but the target"
+            " treats other values as equal" + _perhaps(level),
             f"ALTER TABLE {name} MODIFY {x.name} at one site, with the character set and collation"
-            f" of the other, or list {name} in replicate.exclude_tables",
+            f" of the other site, or list {name} in replicate.exclude_tables",
         )
 
 
@@ -237,8 +238,8 @@ def _differs(sites: str, key: Key, text: str, level: Level) -> Finding:
         "equal definitions",
         f"{name}: {text}",
         level,
-        "rows are applied by position and type" + _perhaps(level),
-        f"make both definitions of {name} equal, or list it in replicate.exclude_tables",
+        "rows are applied by column position and type" + _perhaps(level),
+        f"make both definitions of {name} equal, or list the table in replicate.exclude_tables",
     )
 
 
@@ -254,7 +255,7 @@ def _keys_differ(
                 f"{one}, {other}",
                 what,
                 "equal",
-                f"{'.'.join(key)}: {len(left)} and {len(right)}, not the same",
+                f"{'.'.join(key)}: {len(left)} at {one} and {len(right)} at {other}, not the same",
                 "warn",
                 "a row that one site accepts may be refused by the other",
                 "create the same keys at both sites",
@@ -262,4 +263,4 @@ def _keys_differ(
 
 
 def _perhaps(level: Level) -> str:
-    return "" if level == "fail" else "; a schema change under way may explain it"
+    return "" if level == "fail" else "; a schema change under way may explain the difference"

@@ -1,1 +1,1 @@
-"""All that knows a row: images, keys, net rows, values as people read them. Pure."""
+"""Rows: images, keys, net rows, and values in readable form. Pure."""

@@ -1,6 +1,6 @@
-"""Row changes that one batch makes at the target, before anybody has rendered them. Pure.
+"""Row changes: the rows that a batch changes at the target, not yet rendered. Pure.
 
-An executor renders changes for its server: :func:`as_events` for ``BINLOG``.
+An executor renders the changes for a server: :func:`as_events` renders for ``BINLOG``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from drc.rows.tables import Tables
 
 
 class TableChanges(NamedTuple):
-    """The net rows of one table: deletes first, then updates, then inserts.
+    """The net rows of a table: deletes first, then updates, then inserts.
 
-    Each row is an image as the binlog has it; ``updates`` alternates before and after images.
-    ``passing`` are rows that came and went inside the batch: inserted and deleted again, so that a
-    concurrent writer of their keys meets a lock.
+    Each row is an image in the format of the binlog; ``updates`` alternates before and after
+    images. ``passing`` holds rows that the batch inserts and deletes again: the target does the
+    same, so that a concurrent writer of the keys meets a lock.
     """
 
     table: TableMap
@@ -30,12 +30,12 @@ class TableChanges(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Return how many rows are changed."""
+        """Return the number of changed rows, without passing rows."""
         return len(self.deletes) + len(self.updates) // 2 + len(self.inserts)
 
 
 class WrittenRows(NamedTuple):
-    """One rows event as its origin wrote it, without its checksum."""
+    """A rows event as the origin wrote the event, without checksum."""
 
     table: TableMap
     event: Buffer
@@ -51,8 +51,8 @@ def written_rows(
 ) -> list[WrittenRows]:
     """Return the rows events of a transaction's selected tables.
 
-    :param maps: the tables by id, None for one that is not selected; kept from part to part of a
-        large transaction, whose later parts have no table maps.
+    :param maps: tables by id, None for a table that is not selected; the same dict for all parts
+        of a large transaction, because a later part may lack the table map.
     """
     out: list[WrittenRows] = []
     announced = {} if maps is None else maps
@@ -68,10 +68,10 @@ def written_rows(
 
 
 def as_events(changes: Changes) -> list[Buffer]:
-    """Return binlog events that make the changes, each table map before its rows.
+    """Return binlog events that make the changes, each table map before the rows.
 
-    No event has a checksum. Foreign keys are not checked again, as the order inside a batch is
-    not the origin's, and cascades come as rows of their own.
+    No event has a checksum. Foreign keys are not checked again: the order inside a batch is not
+    the origin's order, and the origin sends cascaded changes as separate rows.
     """
     out: list[Buffer] = []
     for change in changes:
@@ -105,7 +105,7 @@ def _emit_net(change: TableChanges, out: list[Buffer]) -> None:
 
 
 def _emit_written(change: WrittenRows, out: list[Buffer]) -> None:
-    """Append an event as a statement of its own, so that a part of a transaction stands alone."""
+    """Append an event as a complete statement, so that a part of a transaction can run alone."""
     event = change.event
     flags = event[25] | ev.STMT_END | ev.NO_FOREIGN_KEY_CHECKS
     resized = ev.header(event[4], len(event) - ev.HEADER_BYTES)

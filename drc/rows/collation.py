@@ -1,19 +1,20 @@
-"""Canonical forms of text: equal on the server means equal here.
+"""Canonical forms of text: values that are equal on the server have equal forms.
 
-What lives here: the collations we can follow, and for each a function from a column's bytes to
-canonical bytes. Two values that the server takes for equal in a unique key get the same form;
-values it tells apart may share one, rarely. Where that cannot be promised the function returns
-None, and a collation without any promise has no function.
+Contents: the collations that drc can follow, and for each collation a function from the bytes of
+a column to canonical bytes. Two values that the server takes for equal in a unique key get the
+same form; values that the server tells apart may share a form, rarely. The function returns None
+for a value without that promise, and a collation without any promise has no function.
 
-What this file does not know: row images, keys, hashes (``slots.py``).
+Not here: row images, keys, hashes (``slots.py``).
 
-1. Never guess: a character outside the alphabet of a table, undecodable bytes, and every
-   collation not listed here give None.
-2. PAD SPACE collations compare as if the shorter text went on with spaces: trailing ones go.
-3. A prefix is cut before anything else, in characters.
+1. A form is never a guess: a character outside the alphabet of a table, undecodable bytes, and
+   every collation not listed here give None.
+2. Trailing spaces are removed under a PAD SPACE collation, because such a collation compares as if
+   the shorter text went on with spaces.
+3. A prefix is cut before any other step, in characters.
 
-The ids, character sets and pad attributes are information_schema.collations of MySQL 9.7.4; all
-of it is checked against a server by ``tests/integration/test_collation_server.py``.
+The ids, character sets and pad attributes are from information_schema.collations of MySQL 9.7.4;
+``tests/integration/test_collation_server.py`` checks all contents against a server.
 Source: MySQL 9.7 manual 12.10 "Supported Character Sets and Collations"; ``strings/ctype-*.cc``.
 """
 
@@ -34,7 +35,7 @@ _WHOLE = 1 << 32
 
 
 class Collation(NamedTuple):
-    """One collation: its rule is how values become canonical, see the functions below."""
+    """A collation; ``rule`` selects the function in :func:`canonical_text`."""
 
     name: str
     charset: str
@@ -88,7 +89,7 @@ COLLATIONS: dict[int, Collation] = {
     **_rows("gbk", "gbk", (28, "gbk_chinese_ci"), pads=True),
 }
 
-# The ids of every collation by character set, whether we can follow it or not.
+# The ids of all collations by character set, also of collations that drc cannot follow.
 _IDS = """
 armscii8 32 64 | ascii 11 65 | big5 1 84 | binary 63 | cp850 4 80 | cp852 40 81 | cp866 36 68
 cp932 95 96 | cp1250 26 34 44 66 99 | cp1251 14 23 50-52 | cp1256 57 67 | cp1257 29 58 59
@@ -114,7 +115,7 @@ def _character_sets() -> dict[int, str]:
 
 CHARACTER_SETS = _character_sets()
 
-# Bytes that these collations give one weight, as Latin-1 text; the first stands for the others.
+# Groups of bytes with the same weight, as Latin-1 text; the first byte stands for the group.
 _ASCII_CASE = " ".join(chr(c) + chr(c + 32) for c in range(65, 91))
 _BYTE_GROUPS = {
     "ascii": _ASCII_CASE,
@@ -138,7 +139,7 @@ def _byte_table(groups: str) -> bytes:
 
 
 def _characters() -> tuple[dict[int, int], str]:
-    """Return (code point → the one that stands for it, a regular expression's alphabet)."""
+    """Return (code point → first code point of the group, alphabet of a regular expression)."""
     folds: dict[int, int] = {}
     for group in (*GROUPS.split(), SPACES):
         folds.update(dict.fromkeys(map(ord, group), ord(group[0])))
@@ -155,10 +156,10 @@ _inexact = re.compile(f"[{NOT_EXACT}]").search
 
 @cache
 def canonical_text(collation: int, prefix: int = 0, *, fixed: bool = False) -> Canonical | None:
-    """Return the function that makes this collation's values canonical; None if there is none.
+    """Return the function from values of a collation to canonical forms, None if unknown.
 
-    :param prefix: how many characters the key holds (bytes for ``binary``); 0 for all.
-    :param fixed: the column is CHAR or BINARY: its padding does not count, whatever the collation.
+    :param prefix: the number of characters in the key (bytes for ``binary``); 0 for all.
+    :param fixed: the column is CHAR or BINARY: padding never counts, under any collation.
     """
     row = COLLATIONS.get(collation)
     if row is None:
@@ -182,27 +183,31 @@ def canonical_text(collation: int, prefix: int = 0, *, fixed: bool = False) -> C
 
 
 def _bytes(size: int, pad: bytes) -> Canonical:
-    """One byte is one character, equal to itself only."""
+    """Return a function for single-byte characters, each equal only to itself."""
     if pad:
         return lambda value: value[:size].rstrip(pad)
     return lambda value: value[:size]
 
 
 def _translated(size: int, table: bytes) -> Canonical:
-    """One byte is one character, equal to those of its group."""
+    """Return a function for single-byte characters, each equal to all characters of the group."""
     return lambda value: value[:size].translate(table).rstrip(b" ")
 
 
 def _multibyte(size: int) -> Canonical:
-    """Characters of one byte or more, equal to themselves only; a space is never part of one.
+    """Return a function for characters of one or more bytes, each equal only to itself.
 
-    Where a prefix ends is not known here: only values that it cannot cut have a form.
+    A space is never part of a longer character. The function cannot find the end of a prefix, so
+    only values that are too short for a cut have a form.
     """
     return lambda value: value.rstrip(b" ") if len(value) <= size else None
 
 
 def _gbk(size: int, table: bytes) -> Canonical:
-    """ASCII folds case; a double-byte character equals itself only, whatever its second byte."""
+    """Return a function for GBK: only ASCII characters ignore case.
+
+    A double-byte character equals only the same bytes, even if the second byte is an ASCII letter.
+    """
 
     def canonical(value: bytes) -> bytes | None:
         characters = _GBK_CHARACTER(value)[:size]
@@ -213,7 +218,7 @@ def _gbk(size: int, table: bytes) -> Canonical:
 
 
 def _decoded(size: int, encoding: str, *, strips: bool) -> Canonical:
-    """A character equals itself only."""
+    """Return a function for decoded text, each character equal only to itself."""
 
     def canonical(value: bytes) -> bytes | None:
         try:
@@ -226,7 +231,7 @@ def _decoded(size: int, encoding: str, *, strips: bool) -> Canonical:
 
 
 def _folded(size: int, *, strips: bool) -> Canonical:
-    """A character equals those of its group."""
+    """Return a function for UTF-8, each character equal to all characters of the group."""
 
     def canonical(value: bytes) -> bytes | None:
         try:
@@ -247,7 +252,7 @@ def _folded(size: int, *, strips: bool) -> Canonical:
 
 
 def _exactly(size: int, *, strips: bool) -> Canonical:
-    """Within the alphabet a character equals itself only."""
+    """Return a function for UTF-8: within the alphabet a character equals only itself."""
 
     def canonical(value: bytes) -> bytes | None:
         try:

@@ -1,16 +1,17 @@
-"""Which characters the case-insensitive Unicode collations of MySQL take for equal. Data.
+"""Groups of characters that MySQL's case-insensitive Unicode collations take for equal. Data.
 
-What lives here: an alphabet, and the groups of characters in it that are equal in at least one of
-utf8mb4_general_ci, utf8mb4_unicode_ci, utf8mb4_unicode_520_ci and utf8mb4_0900_ai_ci. One table
-for all of them merges a little more than each does, never less.
+Contents: an alphabet, and the groups of characters in the alphabet that are equal in at least one
+of utf8mb4_general_ci, utf8mb4_unicode_ci, utf8mb4_unicode_520_ci and utf8mb4_0900_ai_ci. The
+common table for all four merges a little more than each collation does, never less.
 
-What this file does not know: how a text is folded with it (``collation.py``).
+Not here: how a text is folded with the table (``collation.py``).
 
-1. Over this alphabet the weight of a text is the sequence of its characters' weights: no pair
-   contracts, no character is ignored, and no two sequences of characters that differ after
+1. Over this alphabet the weight of a text is the sequence of the weights of the characters: no
+   pair contracts, no character is ignored, and no two sequences of characters that differ after
    folding have the same sequence of weights. Characters for which that fails (``ß`` = ``ss``,
    ``æ``, ``½``, combining marks, controls) are left out.
-2. The first character of a group stands for it. Groups are disjoint; ASCII folds to upper case.
+2. The first character of a group stands for the group. Groups are disjoint; ASCII folds to upper
+   case.
 
 Derived from WEIGHT_STRING of MySQL 9.7.4 for every code point up to U+1FFFF, and checked against a
 server by ``tests/integration/test_collation_server.py``.
@@ -66,8 +67,8 @@ ALPHABET: tuple[tuple[int, int], ...] = (
     (0x1F300, 0x1FAFF),
 )
 
-# Groups with more than one member, as text. A long group goes on after a space with its first
-# character again.
+# Groups of two or more characters, as text. A long group goes on after a space, where the first
+# character of the group is repeated.
 GROUPS = """\
 !！ "＂ #＃ $＄ %％ &＆ '＇ (（ )） *＊ +＋ ,， -－ .․． /／ 0〇０ 1¹〡１ 2²〢２ 3³〣３ 4〤４
 5〥５ 6〦６ 7〧７ 8〨８ 9〩９ :： ;;； <＜ =＝ >＞ ?？ @＠
@@ -96,11 +97,11 @@ WwŴŵẀẁẂẃẄẅẆẇẈẉẘＷｗ XxẊẋẌẍＸｘ YyÝýÿŶŷ�
 ゎわヮワヷﾜ ゐヰヸ ゑヱヹ をヲヺｦ んンﾝ ゝゞ ・･ ーｰ ヽヾ
 """
 
-# Spaces, and pictographs: general_ci and unicode_ci take all of the latter for one another.
+# Spaces, and pictographs: general_ci and unicode_ci take any two pictographs for equal.
 SPACES = "\u0020\u00a0\u202f\u205f\u3000"
 PICTOGRAPHS = (0x1F300, 0x1FAFF)
 
-# Members that utf8mb4_0900_as_cs takes for another one, or whose weights are ambiguous there.
+# Members that equal another character under utf8mb4_0900_as_cs, or have ambiguous weights there.
 NOT_EXACT = (
     "\u0149\u037e\u0384\u0387\u202f\u3007\u3021\u3022\u3023\u3024\u3025\u3026\u3027\u3028\u3029"
 )

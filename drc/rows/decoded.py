@@ -1,9 +1,9 @@
-"""Raw transactions as people read them. Nothing that is applied ever passes through here.
+"""Decoded transactions, for people to read. Nothing that is applied ever passes through here.
 
-Rows are decoded by mysql-replication's event classes, fed with the raw events that our own reader
-cut: the library cannot follow tagged or compressed streams itself. It is no judge of values: a
-zero date, YEAR 0000 and some JSON come out differently from what the table holds. Where it gives
-up (VECTOR, partial JSON) the raw bytes are shown.
+The event classes of mysql-replication decode rows from the raw events that drc's own reader cut:
+the library itself cannot follow tagged or compressed streams. Decoded values prove nothing: a
+zero date, YEAR 0000 and some JSON come out differently from the values in the table. Where the
+library gives up (VECTOR, partial JSON), the raw bytes are shown.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ _KINDS = {
     ev.PARTIAL_UPDATE_ROWS: "partial update",
 }
 _UPDATES = (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
-_HEX_BYTES_MAX = 512  # of what cannot be decoded; it is there to be recognised, not restored
+_HEX_BYTES_MAX = 512  # of an undecodable value: enough to recognise, not to restore
 Change = dict[str, Any]
 Row = dict[str, Any]  # column → Python value
 
 
 class RowChange(NamedTuple):
-    """One row as mysql-replication decodes it.
+    """A row change, decoded by mysql-replication.
 
-    ``event`` is the rows event, ``number`` the row's place in it; ``before`` is None for an insert,
-    ``after`` for a delete. One that is not ``decoded`` stands for all rows of its event.
+    ``event`` is the rows event, ``number`` the row's place in the event; ``before`` is None for an
+    insert, ``after`` for a delete. A change that is not ``decoded`` stands for all rows of the
+    event.
     """
 
     table: TableMap
@@ -64,7 +65,7 @@ class RowChange(NamedTuple):
 
 
 class _NoConnection:
-    """The library asks its control connection for two things; both are known."""
+    """The two answers that the library wants from a control connection, without a server."""
 
     charset = "utf8mb4"
 
@@ -73,7 +74,7 @@ class _NoConnection:
 
 
 class RowDecoder:
-    """Decode the rows of one stream's transactions, in order."""
+    """Decode the rows of a stream's transactions, in order."""
 
     def __init__(self) -> None:
         self._library: dict[int, Any] = {}
@@ -81,7 +82,7 @@ class RowDecoder:
         self._broken: set[int] = set()  # table ids that the library cannot read
 
     def changes(self, transaction: RawTransaction) -> Iterator[RowChange]:
-        """Yield a transaction's row changes; table maps live as long as its parts."""
+        """Yield the row changes of a transaction; table maps are kept for all parts."""
         if transaction.part == 0:
             self._library.clear()
             self._maps.clear()
@@ -93,17 +94,17 @@ class RowDecoder:
                 yield from self.rows(bytes(transaction.data[at:end]))
 
     def learn(self, event: bytes) -> None:
-        """Take in a table map event, without its checksum."""
+        """Remember the table map of an event without checksum."""
         table = ev.parse_table_map(event[ev.HEADER_BYTES :])
         self._maps[table.table_id] = table
         self._broken.discard(table.table_id)
         try:
             self._wrap(event)
-        except Exception:  # the library raises whatever its parsing runs into
+        except Exception:  # the library raises any type of exception
             self._broken.add(table.table_id)
 
     def rows(self, event: bytes) -> Iterator[RowChange]:
-        """Yield the row changes of an event, without its checksum, whose table map is known."""
+        """Yield the row changes of an event without checksum, whose table map is known."""
         table_id, _ = ev.rows_header(event, 0)
         table = self._maps[table_id]
         rows: list[dict[str, Any]] | None = None
@@ -120,8 +121,8 @@ class RowDecoder:
             yield RowChange(table, event, number, before, after)
 
     def _wrap(self, event: bytes) -> Any:
-        # As a driver gives it: an OK byte, and a checksum, without which the library would take the
-        # last field of a table map for one. Neither is looked at.
+        # Add an OK byte and a checksum, as a driver does: without, the library would take the last
+        # field of a table map for a checksum. The library looks at neither.
         size = (len(event) + ev.CHECKSUM_BYTES).to_bytes(4, "little")
         packet = b"\0" + event[:9] + size + event[13:] + bytes(ev.CHECKSUM_BYTES)
         wrapper = BinLogPacketWrapper(
@@ -145,18 +146,19 @@ class RowDecoder:
 
 
 class Decoder:
-    """Turn the transactions of one stream, in order, into documents.
+    """Convert the transactions of a stream, in order, into documents.
 
-    :param tables: a glob on ``schema.table``; without one, all but schema ``drc``.
+    :param tables: a glob on ``schema.table``, for example ``shop.*``; empty for all tables but
+        schema ``drc``.
     """
 
     def __init__(self, tables: str = "") -> None:
         self._glob = tables
         self._rows = RowDecoder()
-        self._learned: TableMap | None = None  # that of the last image: rows come in runs
+        self._learned: TableMap | None = None  # of the last image: images of a table come in runs
 
     def document(self, transaction: RawTransaction) -> dict[str, Any] | None:
-        """Return a transaction as JSON-ready values, None when it touches no chosen table."""
+        """Return a transaction as JSON-ready values, None without a change of a chosen table."""
         self._learned = None
         out: dict[str, Any] = {
             "gtid": str(transaction.gtid),
@@ -201,7 +203,7 @@ class Decoder:
 
 
 def _bookkeeping(transaction: RawTransaction) -> bool:
-    """Return True if the first thing changed is our ledger: its mark without tags."""
+    """Return True if the first change is to drc's ledger: the tag on servers before 8.3."""
     if transaction.part or not transaction.events:
         return False
     kind, at, end = next(transaction.spans())
@@ -212,7 +214,7 @@ def _bookkeeping(transaction: RawTransaction) -> bool:
 
 
 def _shown(change: RowChange) -> Iterator[Change]:
-    """Yield a change as it is shown; for an event that cannot be decoded, its rows' bytes."""
+    """Yield a change in readable form; the bytes of the rows for an undecodable event."""
     table, event = change.table, change.event
     head: Change = {"table": table.name, "change": _KINDS[event[4]]}
     if change.decoded:
@@ -238,24 +240,24 @@ def _columns(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def images_at(table: TableMap, event: bytes) -> int:
-    """Return where the row images of an event begin.
+    """Return the offset of the first row image of an event.
 
-    :raises ValueError: they are not full: columns are missing, or JSON documents are partial.
+    :raises ValueError: the images are not full: columns are missing, or JSON documents are partial.
     """
     _, at = ev.rows_header(event, 0)
     columns, at = ev.lenenc(event, at)
     if event[4] == ev.PARTIAL_UPDATE_ROWS or columns != len(table.columns):
-        raise ValueError("not full images")
+        raise ValueError("row images are not full")
     size = len(table.full_bitmap)
     for _ in range(1 + (event[4] in _UPDATES)):
         if event[at : at + size] not in table.full_bitmaps:
-            raise ValueError("not full images")
+            raise ValueError("row images are not full")
         at += size
     return at
 
 
 def _raw_rows(table: TableMap, event: bytes) -> list[Change]:
-    """Cut rows with our own walkers; every value is its bytes in the image.
+    """Cut rows with drc's own walkers; every value is the bytes in the image.
 
     :raises ValueError: when the images are not full.
     """
@@ -277,7 +279,7 @@ def _raw_rows(table: TableMap, event: bytes) -> list[Change]:
 
 
 def readable(value: Any) -> Any:
-    """Return a decoded value as JSON takes it: bytes as text or hex, times as ISO text."""
+    """Convert a decoded value for JSON: bytes to hex (``0x0a1b``), times to ISO text."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes | bytearray):
@@ -296,13 +298,13 @@ def readable(value: Any) -> Any:
 
 
 def _inner(value: Any) -> Any:
-    """Return a value inside a JSON document: its strings come as bytes."""
+    """Convert a value inside a JSON document, where strings come as bytes."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return readable(value)
 
 
 def one_line(value: Any) -> str:
-    """Return a value for a terminal: control characters are escaped, whatever a row holds."""
+    """Return a value as a line for a terminal; control characters of any value are escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

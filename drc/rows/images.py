@@ -1,14 +1,14 @@
-"""Walk raw row images: where one ends, and the bytes of chosen columns.
+"""Walkers of raw row images: generated functions that find an image's end and column bytes.
 
-A row image is a bitmap of NULLs followed by the values of the columns that are not NULL. Finding
-its end means adding up lengths, which a loop over columns does ten times slower than needed. So
-functions are generated, in which runs of fixed-width columns become one step:
+A row image is a bitmap of NULLs followed by the values of the columns that are not NULL. To find
+the end of an image means to add up lengths, and a loop over columns is ten times slower than
+needed. So functions are generated, in which a run of fixed-width columns becomes a single step:
 
-1. for each of a table's first NULL bitmaps a straight line, where such a run is a constant;
-2. for all bitmaps after those one that looks NULLs up: 60 nullable columns can have 2^60
-   bitmaps, and generating a function costs as much as walking a thousand rows.
+1. for each of a table's first NULL bitmaps, a straight-line function, where a run is a constant;
+2. for all further bitmaps, a single function that looks NULLs up: 60 nullable columns can have
+   2^60 bitmaps, and generating a function costs as much as walking a thousand rows.
 
-Values are never decoded: a chosen column's bytes are what the image holds, length prefix
+Values are never decoded: the bytes of a chosen column are as in the image, length prefix
 included, so that joined columns stay unambiguous. Only full images are walked; callers check
 the columns-present bitmap.
 
@@ -30,7 +30,7 @@ Walker = Callable[[bytes, int], tuple[int, Any]]
 Span = tuple[str, str] | None  # source text of a value's start and end; None for NULL
 Nulls = bytes | None  # the NULL bitmap that a walker is for, None for any
 
-# Functions for one bitmap each, of a table; they differ from the one for any in speed only.
+# Straight-line functions for each table; the function for any bitmap is slower, otherwise equal.
 _STRAIGHT_MAX = 32
 _KEPT_MAX = 256  # choices of columns whose walkers are kept
 
@@ -62,7 +62,7 @@ def decimal_bytes(precision: int, scale: int) -> int:
 
 
 def fixed_bytes(column: Column) -> int | None:
-    """Return the size of a column's value, or None when a length prefix tells it."""
+    """Return the bytes of a column's value, or None for a column with a length prefix."""
     kind, meta = column.type, column.meta
     if kind in _FIXED:
         return _FIXED[kind]
@@ -87,8 +87,8 @@ def prefix_bytes(column: Column) -> int:
     if column.type in (ev.TYPE_VARCHAR, ev.TYPE_STRING):
         return 2 if column.meta > 255 else 1
     raise DataError(
-        f"column `{column.name}` has type {column.type}, which this drc does not know",
-        hint="exclude the table (replicate.exclude_tables) or upgrade drc",
+        f"cannot read column `{column.name}`: this drc does not know type {column.type}",
+        hint="exclude the table (replicate.exclude_tables), or upgrade drc",
     )
 
 
@@ -132,7 +132,7 @@ def compile_columns(columns: Sequence[Column], chosen: Sequence[int], nulls: Nul
 
 
 def _layout(columns: Sequence[Column], nulls: bytes) -> tuple[list[str], list[Span], str]:
-    """Return (statements, place of each column, end of image) for one bitmap."""
+    """Return (statements, place of each column, end of image) for the bitmap ``nulls``."""
     lines: list[str] = []
     spans: list[Span] = []
     base, offset = "o", len(nulls)
@@ -158,8 +158,8 @@ def _layout(columns: Sequence[Column], nulls: bytes) -> tuple[list[str], list[Sp
 def _layout_any(columns: Sequence[Column], chosen: Sequence[int]) -> tuple[list[str], str]:
     """Return (statements that set ``v{i}`` for each chosen column, end of image) for any bitmap.
 
-    ``p`` is where the walk stands, ``n{k}`` a byte of the bitmap. Fixed-width columns whose NULL
-    bits share a byte are one look-up in a table of 256 sizes.
+    ``p`` is the current offset of the walk, ``n{k}`` byte k of the bitmap. Fixed-width columns
+    whose NULL bits share a byte are a single look-up in a table of 256 sizes.
     """
     size = (len(columns) + 7) // 8
     lines = [f"p = {_place('o', size)}", *(f"n{k} = b[{_place('o', k)}]" for k in range(size))]
@@ -183,15 +183,15 @@ def _layout_any(columns: Sequence[Column], chosen: Sequence[int]) -> tuple[list[
 
 
 def _step(columns: Sequence[Column], chosen: Sequence[int], i: int) -> tuple[int, int | None]:
-    """Return what the columns of one step share: a byte of the bitmap; others stand alone."""
+    """Return the step of column ``i``: (byte of the bitmap, ``i`` if alone in the step)."""
     alone = i in chosen or fixed_bytes(columns[i]) is None
     return i >> 3, i if alone else None
 
 
 def _run_sizes(columns: Sequence[Column], run: Sequence[int]) -> bytes:
-    """Return how long a run of fixed-width columns is, for each value of the bitmap's byte.
+    """Return the bytes of a run of fixed-width columns, for each value of the bitmap's byte.
 
-    Eight columns of the widest type, DECIMAL(65,30), are 240 bytes: a byte each is enough.
+    Eight columns of the widest type, DECIMAL(65,30), are 240 bytes, so each size fits in a byte.
     """
     sizes = [(1 << (i & 7), fixed_bytes(columns[i]) or 0) for i in run]
     return bytes(sum(size for bit, size in sizes if not nulls & bit) for nulls in range(256))
@@ -209,13 +209,13 @@ def _slice(span: Span) -> str:
 def _define(body: list[str]) -> Walker:
     source = "def walk(b, o):\n" + "".join(f"    {line}\n" for line in body)
     scope: dict[str, Walker] = {}
-    # Only our own column numbers and sizes are in the text: nothing from the stream is.
+    # Safe: the text contains only column numbers and sizes, nothing from the stream.
     exec(compile(source, "<row walker>", "exec"), scope)  # noqa: S102
     return scope["walk"]
 
 
 class Walkers(dict[bytes, Walker]):
-    """The walkers of one table by NULL bitmap, generated at first use; a dict to be fast.
+    """The walkers of a table by NULL bitmap, generated at first use; a dict for speed.
 
     ``walkers[image[o : o + walkers.null_bytes]](image, o)`` walks the image at ``o``.
     """
@@ -243,14 +243,14 @@ class Walkers(dict[bytes, Walker]):
 
 
 def key_walkers(table: TableMap) -> Walkers:
-    """Return walkers that yield the raw primary key; None as key for a table without one."""
+    """Return walkers that yield the raw primary key (None for a table without primary key)."""
     return Walkers(table, [ordinal for ordinal, _ in table.primary_key])
 
 
 def column_walkers(table: TableMap, ordinals: Sequence[int]) -> Walkers:
     """Return walkers that yield a tuple of the raw values of ``ordinals``.
 
-    They are kept: to generate one costs as much as walking a thousand rows.
+    Walkers are kept, because generating a function costs as much as walking a thousand rows.
     """
     return _column_walkers(table, tuple(ordinals))
 

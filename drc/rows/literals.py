@@ -1,16 +1,18 @@
-"""SQL text for what a row image holds, and numbers in and out of it. Pure.
+"""SQL literals: text for the values of a row image, and numbers to and from image bytes. Pure.
 
-What lives here: a literal for the raw bytes of one column, the WHERE clause that finds a row by
-its primary key, and numbers of counters. It knows no policy and runs no statement.
+Contents: a literal for the raw bytes of a column, the WHERE clause that finds a row by primary
+key, and numbers of counters. Not here: policies, and the running of statements.
 
-1. Exact or refused: a literal assigned to its column stores the same bytes again, and compared
-   with it equals that value alone, as far as the column's collation tells values apart.
-2. That holds in a session prepared by :data:`SESSION`, on MySQL 8.0 to 9.x.
-3. Bytes go as hexadecimal: no escaping rule, SQL mode or connection charset can change them.
+1. Exact or refused: a literal that is assigned to the column stores the same bytes again. Compared
+   with the column, a literal equals only that value, as far as the column's collation tells values
+   apart.
+2. Rule 1 holds in a session prepared by :data:`SESSION`, on MySQL 8.0 to 9.x.
+3. Bytes are written as hexadecimal: no escaping rule, SQL mode or connection charset can change
+   a value.
 
 Layouts: MySQL source ``sql/field.cc``, ``mysys/my_time.cc`` (``my_*_packed_from_binary``),
-``strings/decimal.cc`` (``bin2decimal``). All of it is checked against servers by
-``tests/integration/test_literals_server.py``.
+``strings/decimal.cc`` (``bin2decimal``). ``tests/integration/test_literals_server.py`` checks all
+literals against servers.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from drc.rows.collation import BINARY, CHARACTER_SETS
 from drc.rows.images import column_values, column_walkers, decimal_bytes, fixed_bytes, prefix_bytes
 
 # Dates that other modes let in (February 31st) must be written and found again, and a zero in an
-# AUTO_INCREMENT column is a zero.
+# AUTO_INCREMENT column must stay a zero.
 SESSION = (
     "SET time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO',"
     " NAMES utf8mb4"
@@ -42,20 +44,20 @@ _DIGITS_MAX = 65 + 2  # of a DECIMAL, and the carries of two additions
 
 
 class NoLiteralError(DataError):
-    """A value that no SQL text gives back exactly."""
+    """A value cannot be written as SQL text exactly."""
 
 
 class OutOfRangeError(DataError):
-    """A number that its column cannot hold."""
+    """A number does not fit into the column."""
 
 
 def quote(identifier: str) -> str:
-    """Return an identifier quoted for SQL text, whatever it holds."""
+    """Quote an identifier for SQL text; any identifier is safe afterwards."""
     return "`" + identifier.replace("`", "``") + "`"
 
 
 def table_name(table: TableMap) -> str:
-    """Return a table quoted for SQL text."""
+    """Return the quoted name of a table: schema, dot, table."""
     return f"{quote(table.schema)}.{quote(table.table)}"
 
 
@@ -65,16 +67,16 @@ def table_name(table: TableMap) -> str:
 def key_condition(table: TableMap, image: bytes) -> str:
     """Return the WHERE clause that finds the row with the primary key of a full row image.
 
-    A key over prefixes is found right, but by reading the whole table.
+    The clause is right for a key over prefixes, too, but then the server reads the whole table.
 
     :raises DataError: the table has no primary key.
     :raises NoLiteralError: for a key in a character set that this version does not know.
     """
     if not table.primary_key:
         raise DataError(
-            "a table without primary key has no row to find",
+            "cannot find a row of a table without primary key",
             table=table.name,
-            hint="give it a primary key, or exclude it (replicate.exclude_tables)",
+            hint="give the table a primary key, or exclude the table (replicate.exclude_tables)",
         )
     condition = unique_condition(table, table.primary_key, image)
     assert condition is not None  # no column of a primary key is NULL
@@ -82,9 +84,10 @@ def key_condition(table: TableMap, image: bytes) -> str:
 
 
 def unique_condition(table: TableMap, key: Sequence[tuple[int, int]], image: bytes) -> str | None:
-    """Return what finds the row with the values of ``key`` in an image; None: NULL equals nothing.
+    """Return the condition that finds the row with the values of ``key`` in an image.
 
     :param key: (column ordinal, prefix in characters) of each part.
+    :return: None when a value is NULL, because NULL equals nothing.
     """
     walkers = column_walkers(table, [ordinal for ordinal, _ in key])
     _, values = walkers[image[: walkers.null_bytes]](image, 0)
@@ -97,9 +100,9 @@ def unique_condition(table: TableMap, key: Sequence[tuple[int, int]], image: byt
 
 
 def row_condition(table: TableMap, image: bytes) -> str:
-    """Return what is true of a row that holds the very bytes of a full image.
+    """Return the condition that is true of a row with exactly the bytes of a full image.
 
-    Columns that have no comparable literal, such as JSON, are not looked at.
+    Columns without a comparable literal, such as JSON, are not compared.
     """
     return " AND ".join(
         f"{_exact(quote(column.name), column)} <=> {_exact(literal(column, value), column)}"
@@ -109,7 +112,7 @@ def row_condition(table: TableMap, image: bytes) -> str:
 
 
 def _exact(side: str, column: Column) -> str:
-    """Compare text by its bytes: collations take different values for equal."""
+    """Return SQL that compares text by bytes: collations take different values for equal."""
     if column.type not in _TEXTS or column.collation == BINARY:
         return side
     return f"CAST({side} AS BINARY)"
@@ -120,7 +123,7 @@ def _equals(column: Column, prefix: int, value: bytes) -> str:
     if prefix:
         sides = [f"LEFT({side}, {prefix})" for side in sides]
         if column.type == ev.TYPE_STRING and column.collation != BINARY:
-            sides = [f"RTRIM({side})" for side in sides]  # a key over CHAR ignores its padding
+            sides = [f"RTRIM({side})" for side in sides]  # a key over CHAR ignores padding
     return " = ".join(sides)
 
 
@@ -130,11 +133,11 @@ def _equals(column: Column, prefix: int, value: bytes) -> str:
 def literal(column: Column, value: bytes | None) -> str:
     """Return the SQL text of a column's value: ``NULL`` for None.
 
-    GEOMETRY and VECTOR are right for assignment only; no key holds them.
+    Literals of GEOMETRY and VECTOR are right for assignment only; no key contains these types.
 
-    :param value: as ``images.column_walkers`` give it, length prefix included.
-    :raises NoLiteralError: for JSON, whose inner types no text gives back, and for what this
-        version does not know.
+    :param value: the raw bytes from ``images.column_walkers``, length prefix included.
+    :raises NoLiteralError: for JSON, whose inner types no text gives back, and for types and
+        collations that this version does not know.
     """
     if value is None:
         return "NULL"
@@ -146,8 +149,8 @@ def literal(column: Column, value: bytes | None) -> str:
 
 def _refused(column: Column, what: str) -> NoLiteralError:
     return NoLiteralError(
-        f"column `{column.name}` holds a value of {what}, which cannot be written as SQL",
-        hint="resolve this row by hand: its image is kept with the conflict",
+        f"cannot write column `{column.name}` as SQL: the value is of {what}",
+        hint="settle this row by hand: the conflict log keeps the image of the row",
     )
 
 
@@ -160,7 +163,7 @@ def _bits(_: Column, value: bytes) -> str:
 
 
 def _members(_: Column, value: bytes) -> str:
-    """Return the number of an ENUM or SET; with its 64th member a SET compares as negative."""
+    """Return the number of an ENUM or SET; a SET with the 64th member compares as negative."""
     return str(int.from_bytes(value, "little", signed=len(value) == 8))
 
 
@@ -171,7 +174,7 @@ def _float(column: Column, value: bytes) -> str:
     if not math.isfinite(stored):
         raise _refused(column, repr(stored))
     text = repr(stored)
-    return text if "e" in text else text + "e0"  # without exponent it would be a DECIMAL
+    return text if "e" in text else text + "e0"  # without exponent the literal would be a DECIMAL
 
 
 def _bytes(column: Column, value: bytes) -> str:
@@ -227,7 +230,7 @@ def _clock(packed: int, hours: int) -> str:
 
 
 def _fraction(column: Column, rest: int) -> str:
-    """Return the digits after the second: they are stored in pairs."""
+    """Return the fractional digits of a second; digits are stored in pairs."""
     digits: int = column.meta
     return f".{rest:0{digits + digits % 2}}"[: digits + 1] if digits else ""
 
@@ -251,7 +254,7 @@ _WRITERS: dict[int, Callable[[Column, bytes], str]] = {
 
 
 def number(column: Column, value: bytes) -> int | Decimal:
-    """Return what an integer or DECIMAL column holds; a DECIMAL with all its scale.
+    """Return the number in an integer or DECIMAL column; a DECIMAL has the full scale.
 
     :raises DataError: for a column of another type.
     """
@@ -272,7 +275,7 @@ def number(column: Column, value: bytes) -> int | Decimal:
 def pack_number(column: Column, value: int | Decimal) -> bytes:
     """Return the bytes of a number in a row image: the inverse of :func:`number`.
 
-    :raises OutOfRangeError: the column cannot hold the number, or not all its digits.
+    :raises OutOfRangeError: the column cannot hold the number, or not all digits.
     :raises DataError: for a column that is neither integer nor DECIMAL.
     """
     precision, scale = _digits(column)
@@ -320,7 +323,7 @@ def _digits(column: Column) -> tuple[int, int]:
     if column.type != ev.TYPE_NEWDECIMAL:
         raise DataError(
             f"column `{column.name}` is neither an integer nor a DECIMAL",
-            hint="choose another policy for it",
+            hint="set another policy for this column",
         )
     return column.meta >> 8, column.meta & 0xFF
 

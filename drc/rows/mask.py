@@ -1,7 +1,8 @@
-"""Columns whose values nobody is to read in the conflict log. Pure.
+"""Masked columns: hides the values that nobody may read in the conflict log. Pure.
 
-1. A masked value becomes ``***`` and a short hash: equal values look equal, at every site.
-2. That is a pseudonym, no secret: who can guess a value can compare its hash.
+1. A masked value becomes ``***`` and a short hash, for example ``***5f0c1be2a7``: equal values
+   look equal, at every site.
+2. The hash is a pseudonym, not a secret: anybody able to guess a value can compare the hash.
 3. NULL stays NULL.
 """
 
@@ -18,7 +19,7 @@ _HASH_BYTES = 5
 class Mask:
     """The masked columns of a pair.
 
-    :param columns: each as ``schema.table.column``; in any case of letters, as MySQL has them.
+    :param columns: each as ``schema.table.column``, in upper or lower case, as in MySQL.
     :param pair: the pair's name, so that hashes of two pairs cannot be compared.
     """
 
@@ -36,7 +37,7 @@ class Mask:
         return f"{table}.{column}".lower() in self._columns
 
     def row(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return JSON-ready values by column with those of masked columns replaced."""
+        """Return JSON-ready values by column, with the values of masked columns replaced."""
         if not self.table(table):
             return dict(values)
         return {

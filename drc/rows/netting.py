@@ -1,19 +1,20 @@
-"""Net rows: all changes of one key in a batch become one. Pure.
+"""Net rows: all changes of a primary key in a batch, reduced to a single change. Pure.
 
-The unit is a batch of whole transactions in origin order. For every primary key the first
-before image and the last after image are kept; a row then is one delete, update or insert, or
-nothing. Rows are applied table by table: deletes, then updates, then inserts.
+The unit is a batch of whole transactions in commit order. For every primary key the first before
+image and the last after image are kept: together a delete, an update, an insert, or nothing. Rows
+are applied table by table: deletes, then updates, then inserts.
 
-1. The result equals applying the events in order, at the end of the batch (I11). Rows of a
-   table present before the batch are unique in every key, and so are the rows present after.
-   Deletes leave a subset of the first; inserts build up to the second from a subset of it.
-   Only updates could pass through a state that is neither; so one that changes a unique key
-   is applied as a delete and an insert.
-2. A row is known by the *bytes* of its key: within one stream a row keeps them until an update
-   rewrites them, and that is a delete and an insert here. So collations do not matter.
-3. What cannot be walked exactly is not netted: :meth:`NetRows.add` refuses the transaction.
+1. At the end of the batch the result equals applying the events in order (I11). The rows of a
+   table before the batch are unique in every key, and so are the rows after the batch. Deletes
+   leave a subset of the rows before; inserts build up to the rows after from a subset of the rows
+   after. Only updates could pass through a state that is neither, so an update that changes a
+   unique key is applied as a delete and an insert.
+2. Collations do not matter, because the *bytes* of the primary key identify a row: within a stream
+   the bytes stay the same until an update rewrites the key, and such an update is netted as a
+   delete and an insert.
+3. A transaction that cannot be walked exactly is not netted: :meth:`NetRows.add` refuses.
 
-Nothing here knows sizes, time or servers: when to stop adding is the batcher's decision.
+Not here: sizes, time and servers; the batcher decides when to stop adding.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from drc.rows.tables import Table, Tables
 
 
 class _Net:
-    """The rows of one table.
+    """The net rows of a table.
 
     ``rows`` maps raw key to [first before image or None, last after image or None]; ``passing``
-    holds an image of each row that came and went.
+    holds an image of each passing row: inserted and deleted again inside the batch.
     """
 
     __slots__ = ("passing", "rows", "table")
@@ -43,7 +44,7 @@ class _Net:
         self.passing: dict[bytes, bytes] = {}
 
     def images(self) -> Iterator[bytes]:
-        """Yield images with all keys of the rows: one for each row, if it has one key only."""
+        """Yield images with all keys of the rows: a single image for a row with a single key."""
         yield from self.passing.values()
         for before, after in self.rows.values():
             if before is not None and (after is None or self.table.unique is not None):
@@ -52,7 +53,7 @@ class _Net:
                 yield after
 
     def changes(self, *, lock_passing: bool) -> TableChanges:
-        """Return what is to be written."""
+        """Return the changes to write at the target."""
         rows, unique = self.rows.values(), self.table.unique
         deletes = [before for before, after in rows if after is None and before is not None]
         inserts = [after for before, after in rows if before is None and after is not None]
@@ -68,10 +69,10 @@ class _Net:
 
 
 class NetRows:
-    """The net rows of one batch.
+    """The net rows of a batch.
 
-    :param lock_passing: insert and delete rows that came and went, so that nobody writes their
-        keys before the commit: a concurrent writer must meet a lock.
+    :param lock_passing: insert and delete passing rows at the target, too, so that nobody writes
+        the keys before the commit: a concurrent writer must meet a lock.
     """
 
     def __init__(self, tables: Tables, *, lock_passing: bool = False) -> None:
@@ -81,12 +82,12 @@ class NetRows:
         self.rows_in = 0
 
     def add(self, transaction: RawTransaction) -> bool:
-        """Net a transaction's rows in; False if that cannot be done exactly.
+        """Net the rows of a transaction; return False if the result would not be exact.
 
-        It cannot when an image is partial, an event is of an old version or carries extra row
-        data (partitions), or a table changed its definition since an
-        earlier transaction of the batch. Some of its rows may be in by then: the caller
-        clears the batch and adds again what it wants.
+        The reasons are a partial image, an event of an old version or with extra row data
+        (partitions), and a table whose definition changed since an earlier transaction of the
+        batch. Some rows may have been netted by then: the caller clears the batch and adds the
+        wanted transactions again.
         """
         data, checksum, used = transaction.data, transaction.checksum, self._used
         by_id = self._tables.by_id
@@ -102,7 +103,7 @@ class NetRows:
                 continue
             table_id = u32(data, at + 19)[0]
             if table is None or table.id != table_id:
-                table = by_id[table_id]  # several maps came before their rows
+                table = by_id[table_id]  # several table maps came before the rows
             if not table.selected:
                 continue
             net = used.get(table.name)
@@ -133,9 +134,9 @@ class NetRows:
         self.rows_in = 0
 
     def slots(self) -> frozenset[int] | None:
-        """Return every key that the batch touches, None when that cannot be told.
+        """Return the slots of all keys that the batch touches, None for "any key".
 
-        Keys of rows that came and went inside it count: a concurrent writer must meet them.
+        Keys of passing rows count: a concurrent writer must meet these keys.
         """
         out: set[int] = set()
         for net in self._used.values():
@@ -150,7 +151,7 @@ class NetRows:
     def rows(self) -> Iterator[tuple[Table, bytes | None, bytes | None, bytes]]:
         """Yield (table, first before image, last after image, any image) of each key.
 
-        A row that came and went has neither of the first two.
+        A passing row has neither a first before image nor a last after image.
         """
         for net in self._used.values():
             for key, (before, after) in net.rows.items():

@@ -1,14 +1,14 @@
-"""Values that have an order: numbers and times, between queries, row images and ranks. Pure.
+"""Ordered values: numbers and times as query results, image bytes and ranks. Pure.
 
-What lives here: the bytes that a row image holds for what a query returned, and something that
-compares as the server compares. It knows no policy.
+Contents: the image bytes of a value that a query returned, and a rank that compares as the server
+compares. Not here: policies.
 
-1. Two values of a column compare by :func:`rank` as the server orders them, and are equal only if
-   their bytes are: so two sites that compare the same bytes agree.
-2. :func:`pack` is the inverse of what the server sends in a session prepared by
-   ``literals.SESSION``, also for dates that are none, such as 0000-00-00.
+1. Two values of a column compare by :func:`rank` in the server's order, and are equal only if the
+   bytes are equal: so two sites that compare the same bytes agree.
+2. :func:`pack` restores the image bytes of a value that the server sends in a session prepared by
+   ``literals.SESSION``, also for dates that do not exist, such as 0000-00-00.
 
-FLOAT and DOUBLE are left out: as text they lose digits. Layouts: as ``literals.py``.
+FLOAT and DOUBLE are left out, because both lose digits as text. Layouts: as ``literals.py``.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ def is_number(column: Column) -> bool:
 
 
 def rank(column: Column, value: bytes) -> int | Decimal:
-    """Return what orders a value among those of its column.
+    """Return a number that orders a value among the values of the column.
 
-    :param value: as a row image holds it.
+    :param value: the raw bytes in a row image.
     :raises DataError: for a column of a type without such an order.
     """
     if is_number(column):
         return number(column, value)
     if column.type in _DATES:
         return int.from_bytes(value, "little")
-    if column.type in _TIMES:  # the highest part first, and negative ones below zero
+    if column.type in _TIMES:  # the highest part first, and negative times below zero
         return int.from_bytes(value, "big")
     raise _unordered(column)
 
 
 def pack(column: Column, value: object) -> bytes | None:
-    """Return the bytes of what a query returned; None for NULL.
+    """Return the image bytes of a value that a query returned; None for NULL.
 
-    :raises DataError: for a column of a type that is not in rule 1.
+    :raises DataError: for a column of a type without an order.
     """
     if value is None:
         return None
@@ -104,15 +104,15 @@ def _time(column: Column, value: object) -> bytes:
 
 
 def _fraction(column: Column, micros: int) -> bytes:
-    """Return the digits after the second: they are stored in pairs."""
+    """Return the fractional digits of a second, in bytes of two digits each."""
     size = (column.meta + 1) // 2
     return (micros // (1_000_000, 10_000, 100, 1)[size]).to_bytes(size, "big")
 
 
 def _parts(value: object) -> list[int]:
-    """Return year to microsecond of a date or time; text is one that Python does not know."""
+    """Return year to microsecond of a date or time, or of text that Python has no date for."""
     if isinstance(value, date):
-        value = value.isoformat()  # of a date and time, too
+        value = value.isoformat()  # a datetime is a date, too
     assert isinstance(value, str)
     whole, _, fraction = value.partition(".")
     found = [int(digits) for digits in _DIGITS.findall(whole)]
@@ -121,6 +121,7 @@ def _parts(value: object) -> list[int]:
 
 def _unordered(column: Column) -> DataError:
     return DataError(
-        f"column `{column.name}` is of a type without an order that all sites share",
-        hint="choose another policy for it: max and min are for integers, DECIMAL, dates and times",
+        f"cannot order column `{column.name}`: the type has no order that all sites share",
+        hint="set another policy for this column: max and min are for integers, DECIMAL, dates and"
+        " times",
     )

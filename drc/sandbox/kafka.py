@@ -1,7 +1,8 @@
-"""A Kafka cluster of a sandbox: one or three brokers that are controllers, too. Edge.
+"""A Kafka cluster of a sandbox: brokers, each of which is a controller, too. Edge.
 
-The jars come from Maven Central into the cache folder; Java 17 must be there. Brokers keep ports
-and data over restarts. With ``secure`` they listen with mutual TLS and with SASL over TLS, too.
+The jars come from Maven Central into the cache folder; Java 17 or newer must be installed.
+Brokers keep ports and data over restarts. With ``secure`` the brokers listen also with mutual TLS
+and with SASL over TLS.
 """
 
 from __future__ import annotations
@@ -28,13 +29,17 @@ from drc.sandbox.process import ServerProcess, free_port
 from drc.sandbox.spec import KAFKA_STATE, KafkaSpec
 
 _LISTENERS = ("PLAINTEXT", "CONTROLLER", "SSL", "SASL_SSL")
-# A throw-away broker starts fast rather than running fast for days. Each look for young garbage
-# stops it for 10 to 25 ms here: with the default share of the heap, every other second.
+# A throw-away broker should start fast; running fast for days matters less. Each collection of
+# young garbage stops the broker for 10 to 25 ms here: with the default share of the heap, every
+# other second.
 _JAVA = ("-Xms256m", "-Xmx512m", "-Xmn160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class Broker(ServerProcess):
-    """One node; ``ports`` are by listener."""
+    """A node of the cluster.
+
+    :param ports: the port of each listener, for example ``{"PLAINTEXT": 40001}``.
+    """
 
     def __init__(self, number: int, folder: Path, ports: dict[str, int]) -> None:
         self.properties = folder / "server.properties"
@@ -43,19 +48,19 @@ class Broker(ServerProcess):
         self.ports = ports
 
     def start(self, *, die_with_parent: bool = True) -> None:
-        """Start it without waiting for it."""
+        """Start the broker unless the broker runs; do not wait."""
         if not self.pid:
             command = [*_java(), "kafka.Kafka", str(self.properties)]
             self.spawn(command, die_with_parent=die_with_parent)
 
     def answers(self) -> bool:
-        """Return True once it listens; it does when it has caught up with the controllers."""
+        """Return True once the broker listens, which is after catching up with the controllers."""
         with socket.socket() as probe:
             return probe.connect_ex((self.host, self.port)) == 0
 
 
 class KafkaCluster:
-    """The brokers of one folder."""
+    """The brokers of a folder."""
 
     def __init__(self, folder: Path, *, die_with_parent: bool = False) -> None:
         self.folder = folder
@@ -66,15 +71,21 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> list[str]:
-        """Return the brokers' addresses without encryption."""
+        """Return the brokers' addresses for connections without encryption."""
         return self.addresses("PLAINTEXT")
 
     def addresses(self, listener: str) -> list[str]:
-        """Return the brokers' addresses of a listener: PLAINTEXT, SSL or SASL_SSL."""
+        """Return the brokers' addresses, for example ``127.0.0.1:40001``.
+
+        :param listener: PLAINTEXT, SSL or SASL_SSL.
+        """
         return [f"{node.host}:{node.ports[listener]}" for node in self.nodes]
 
     def client_settings(self, listener: str) -> list[str]:
-        """Return what the section ``[kafka]`` says of a listener: PLAINTEXT or SASL_SSL."""
+        """Return the lines of the section ``[kafka]`` that connect to a listener.
+
+        :param listener: PLAINTEXT or SASL_SSL.
+        """
         if listener == "PLAINTEXT":
             return ['tls = { mode = "disabled" }']
         folder = self.folder / "tls"
@@ -85,14 +96,15 @@ class KafkaCluster:
         ]
 
     def up(self, spec: KafkaSpec, say: Callable[[str], None] = lambda _: None) -> None:
-        """Start what does not run yet, and wait for all.
+        """Start all brokers that do not run yet, and wait until every broker listens.
 
         :raises ConfigError: the folder holds another cluster, or Java is missing.
         """
         if self.nodes and (len(self.nodes), self.secure) != (spec.brokers, spec.secure):
             raise ConfigError(
-                f"{self.folder} holds a Kafka cluster of another kind",
-                hint="`drc sandbox down --purge` first, or another --dir",
+                f"cannot start the Kafka cluster: {self.folder} holds a cluster of another kind",
+                hint=f"run `drc sandbox down --purge --dir {self.folder}` first, or set another"
+                " --dir",
             )
         fetch_kafka(say)
         if not self.nodes:
@@ -105,7 +117,7 @@ class KafkaCluster:
             self._create_user()
 
     def down(self) -> None:
-        """Stop all; a controller that waits for the others to vote is killed."""
+        """Stop all brokers; a controller that waits for the votes of others is killed."""
         for node in reversed(self.nodes):
             node.stop()
 
@@ -114,7 +126,7 @@ class KafkaCluster:
         for node in self.nodes:
             node.wait_ready()
 
-    # ------------------------------------------------------------ making one
+    # ------------------------------------------------------------ a new cluster
 
     def _create(self, spec: KafkaSpec) -> None:
         names = _LISTENERS if spec.secure else _LISTENERS[:2]
@@ -163,7 +175,7 @@ class KafkaCluster:
                 f"{n}:{'PLAINTEXT' if n == 'CONTROLLER' else n}" for n in listeners
             ),
             "log.dirs": node.folder / "data",
-            "log.cleaner.dedupe.buffer.size": 16 << 20,  # of 128 MiB: a quarter of the heap
+            "log.cleaner.dedupe.buffer.size": 16 << 20,  # not 128 MiB, a quarter of the heap
             "auto.create.topics.enable": "false",
             "default.replication.factor": count,
             "offsets.topic.num.partitions": 1,
@@ -175,7 +187,7 @@ class KafkaCluster:
             "share.coordinator.state.topic.min.isr": 1,
             "num.network.threads": 2,
             "num.io.threads": 2,
-            # A dead broker is noticed in three seconds; the default of nine is a long stall.
+            # A dead broker is noticed in 3 s; the default, 9 s, is a long stall.
             "broker.session.timeout.ms": 3000,
             "broker.heartbeat.interval.ms": 500,
             "controlled.shutdown.enable": str(count > 1).lower(),
@@ -185,7 +197,7 @@ class KafkaCluster:
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
     def _create_user(self) -> None:
-        """Create the SCRAM user ``drc``; over the wire, as an argument could be seen."""
+        """Create the SCRAM user ``drc``, over the wire: others could read a command line."""
         password = kafka_tls.password_file(self.folder / "tls").read_text()
         with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.bootstrap)) as admin:
             try:
@@ -199,9 +211,9 @@ class KafkaCluster:
 
 @cache
 def _java() -> tuple[str, ...]:
-    """Return the start of a command line with Kafka's classes.
+    """Return the start of a command line that runs a class of Kafka.
 
-    :raises ConfigError: there is no Java 17 or newer.
+    :raises ConfigError: Java 17 or newer is not on PATH.
     """
     java = shutil.which("java")
     said = ""
@@ -212,8 +224,8 @@ def _java() -> tuple[str, ...]:
     match = re.search(r'version "(\d+)', said)
     if not java or not match or int(match[1]) < 17:
         raise ConfigError(
-            "Kafka needs Java 17 or newer, which is not on PATH",
-            hint="install a Java runtime, such as Debian's openjdk-17-jre-headless",
+            "cannot start Kafka: Java 17 or newer is not on PATH",
+            hint="install a Java runtime (Debian: `apt-get install openjdk-17-jre-headless`)",
         )
     return (java, *_JAVA, "-cp", f"{fetch_kafka()}/*")
 

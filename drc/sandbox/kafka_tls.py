@@ -1,4 +1,4 @@
-"""Certificates and a user for a sandbox's Kafka: an authority, a broker, a client. Edge."""
+"""Certificates and the user of a sandbox's Kafka: an authority, a broker, a client. Edge."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def create(folder: Path) -> None:
 
 
 def password_file(folder: Path) -> Path:
-    """Return where the SCRAM user's password is."""
+    """Return the path of the SCRAM user's password file."""
     return folder / f"{USER}.password"
 
 
@@ -75,7 +75,7 @@ def upsertion(user: str, password: str) -> Any:
 
 
 def broker_settings(folder: Path) -> dict[str, Any]:
-    """Return what a broker needs for its listeners SSL and SASL_SSL."""
+    """Return a broker's settings for the listeners SSL and SASL_SSL."""
     return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": folder / "broker.pem",

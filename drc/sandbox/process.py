@@ -1,7 +1,7 @@
-"""A server process of a sandbox: started, found again, stopped, killed, frozen. Edge.
+"""A server process of a sandbox: start, find again, stop, kill, freeze. Edge.
 
-A process is ours only if its command line holds our marker: a stale pid file never makes us
-signal a stranger.
+No other program's process is ever signalled, even if the file ``pid`` is stale: a process counts
+as the server only if an argument of its command line is the server's marker.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from pathlib import Path
 
 from drc.errors import TransientError
 
-_START_S = 90.0  # a cold disk; the usual is three seconds
+_START_S = 90.0  # for a cold disk; a start usually takes 3 s
 _STOP_S = 60.0
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
 class ServerProcess:
-    """One server; usable whether it runs or not.
+    """A server, running or not.
 
-    :param folder: its own; files and logs live there.
-    :param marker: an argument of its command line that no other process has.
+    :param folder: a folder of this server alone, for files and logs.
+    :param marker: an argument of the server's command line that no other process has, for example
+        ``--datadir=/tmp/box/a/data``.
     """
 
-    logs: tuple[str, ...] = ("output.log",)  # where it says why it did not start, best first
+    logs: tuple[str, ...] = ("output.log",)  # files with the reason of a failed start, best first
 
     def __init__(self, name: str, folder: Path, port: int, marker: str) -> None:
         self.name = name
@@ -42,7 +43,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id while the server runs."""
+        """Return the process id while the server runs, else None."""
         try:
             pid = int((self.folder / "pid").read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -53,9 +54,9 @@ class ServerProcess:
     def spawn(
         self, command: Sequence[str], *, die_with_parent: bool, user: int | None = None
     ) -> None:
-        """Start the process without waiting for it.
+        """Start the process; do not wait until the server answers.
 
-        :param user: whom to run it as, and as which group, by number; None: as ourselves.
+        :param user: number of the user and group to run as; None: as this process.
         """
         with open(self.folder / "output.log", "ab") as log:
             process = subprocess.Popen(
@@ -72,9 +73,10 @@ class ServerProcess:
         self._process = process
 
     def wait_ready(self, timeout_s: float = _START_S) -> None:
-        """Wait until it answers.
+        """Wait until the server answers.
 
-        :raises TransientError: it ended or did not, with the end of its log.
+        :raises TransientError: the process ended, or the server did not answer in time; the message
+            has the end of the server's log.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -85,7 +87,7 @@ class ServerProcess:
             time.sleep(_POLL_S)
         raise TransientError(
             f"server {self.name} did not start: {self._log_tail()}",
-            hint=f"read {self.folder / self.logs[0]}",
+            hint=f"check {self.folder / self.logs[0]}",
         )
 
     def answers(self) -> bool:
@@ -93,20 +95,20 @@ class ServerProcess:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Shut it down cleanly; by force when it does not."""
+        """Shut the server down cleanly; kill the process if the server does not end in time."""
         self._signal(signal.SIGTERM)
 
     def kill9(self) -> None:
-        """Kill it as a power cut would."""
+        """Kill the process without warning (SIGKILL), as a power cut would."""
         self._signal(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it: links stay open, nothing answers."""
+        """Freeze the process: connections stay open, but nothing answers."""
         if self.pid:
             os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let a frozen process go on."""
         if self.pid:
             os.kill(self.pid, signal.SIGCONT)
 
@@ -114,13 +116,13 @@ class ServerProcess:
         pid = self.pid
         if pid:
             os.kill(pid, number)
-            os.kill(pid, signal.SIGCONT)  # a frozen one could not end
+            os.kill(pid, signal.SIGCONT)  # a frozen process could not end
             deadline = time.monotonic() + _STOP_S
             while not _ended(pid):
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(_POLL_S)
-        if self._process is not None:  # our child: reap it
+        if self._process is not None:  # a child of this process: reap the child
             self._process.wait() if self._process.pid == pid else self._process.poll()
 
     def _log_tail(self) -> str:
@@ -128,14 +130,14 @@ class ServerProcess:
             path = self.folder / name
             if path.exists() and (text := path.read_text(errors="replace").strip()):
                 return text[-600:]
-        return "it said nothing"
+        return "the logs are empty"
 
 
 def _ended(pid: int) -> bool:
-    """Return True once a process has let go of everything, its sockets last.
+    """Return True once a process has released all resources; sockets are released last.
 
-    Its command line is gone before that, so :attr:`ServerProcess.pid` is no answer; and its first
-    thread is while others still hold what they share.
+    Two earlier signs are not enough: the command line (:attr:`ServerProcess.pid`) is gone before,
+    and so is the first thread, while other threads still hold the shared resources.
     """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -145,7 +147,7 @@ def _ended(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on now."""
+    """Return the number of a port on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -155,5 +157,5 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _die_with_parent() -> None:
-    """Let the kernel kill the server when the test process dies, however it dies."""
+    """Let the kernel kill the server when the parent process dies, even by SIGKILL."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

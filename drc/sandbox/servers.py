@@ -1,6 +1,6 @@
-"""One MySQL server of a sandbox: its files, its settings, its accounts. Edge.
+"""A MySQL server of a sandbox: files, settings, accounts. Edge.
 
-Passwords are random, in files of mode 0600, and never in a command line.
+Passwords are random, stand in files of mode 0600 and never in a command line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from drc.errors import TransientError
 from drc.sandbox.fetch import Tree, cache_folder, locked
 from drc.sandbox.process import ServerProcess
 
-_GREETING_S = 90.0  # of a server that listens already but still starts
+_GREETING_S = 90.0  # for a server that listens already but is still starting
 
-# What production needs, and then what makes a throw-away server quick.
+# Production needs _SETTINGS; _QUICK makes a throw-away server quick.
 _SETTINGS = (
     "--binlog-format=ROW",
     "--binlog-row-image=FULL",
@@ -34,7 +34,7 @@ _SETTINGS = (
     "--log-replica-updates=ON",
     "--max-allowed-packet=1G",
     "--default-time-zone=+00:00",
-    "--partial-revokes=ON",  # schemas are not known yet: grant all, and take `mysql` out
+    "--partial-revokes=ON",  # schemas are not known yet: grant all, then revoke `mysql`
     "--log-bin-trust-function-creators=ON",  # lets `app` create triggers
     "--bind-address=127.0.0.1",
     "--mysqlx=OFF",
@@ -52,7 +52,7 @@ _DURABLE = (
     "--innodb-redo-log-capacity=512M",
 )
 _MEMORY = ("--innodb-buffer-pool-size=512M",)
-# A template is copied often: it has the least redo log, which servers enlarge as they start.
+# A template is copied often, so the redo log is the smallest; a server enlarges the log at start.
 _TEMPLATE = ("--innodb-redo-log-capacity=8M", "--innodb-doublewrite=OFF")
 
 _APPLIER_DML = "SELECT, INSERT, UPDATE, DELETE"
@@ -60,7 +60,7 @@ _APPLIER_DDL = (
     "CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, TRIGGER,"
     " EVENT"
 )
-# (account, what it is granted); docs/operations/install.md explains each.
+# (account, privileges); docs/operations/install.md explains each grant.
 _GRANTS = (
     ("drc_source", "REPLICATION SLAVE, REPLICATION CLIENT, SELECT"),
     ("drc_applier", f"{_APPLIER_DML}, {_APPLIER_DDL}, REPLICATION CLIENT"),
@@ -73,9 +73,10 @@ ACCOUNTS = ("drc_source", "drc_applier", "drc_operator", "app")
 
 
 class SandboxSite(ServerProcess):
-    """A server of a sandbox; usable whether it runs or not.
+    """A MySQL server of a sandbox, running or not.
 
-    :param folder: its own; data, logs and password files live there.
+    :param folder: a folder of this server alone, for data, logs and password files.
+    :param extra: more options of the ``mysqld`` command line.
     """
 
     logs = ("error.log", "output.log")
@@ -87,13 +88,13 @@ class SandboxSite(ServerProcess):
         self.tree = tree
         self.server_id = server_id
         self.extra = extra
-        # A socket's path may have 107 bytes; the sandbox may live deeper.
+        # A socket's path may have 107 bytes; a path inside the sandbox's folder may be longer.
         short = blake2b(str(folder).encode(), digest_size=6).hexdigest()
         self.socket = str(Path(tempfile.gettempdir()) / f"drc-{short}.sock")
 
     @property
     def version(self) -> str:
-        """Return ``9.7`` or ``8.0``."""
+        """Return the server's version, for example ``9.7`` or ``8.0``."""
         return self.tree.version
 
     @property
@@ -104,18 +105,18 @@ class SandboxSite(ServerProcess):
     # ------------------------------------------------------------ life
 
     def prepare(self) -> None:
-        """Make the data folder, from a template that is initialized once per version."""
+        """Make the data folder unless it exists: a copy of the version's :func:`template`."""
         if self.data.exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(template(self.tree), fresh)
-        (fresh / "auto.cnf").unlink(missing_ok=True)  # each server gets a UUID of its own
+        (fresh / "auto.cnf").unlink(missing_ok=True)  # so each server makes a new UUID
         fresh.rename(self.data)
 
     def launch(self, *, durable: bool = False, die_with_parent: bool = False) -> None:
-        """Start the process without waiting for it."""
+        """Start the process unless the server runs; do not wait until the server answers."""
         if self.pid:
             return
         Path(self.socket).unlink(missing_ok=True)
@@ -137,7 +138,7 @@ class SandboxSite(ServerProcess):
         self.spawn(command, die_with_parent=die_with_parent)
 
     def answers(self) -> bool:
-        """Return True once the server greets on its socket."""
+        """Return True once the server sends a greeting on the Unix socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_GREETING_S)
             try:
@@ -147,7 +148,10 @@ class SandboxSite(ServerProcess):
                 return False
 
     def start(self, *extra: str, durable: bool = False, die_with_parent: bool = True) -> None:
-        """Start it and wait; ``extra`` replaces the options given before."""
+        """Start the server and wait until the server answers.
+
+        :param extra: if given, replaces the options of earlier starts.
+        """
         if extra:
             self.extra = list(extra)
         self.launch(durable=durable, die_with_parent=die_with_parent)
@@ -162,7 +166,7 @@ class SandboxSite(ServerProcess):
     # ------------------------------------------------------------ accounts
 
     def password_file(self, account: str) -> Path:
-        """Return where an account's password is."""
+        """Return the path of an account's password file."""
         return self.folder / f"{account}.password"
 
     def password(self, account: str) -> str:
@@ -173,7 +177,10 @@ class SandboxSite(ServerProcess):
         return self.password_file("root").exists()
 
     def create_accounts(self) -> None:
-        """Create what is missing, outside the binlog, and let the binlog begin empty."""
+        """Create the accounts, unless the server has accounts, then empty the binlog.
+
+        The statements that create accounts stay out of the binlog.
+        """
         if self._has_accounts():
             return
         with self._root("") as conn, conn.cursor() as cursor:
@@ -186,7 +193,7 @@ class SandboxSite(ServerProcess):
                 # SET_USER_ID became SET_ANY_DEFINER and ALLOW_NONEXISTENT_DEFINER in 8.2.
                 named = grants if not tags else grants.replace("SET_USER_ID", "SET_ANY_DEFINER")
                 cursor.execute(f"GRANT {named} ON *.* TO {account}@'%'")
-            for account in ("drc_applier", "app"):  # writing there would be creating accounts
+            for account in ("drc_applier", "app"):  # a write to `mysql` could create accounts
                 writes = f"INSERT, UPDATE, DELETE, {_APPLIER_DDL}"
                 cursor.execute(f"REVOKE {writes} ON mysql.* FROM {account}@'%'")
             if tags:
@@ -211,7 +218,11 @@ class SandboxSite(ServerProcess):
         )
 
     def connect(self, account: str = "app", **options: Any) -> pymysql.Connection[Any]:
-        """Open a connection as one of the accounts, root by the socket; autocommit is on."""
+        """Open a connection with autocommit on.
+
+        :param account: a name of ``ACCOUNTS``, or ``root``, which connects by the Unix socket.
+        :param options: more arguments of ``pymysql.connect``.
+        """
         if account == "root":
             place: dict[str, Any] = {"unix_socket": self.socket}
         else:
@@ -228,14 +239,17 @@ class SandboxSite(ServerProcess):
         return pymysql.connect(**settings)
 
     def query(self, sql: str, args: Any = None, account: str = "root") -> list[tuple[Any, ...]]:
-        """Run one statement on a connection of its own; return its rows."""
+        """Run a statement on a new connection; return the rows."""
         with self.connect(account) as conn, conn.cursor() as cursor:
             cursor.execute(sql, args)
             return list(cursor.fetchall())
 
 
 def template(tree: Tree) -> Path:
-    """Return an initialized data folder of this server version, made at first use."""
+    """Return an initialized data folder of this server version; the first call makes the folder.
+
+    :raises TransientError: ``mysqld --initialize`` failed.
+    """
     key = blake2b("\0".join((*tree.command, *_TEMPLATE)).encode(), digest_size=6).hexdigest()
     place = cache_folder() / f"data-{tree.version}-{key}"
     with locked(place):

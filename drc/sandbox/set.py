@@ -1,9 +1,9 @@
-"""A set of sandbox servers that go up and down together. Edge.
+"""A set of sandbox servers that start and stop together. Edge.
 
-1. ``up`` twice is ``up`` once; what a crash or a ``kill -9`` left behind is taken over or
-   started again.
-2. If one server does not start, those that this call started are stopped.
-3. Sandboxes in different folders know nothing of each other.
+1. Calling ``up`` again changes nothing; after a crash or a ``kill -9``, ``up`` keeps the servers
+   that still run and starts the others again.
+2. If a server does not start, the servers that the same call started are stopped.
+3. Sandboxes in different folders are independent of each other.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ _STATE = "sandbox.json"
 
 
 class Sandbox:
-    """The servers of one folder.
+    """The servers of a folder; as a context manager, the sandbox stops all servers at the end.
 
-    As a context manager it stops them at the end. ``die_with_parent`` also kills them when this
-    process dies, for tests.
+    :param die_with_parent: kill the servers when this process dies, for tests.
     """
 
     def __init__(self, folder: str | Path, *, die_with_parent: bool = False) -> None:
@@ -58,11 +57,14 @@ class Sandbox:
         kafka: KafkaSpec | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Start what does not run yet; what runs is left alone.
+        """Start the servers that do not run yet, and wait until all answer.
 
-        :param kafka: a cluster to start, too; one that is there is started in any case.
-
+        :param durable: sync at every commit, as in production.
+        :param kafka: a Kafka cluster to start, too; a cluster that the folder already holds is
+            started in any case.
+        :param say: called with a line of text at the start of each step.
         :raises ConfigError: the folder holds other servers than these.
+        :raises TransientError: a server did not start, or a download failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / _STATE):
@@ -71,8 +73,10 @@ class Sandbox:
             held = {site.name: site.version for site in self.sites.values()}
             if held and wanted != held and set(wanted) != set(held):
                 raise ConfigError(
-                    f"{self.folder} holds the servers {', '.join(held)}",
-                    hint="`drc sandbox down --purge` first, or another --dir",
+                    f"cannot start {', '.join(wanted)}: {self.folder} holds the servers"
+                    f" {', '.join(held)}",
+                    hint=f"run `drc sandbox down --purge --dir {self.folder}` first, or set another"
+                    " --dir",
                 )
             for number, spec in enumerate(specs, 1):
                 if spec.name not in self.sites:
@@ -106,7 +110,7 @@ class Sandbox:
             raise
 
     def _start_kafka(self, spec: KafkaSpec | None, say: Callable[[str], None]) -> None:
-        from drc.sandbox.kafka import KafkaCluster  # its libraries are slow to load
+        from drc.sandbox.kafka import KafkaCluster  # the Kafka libraries are slow to load
 
         cluster = self.kafka or KafkaCluster(self.folder, die_with_parent=self._die_with_parent)
         try:
@@ -117,7 +121,10 @@ class Sandbox:
         self.kafka = cluster
 
     def down(self, *, purge: bool = False) -> None:
-        """Stop all; with ``purge`` their data goes too."""
+        """Stop all servers.
+
+        :param purge: remove the folder with all data, too.
+        """
         if self.kafka:
             self.kafka.down()
         with ThreadPoolExecutor(max(1, len(self.sites))) as pool:
@@ -156,7 +163,7 @@ class Sandbox:
         fresh.rename(self.folder / _STATE)
 
     def status(self) -> list[dict[str, Any]]:
-        """Return a JSON-ready line for each server; passwords only as file names."""
+        """Return a JSON-ready row for each server; of passwords, only the file names."""
         brokers: list[dict[str, Any]] = [
             {
                 "kind": "kafka",
@@ -189,9 +196,9 @@ class Sandbox:
         ] + brokers
 
     def write_config(self, path: str | Path | None = None, spec: ConfigSpec | None = None) -> Path:
-        """Write a ``drc`` configuration for these servers; return its path.
+        """Write a ``drc`` configuration for these servers; return the file's path.
 
-        :param path: by default ``pair.toml`` in the sandbox's folder.
+        :param path: the file to write; by default ``pair.toml`` in the sandbox's folder.
         """
         target = Path(path) if path else self.folder / "pair.toml"
         folder = target.absolute().parent

@@ -1,1 +1,1 @@
-"""One site: its streams, watcher and publisher. The only place where all rooms meet."""
+"""A site: the streams, watcher and publisher of a daemon. The only place where all rooms meet."""

@@ -1,7 +1,7 @@
-"""Put together the parts of one stream's session that apply.
+"""The assembly: the parts of a stream's session that apply, put together.
 
-The only place that knows which part gets which: a stream decides where to start, an assembly from
-which parts the start is made.
+Only this file knows which part gets which other part: a stream decides where a session starts, an
+assembly builds the parts.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from drc.worker.progress import StreamProgress
 
 @dataclass(frozen=True)
 class Assembly:
-    """The applying side of one session.
+    """The applying side of a session.
 
-    ``state`` is the ledger's, ``already_decided`` also has what was passed since; ``given_up`` are
-    GTIDs that an operator excluded; ``with_rivals`` large transactions to settle row by row.
+    ``state`` is the state in the ledger. ``already_decided`` is the decided set of that state and
+    the transactions skipped since. ``given_up`` are the GTIDs that an operator excluded.
+    ``with_rivals`` are large transactions to settle row by row.
     """
 
     config: Config
@@ -56,7 +57,7 @@ class Assembly:
     on_quiet: Callable[[Point], None]
 
     def feeder(self, opened: contextlib.ExitStack) -> Feeder:
-        """Return the feeder, with its lanes connected; ``opened`` closes them."""
+        """Return the feeder, with lanes connected; ``opened`` closes the lanes."""
         apply, progress = self.config.apply, self.progress
         conveyor = self._conveyor()
         opened.callback(conveyor.close)
@@ -95,8 +96,8 @@ class Assembly:
 
     @property
     def _parallel(self) -> int:
-        # Two cores already have this process and the target to run; more than three at once
-        # only lengthens what is rolled back on a collision.
+        # On two cores this process and the target leave no room for a second batch. More than
+        # three batches at once only add to the work that a collision rolls back.
         return self.config.apply.parallel or max(1, min(3, (os.cpu_count() or 2) // 2))
 
     def _conveyor(self) -> Conveyor[Lane]:

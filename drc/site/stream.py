@@ -1,12 +1,12 @@
-"""One stream: every transaction native at its origin, applied at its target. A loop.
+"""A stream: every native transaction of an origin, applied at a target. A loop.
 
-A session asks the target's ledger for the decided set, reads from there, and applies until
-something breaks. Every trouble ends in a new session, so there is one way to start: after a crash,
-a lost link, a restart of either server, a promotion.
+A session asks the target's ledger for the decided set, reads from there, and applies until the
+first error. Every session starts in the same way: after a crash, a lost link, a restart of either
+server, a promotion.
 
-1. Only the target's ledger says where to start. The checkpoint store is never asked.
-2. With the direct transport a session reads the origin's binlog itself. With Kafka it reads the
-   origin's topic; a gap of the topic is read from the binlog, by one session.
+1. Only the target's ledger says where a session starts. The checkpoint store is never asked.
+2. With the direct transport a session reads the origin's binlog itself. With Kafka a session
+   reads the origin's topic; a gap of the topic is read from the binlog, in a session of its own.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from drc.worker.sessions import Worker
 if TYPE_CHECKING:
     from drc.kafka.topic import Topic
 
-_FRESH_S = 60.0  # a restarted watcher reads again what peers have not seen
-_POLL_S = 0.5  # how soon a stop is noticed meanwhile
-_FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source is stuck
+_FRESH_S = 60.0  # for a restarted watcher, which reads again all that a peer has not seen
+_POLL_S = 0.5  # the longest time until a stop is noticed in that wait
+_FIRST_EVENT_S = 30.0  # the format description comes at once, unless the source hangs
 
 
 @dataclass
 class _Memory:
-    """State that one session leaves for the next; losing it costs a session and nothing else.
+    """State that a session leaves for the next session; a loss costs a session and no data.
 
-    ``gap`` is missing from the topic, ``torn`` is the gate's. ``point`` is where the last session
-    was when nothing was left to apply: skipped transactions leave no trace in the ledger by
-    themselves. ``with_rivals`` are large transactions to settle row by row. ``again`` is where an
-    operator wants the next session to read from, once; ``given_up`` the GTIDs that he excluded
-    and the origin has purged.
+    ``gap`` is missing from the topic. ``torn`` is the gate's. ``point`` is the point of the last
+    session when nothing was left to apply, because skipped transactions alone write no ledger
+    row. ``with_rivals`` are large transactions to settle row by row. ``again`` is the GTID set
+    after which an operator wants the next session to read, once. ``given_up`` are the GTIDs that
+    an operator excluded and the origin has purged.
     """
 
     gap: GtidSet | None = None
@@ -64,14 +64,14 @@ class _Memory:
     given_up: GtidSet = field(default_factory=GtidSet)
 
     def newest(self, state: ledger.LedgerState) -> Point:
-        """Return from where on to read: the ledger's state, or what was passed after it."""
+        """Return the newest known point: that of the ledger, or ``point`` if at least as new."""
         if self.point and state.decided <= self.point.decided:
             return self.point
         return Point(state.decided, state.mark)
 
 
 class _Begun(NamedTuple):
-    """The start of a session: the ledger's state, all that is decided by now, and the reader."""
+    """The start of a session: the ledger's state, the decided set by now, and the reader."""
 
     state: ledger.LedgerState
     already_decided: GtidSet
@@ -94,7 +94,7 @@ class Stream(Worker):
         backoff_max_s = config.source.reconnect_backoff_max_s
         progress = StreamProgress(origin, target, config.monitor.canary_s)
         super().__init__(f"{origin}->{target}", target, stop, progress, backoff_max_s)
-        self.config = config  # a new one holds from the next session on
+        self.config = config  # set again by a reload; the next session uses the new value
         self._index = index
         self._memory = _Memory()
 
@@ -120,7 +120,7 @@ class Stream(Worker):
 
 
 class _Session:
-    """One run from the ledger on; everything it opened is closed with it."""
+    """A session; closing the session closes everything that the session opened."""
 
     def __init__(
         self,
@@ -175,17 +175,20 @@ class _Session:
         self._progress.running(begun.link, self._feeder)
 
     def _await(self, index: LiveIndex) -> None:
-        """Wait until the watcher has read what peers have not seen; a stop does not wait for it.
+        """Wait until the watcher has read all native transactions that a peer has not seen.
 
-        :raises TransientError: it takes too long, or this session is to end before it began.
+        A stop ends the wait.
+
+        :raises TransientError: the wait is too long, or the session must end before the start.
         """
         deadline = time.monotonic() + _FRESH_S
         while not index.wait_fresh(_POLL_S):
             if self._stop.is_set() or time.monotonic() > deadline:
                 raise TransientError(
-                    f"the binlog of {self._target} itself is not read yet",
+                    f"cannot apply yet: the watcher still reads the binlog of {self._target}",
                     stage="certify",
-                    hint="nothing is applied before, as concurrent writes are seen in it",
+                    hint="wait: concurrent writes are found in that binlog, so nothing is applied"
+                    " before",
                 )
 
     def _read(
@@ -194,7 +197,11 @@ class _Session:
         state: ledger.LedgerState | None,
         stop_after: GtidSet | None,
     ) -> _Begun:
-        """Begin to read the origin's binlog; with ``stop_after``, only a gap of its topic."""
+        """Begin to read the origin's binlog.
+
+        :param state: the ledger's; None if the stream begins now.
+        :param stop_after: the gap of the topic to read, then to end; None reads on without end.
+        """
         source = SourceSite(self._config, self._origin, self._target)
         self._open.callback(source.close)
         if state is None:
@@ -222,7 +229,7 @@ class _Session:
 
     def _fetch(self, control: mysql.Connection, state: ledger.LedgerState | None) -> _Begun:
         """Begin to read the origin's topic."""
-        from drc.kafka.fetcher import Fetcher  # not loaded where Kafka is not used
+        from drc.kafka.fetcher import Fetcher  # load the Kafka library only for Kafka
         from drc.kafka.topic import open_topic
 
         topic = open_topic(self._config, self._origin)
@@ -240,7 +247,10 @@ class _Session:
             raise
 
     def _start_of(self, topic: Topic) -> GtidSet:
-        """Return the GTIDs that a new stream treats as decided; ``now`` is the topic's end."""
+        """Return the GTIDs that a new stream treats as decided.
+
+        For ``replicate.start = "now"`` these are the GTIDs that the topic covers.
+        """
         return start_set(
             self._config.replicate.start,
             topic.covered,
@@ -264,13 +274,13 @@ class _Session:
         )
 
     def _quiet(self, point: Point) -> None:
-        """All that came is decided."""
+        """Remember ``point``: every transaction that was read is decided."""
         self._memory.point = point
         if self._index:
             self._index.advance(self._origin, point.mark.seen)
 
     def run(self) -> None:
-        """Apply until stopped or broken."""
+        """Apply until a stop or an error."""
         self._feeder.run()
 
     def _lane(self) -> Lane:

@@ -1,17 +1,21 @@
-"""A site's own binlog, read for the window index: the other half of every certificate. A loop.
+"""The watcher: reads a site's own binlog into the window index. A loop.
 
-The watcher follows the binlog of the site that it runs at. Each native transaction's keys go into
-the index; the position it has reached is what a certificate waits for.
+The watcher follows the binlog of the site at which the daemon runs. The keys of each native
+transaction go into the index. A batch is certified once the watcher has read up to the position
+where the binlog ended when the batch had all row locks.
 
-1. It starts from where the clock was noted, which all peers are known to have seen (I4): so
-   after a start the index has all it needs. Before it has caught up nothing is certified.
-2. What all peers knew when it began is passed through the clock, and not kept.
-3. What the binlog does not hold any more is named to the index, and what has not seen it is
-   not judged. Before the first stream of ``start = "now"`` nothing is concurrent.
-4. Our own notes never make it write another one: an idle site stays silent.
-5. A link that breaks costs a link: the next session reads on from where the index stands, if the
-   server is the same and has all that was read. Any other end, and another configuration, has
-   the index built anew.
+1. After a start the index gets all the keys that certificates need, because the watcher starts
+   from the clock note, and all peers are known to have seen everything before that note (I4).
+   No batch is certified before the watcher has caught up.
+2. A native transaction that all peers knew when the index was begun advances the clock, and is
+   not kept in the index.
+3. No conflict is missed because of purged binlogs: the index learns the GTIDs of purged native
+   transactions, and a stream stops rather than judge a change that has not seen all of these.
+   With ``start = "now"``, nothing is concurrent before the first stream has begun.
+4. An idle site stays silent, because a clock note never causes another clock note.
+5. A broken link does not cost the index: the next session reads on from the end of the index, if
+   the server is the same and has executed all that was read. After any other end, or with another
+   configuration, the index is built again.
 """
 
 from __future__ import annotations
@@ -48,12 +52,15 @@ from drc.target.catalog import Catalog
 from drc.worker.progress import WatcherProgress
 from drc.worker.sessions import Worker
 
-_NOTE_S = 1.0  # how often the clock is noted while there is something new: a start reads from there
-_CANDIDATES_MAX = 1000  # for the next note, while a peer is away; then from the oldest on
+_NOTE_S = 1.0  # between clock notes while transactions come; a start reads from the newest note
+_CANDIDATES_MAX = 1000  # for the next note, while a peer is away; beyond, no new candidates
 
 
 class _Candidate(NamedTuple):
-    """A moment of the binlog, and what was written here between the last note and it."""
+    """A candidate for the next clock note.
+
+    ``native`` are the native transactions between the last note and the candidate.
+    """
 
     already_read: GtidSet
     mark: Mark
@@ -62,10 +69,11 @@ class _Candidate(NamedTuple):
 
 @dataclass
 class _Read:
-    """What was read and is in the index: all that is needed to read on.
+    """The state after everything that was read and is in the index; enough to read on.
 
-    ``native`` is what was written here since the note, ``known`` what all peers knew when the
-    index was begun; ``moved`` whether anything but notes came since the last one.
+    ``native`` are the native transactions since the last note. ``known`` are the native
+    transactions that all peers knew when the index was begun. ``moved`` is True if anything but
+    clock notes came since the last note.
     """
 
     config: Config
@@ -79,7 +87,7 @@ class _Read:
     moved: bool = False
 
     def goes_on(self, config: Config, facts: ServerFacts) -> bool:
-        """Return whether this server can send what comes next, and the index is as it should."""
+        """Return whether the server can send all that comes next, and the index is still right."""
         return (
             self.config is config
             and facts.server_uuid == self.server
@@ -88,14 +96,16 @@ class _Read:
         )
 
     def learn(self, foreign: AbstractSet[bytes]) -> None:
-        """Count transactions of these servers as replicated, also those that were read before.
+        """Count transactions of servers ``foreign`` as replicated, also transactions read before.
 
-        Else no peer would ever have seen them, and the clock would not be noted any more.
+        As native transactions they would never be seen by any peer, and no clock note would ever
+        be written again.
         """
         if self.tagger.learn(foreign):
             self.native = native_set(self.native, foreign)
             self.candidates = deque(
-                one._replace(native=native_set(one.native, foreign)) for one in self.candidates
+                candidate._replace(native=native_set(candidate.native, foreign))
+                for candidate in self.candidates
             )
 
 
@@ -108,7 +118,7 @@ class Watcher(Worker):
         progress = WatcherProgress(site, index)
         backoff_max_s = config.source.reconnect_backoff_max_s
         super().__init__(f"watch-{site}", site, stop, progress, backoff_max_s)
-        self.config = config  # a new one holds from the next session on
+        self.config = config  # set again by a reload; the next session uses the new value
         self.tee = Tee()
         self._index = index
         self._read: _Read | None = None  # left by a session whose link broke
@@ -135,9 +145,9 @@ class Watcher(Worker):
 
 
 class _Session:
-    """One run over the binlog, from the note on or from what the session before had ``read``.
+    """A session: reads from the clock note on, or goes on from the earlier session's ``read``.
 
-    ``whole`` is whether all that came is in the index, and no transaction is half read.
+    ``whole`` is True if all that came is in the index and no transaction is half read.
     """
 
     def __init__(
@@ -164,9 +174,9 @@ class _Session:
         self._policies = config.conflicts.policies()
         self._framer = Framer(self._take, config.apply.transaction_stream_bytes)
         self._passed: list[Native | Met] = []
-        self._missing = facts.gtid_executed  # what must be read before the index is complete
+        self._missing = facts.gtid_executed  # to be read before the index is complete
         self.read = read if read and read.goes_on(config, facts) else self._begin(conn, facts)
-        self._last = self.whole = True  # of the newest transaction; of all that came
+        self._last = self.whole = True  # whether the newest transaction ended; no part is missing
         self._sock = start_dump(
             conn,
             self.read.already_read,
@@ -177,7 +187,7 @@ class _Session:
         opened.enter_context(tee.reading(self.read.already_read))
 
     def _begin(self, conn: mysql.Connection, facts: ServerFacts) -> _Read:
-        """Empty the index; return where to read from so that it will have all that it needs."""
+        """Empty the index; return the state to read from, so that the index will be complete."""
         config, site, index = self._config, self._site, self._index
         already_read, mark = clock_note(conn, site)
         foreign = foreign_uuids(config, site, at=site)
@@ -199,7 +209,7 @@ class _Session:
     def run(self) -> None:
         """Follow the binlog until stopped.
 
-        :raises DrcError: what ended it.
+        :raises DrcError: the error that ended the session.
         """
         due = time.monotonic() + _NOTE_S
         self._progress.watching()
@@ -246,7 +256,7 @@ class _Session:
         read.native.add(transaction.gtid)
         self._progress.transactions += 1
         if read.known and transaction.gtid in read.known:
-            return  # all peers knew it when we began
+            return  # all peers knew the transaction when the index was begun
         try:
             slots = touched_slots(transaction, self._tables)
         except DataError:  # no primary key: no peer can apply it either
@@ -261,13 +271,13 @@ class _Session:
             self._passed.append(Native(transaction.gtid, transaction.ets, slots, columns))
 
     def _learn(self) -> None:
-        """Learn which servers other sites have had: one may be promoted while this watches."""
+        """Learn which servers other sites have had, as a promotion may add a server at any time."""
         self.read.learn(remembered_if_readable(self._control).foreign_to(self._site))
 
     # ------------------------------------------------------------ notes
 
     def _note(self) -> None:
-        """Note the newest clock before which all peers know everything that was written here."""
+        """Write a clock note for the newest candidate whose native transactions all peers know."""
         read = self.read
         if not read.moved:
             return

@@ -1,7 +1,7 @@
-"""FakeBinlog: builds the bytes a MySQL source would send, event by event.
+"""FakeBinlog: builds the bytes that a MySQL source would send, event by event.
 
-Only what tests need: one integer-and-text table shape is enough to exercise framing and netting,
-as row values are opaque to both. The bytes are in the real layouts, checksums included.
+The bytes have the real layouts, checksums included. The only table shape is an integer and texts:
+that is enough to test framing and netting, as row values are opaque to both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FakeTable:
     texts: int = 1
 
     def body(self) -> bytes:
-        """Return its TABLE_MAP body with full metadata."""
+        """Return the body of the TABLE_MAP event, with full metadata."""
         count = 1 + self.texts
         meta = struct.pack("<H", 1000) * self.texts
         names = b"".join(
@@ -45,7 +45,11 @@ class FakeTable:
         )
 
     def image(self, key: int, *texts: bytes | None) -> bytes:
-        """Return a full row image."""
+        """Return a full row image.
+
+        :param key: the value of ``id``.
+        :param texts: the values of ``c1 …``; None is NULL.
+        """
         bits = sum(1 << (i + 1) for i, t in enumerate(texts) if t is None)
         nulls = bits.to_bytes((self.texts + 8) // 8, "little")
         values = [struct.pack("<H", len(t)) + t for t in texts if t is not None]
@@ -62,7 +66,7 @@ def _tlv(kind: int, value: bytes) -> bytes:
 
 
 def packets(event: bytes) -> bytes:
-    """Wrap an event in MySQL packets, with the OK byte before it."""
+    """Return an event as MySQL packets, with the OK byte before the event."""
     payload, out, seq = b"\0" + event, [], 0
     while True:
         piece, payload = payload[:_PACKET_MAX], payload[_PACKET_MAX:]
@@ -73,7 +77,7 @@ def packets(event: bytes) -> bytes:
 
 
 class FakeBinlog:
-    """A stream of events; each method appends one and :attr:`data` holds the packets."""
+    """A stream of events; each method appends an event, :attr:`data` holds the packets."""
 
     def __init__(self, uuid: bytes = b"\xaa" * 16, *, checksums: bool = True) -> None:
         self.uuid = uuid
@@ -92,7 +96,7 @@ class FakeBinlog:
     def event(
         self, kind: int, body: bytes, *, flags: int = 0, force_checksum: bool = False
     ) -> bytes:
-        """Return the bytes of an event at the current position."""
+        """Return the bytes of an event at the current position; the event is not appended."""
         checksum = self._checksums or force_checksum
         size = ev.HEADER_BYTES + len(body) + 4 * checksum
         self._position += size
@@ -100,12 +104,19 @@ class FakeBinlog:
         return raw + struct.pack("<I", zlib.crc32(raw)) if checksum else raw
 
     def raw(self, kind: int, body: bytes, *, flags: int = 0) -> FakeBinlog:
-        """Append any event."""
+        """Append an event of any type.
+
+        :param kind: the event type, for example ``drc.binlog.events.XID``.
+        """
         self._event(kind, body, flags)
         return self
 
     def gtid(self, gno: int | None = None, commit_us: int = 1_000_000) -> Gtid:
-        """Append a GTID event; return its GTID."""
+        """Append a GTID event; return the GTID.
+
+        :param gno: by default the number after the newest.
+        :param commit_us: the commit time, in microseconds since 1970.
+        """
         self._gno = gno if gno is not None else self._gno + 1
         body = struct.pack("<B16sqBqq", 0, self.uuid, self._gno, 2, 0, 1)
         self._event(ev.GTID, body + commit_us.to_bytes(7, "little") + b"\x00" + bytes(4))
@@ -121,7 +132,7 @@ class FakeBinlog:
         return self.query(b"BEGIN")
 
     def xid(self) -> FakeBinlog:
-        """Append the commit."""
+        """Append XID, the commit."""
         return self.raw(ev.XID, bytes(8))
 
     def rotate(self, name: str) -> FakeBinlog:
@@ -131,7 +142,11 @@ class FakeBinlog:
         return self
 
     def rows(self, table: FakeTable, kind: int, images: Sequence[bytes]) -> FakeBinlog:
-        """Append the table map and a rows event; updates alternate before and after."""
+        """Append the table map and a rows event.
+
+        :param kind: the event type, for example ``drc.binlog.events.WRITE_ROWS``.
+        :param images: row images; of updates the image before and the image after, alternating.
+        """
         self.raw(ev.TABLE_MAP, table.body())
         size = (table.texts + 8) // 8
         bitmap = b"\xff" * size * (2 if kind == ev.UPDATE_ROWS else 1)
@@ -142,7 +157,11 @@ class FakeBinlog:
     def transaction(
         self, table: FakeTable, changes: Iterable[tuple[int, Sequence[bytes]]], **gtid: int
     ) -> Gtid:
-        """Append a whole transaction of (rows event type, images)."""
+        """Append a whole transaction; return the GTID.
+
+        :param changes: (rows event type, row images) of each rows event.
+        :param gtid: arguments of :meth:`gtid`.
+        """
         name = self.gtid(**gtid)
         self.begin()
         for kind, images in changes:

@@ -1,4 +1,4 @@
-"""MemorySegment: a segment of the index's spill without a disk."""
+"""MemorySegment: a segment of the index's spill, in memory in place of the disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from drc.rows.walk import ALL_COLUMNS
 
 
 class MemorySegment:
-    """See :class:`drc.conflict.spill.Segment`; each slot takes one byte.
+    """A segment in memory; see :class:`drc.conflict.spill.Segment`. Each slot takes 1 byte.
 
-    Once ``broken`` it answers as a disk that fails.
+    While ``broken`` is True, :meth:`add`, :meth:`seal` and :meth:`find` raise OSError, as a full
+    disk makes them do.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class MemorySegment:
         self._found: dict[int, list[Found]] = {}
 
     def add(self, moved: Sequence[Moved]) -> None:
-        """Take writes."""
+        """Add writes."""
         self._refuse_broken()
         for gtid, ets, slots, columns in moved:
             self.bytes += len(slots)
@@ -30,7 +31,7 @@ class MemorySegment:
                 self._found.setdefault(slot, []).append(found)
 
     def seal(self) -> None:
-        """Take no more."""
+        """Accept the end of the writes; this segment does nothing more."""
         self._refuse_broken()
 
     def find(self, slots: Iterable[int]) -> list[Found]:
@@ -39,7 +40,7 @@ class MemorySegment:
         return [found for slot in slots for found in self._found.get(slot, ())]
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove all writes."""
         self._found.clear()
 
     def _refuse_broken(self) -> None:

@@ -1,10 +1,11 @@
-"""KeyedTable: a table that obeys its keys after every row, as InnoDB does; and its table map.
+"""KeyedTable: a model of a table that checks its keys after every row, as InnoDB does.
 
-Rows are raw images. A change that an InnoDB table would refuse is refused here with the same
-meaning: 1062 is :class:`DuplicateKey`, 1032 is :class:`MissingRow`. What equals what in a key is
-the caller's to say (``folds``), so that this table owes nothing to ``drc/rows/slots.py``.
+Rows are raw images. A change that InnoDB would refuse is refused here with the same meaning: error
+1062 is :class:`DuplicateKey`, 1032 is :class:`MissingRow`. The caller says which values of a key
+are equal (``folds``), so that this model is independent of ``drc/rows/slots.py``. The function
+:func:`table_map` builds the table map of such a table.
 
-Not modelled: locks, transactions, foreign keys, columns' values.
+Not modelled: locks, transactions, foreign keys, values of columns.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KeyValue = tuple[bytes, ...]
 _CHARACTER = frozenset({ev.TYPE_VARCHAR, ev.TYPE_STRING, ev.TYPE_BLOB})
 
 
-class DuplicateKey(Exception):  # noqa: N818  # a value of the model, not an error of ours
+class DuplicateKey(Exception):  # noqa: N818  # a value of the model, not an error of drc
     """A row with this key exists: ER_DUP_ENTRY, 1062."""
 
 
@@ -38,9 +39,10 @@ def table_map(
     primary_key: Sequence[int],
     table_id: int = 1,
 ) -> TableMap:
-    """Return a table map as a source with full row metadata logs it.
+    """Return a table map as in the binlog of a source with full row metadata.
 
-    :param columns: of integer types, VARCHAR and BLOB; their ``meta`` as :class:`Column` has it.
+    :param columns: of integer types, VARCHAR and BLOB; ``meta`` as :class:`Column` defines.
+    :param primary_key: ordinals of columns, from 0.
     """
     count = len(columns)
     meta = b"".join(
@@ -80,12 +82,11 @@ def _name(text: str) -> bytes:
 
 
 class KeyedTable:
-    """A table with its rows.
+    """A table with rows.
 
-    :param folds: column ordinal → the form in which two raw values are equal; by their bytes
-        where none is given.
-
-    ``rows`` maps primary key to image; two tables are in step when their images are equal.
+    :param folds: by column ordinal, a function that maps a raw value to the form to compare; a
+        column without a function is compared by bytes.
+    :ivar rows: primary key → image. Two tables have the same content when :meth:`images` are equal.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class KeyedTable:
         return out
 
     def images(self) -> list[bytes]:
-        """Return all rows, in an order that depends on nothing else."""
+        """Return all rows, sorted by their bytes."""
         return sorted(self.rows.values())
 
     # ------------------------------------------------------------ one row
@@ -120,16 +121,16 @@ class KeyedTable:
     def insert(self, image: bytes) -> None:
         """Add a row.
 
-        :raises DuplicateKey: and nothing has changed.
+        :raises DuplicateKey: a row with the same key exists; the table is unchanged.
         """
         key = self._check(image, None)
         self.rows[key] = image
         self._take(image, key)
 
     def delete(self, image: bytes) -> None:
-        """Remove the row with this image's primary key, whatever its other columns.
+        """Remove the row with this image's primary key; other columns are not compared.
 
-        :raises MissingRow: there is none.
+        :raises MissingRow: the row does not exist.
         """
         key = self._find(image)
         self._release(key)
@@ -137,8 +138,8 @@ class KeyedTable:
     def update(self, before: bytes, after: bytes) -> None:
         """Replace the row with the primary key of ``before``.
 
-        :raises MissingRow: there is none.
-        :raises DuplicateKey: and nothing has changed.
+        :raises MissingRow: the row does not exist.
+        :raises DuplicateKey: another row with a key of ``after`` exists; the table is unchanged.
         """
         old = self._find(before)
         new = self._check(after, old)
@@ -147,7 +148,7 @@ class KeyedTable:
         self._take(after, new)
 
     def _value(self, image: bytes, ordinals: Sequence[int]) -> KeyValue | None:
-        """Return a key's value as it compares, None with a NULL in it."""
+        """Return a key's value in the form to compare, or None if the key contains NULL."""
         values = _walk(self._columns, image)[1]
         out = []
         for i in ordinals:
@@ -164,7 +165,11 @@ class KeyedTable:
         return key
 
     def _check(self, image: bytes, replaced: KeyValue | None) -> KeyValue:
-        """Return the primary key of a row that may be stored beside all but ``replaced``."""
+        """Return the primary key of a row that may be stored.
+
+        :param replaced: primary key of the row that the new row replaces; None: an insert.
+        :raises DuplicateKey: another row has the same primary key or unique key.
+        """
         key = self._value(image, self._primary)
         assert key is not None
         if key != replaced and key in self.rows:
@@ -191,10 +196,10 @@ class KeyedTable:
     # ------------------------------------------------------------ events
 
     def apply(self, event: bytes) -> None:
-        """Apply a rows event with full images, row by row; table maps change nothing.
+        """Apply a rows event with full images, row by row; a table map changes nothing.
 
-        :raises DuplicateKey, MissingRow: rows before the failing one are in, as in a server
-            before it rolls the statement back.
+        :raises DuplicateKey, MissingRow: the rows before the failing row stay changed, as in a
+            server before the statement is rolled back.
         """
         kind = event[4]
         if kind == ev.TABLE_MAP:

@@ -1,4 +1,4 @@
-"""Prove that two sites hold the same: every row compared, every transaction accounted for."""
+"""Proof that sites hold the same data: compares every row, accounts for every transaction."""
 
 from drc.verify.audit import Audit, audit
 from drc.verify.compare import TableComparison, compare

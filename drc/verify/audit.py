@@ -1,11 +1,12 @@
-"""Account for every transaction: what each site's binlog says against its peers'.
+"""Audit: accounts for every transaction, by comparing the binlogs of all sites.
 
-The rule: a native transaction of an origin that changes replicated tables is named exactly once
-by the ledger rows in each target's binlog. Those rows changed in the same target transaction as
-its ledger row, so counting ledger rows counts what was applied.
+The rule: the ledger rows in each target's binlog name every native transaction of an origin that
+changes replicated tables, exactly once. The data rows changed in the same target transaction as
+the ledger row, so counting ledger rows counts applied transactions.
 
-1. Missing, twice, bounced and unknown are each empty, or replication is broken.
-2. Two binlogs are no common moment: let writers pause and replication drain before.
+1. ``missing``, ``twice``, ``bounced`` and ``unknown`` are each empty, or replication is broken.
+2. This holds only when writers pause and replication drains before the audit, because two binlogs
+   do not end at the same moment.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from drc.verify.counts import BinlogCount, Ledgered, Progress, count
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What was found from ``origin`` to ``target``; the last four are GTID sets as text.
+    """The account from ``origin`` to ``target``; the last four fields are GTID sets as text.
 
-    ``required`` counts the origin's transactions that had to arrive, ``arrived`` all that did:
-    some change nothing that is replicated. ``missing`` never arrived, ``twice`` did so more than
-    once, ``bounced`` had come to the origin by replication, ``unknown`` is in no binlog.
+    ``required`` counts the origin's transactions that had to arrive. ``arrived`` counts all
+    arrivals, also of transactions that change no replicated table. ``missing`` never arrived,
+    ``twice`` arrived more than once, ``bounced`` had come to the origin by replication,
+    ``unknown`` is in no binlog. Example: ``3e11fa47-71ca-11e1-9e33-c80aa9429562:7-9``.
     """
 
     origin: str
@@ -46,13 +48,13 @@ class Direction:
 
     @property
     def ok(self) -> bool:
-        """Return True when every transaction arrived exactly once and none came back."""
+        """Return whether every transaction arrived exactly once and none came back."""
         return not (self.missing or self.twice or self.bounced or self.unknown)
 
 
 @dataclass(frozen=True, slots=True)
 class SiteTotals:
-    """How many transactions a site's binlog holds."""
+    """The numbers of transactions in a site's binlog."""
 
     native: int
     replicated: int
@@ -67,11 +69,11 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Return True when every direction is right."""
+        """Return whether no direction has a fault."""
         return all(direction.ok for direction in self.directions)
 
     def document(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the account as a JSON-ready document."""
         return {"ok": self.ok, **asdict(self)}
 
 
@@ -80,11 +82,11 @@ def audit(
     since: Mapping[str, GtidSet] | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Read every site's binlog and compare.
+    """Read the binlog of every site, and compare every origin with every target.
 
-    :param since: by site, what its ``gtid_executed`` was when the account begins; all that is
-        not purged if left out.
-    :param progress: called with a site and the transactions read so far.
+    :param since: by site, the ``gtid_executed`` at which the account begins; if left out, the
+        account begins with the oldest transaction that is not purged.
+    :param progress: called with a site and the number of transactions read so far.
     :raises DrcError: a site is away, or its binlog cannot be read.
     """
     begin = {site: (since or {}).get(site, GtidSet()) for site in config.sites}
@@ -119,9 +121,9 @@ def judge(
     before: GtidSet,
     foreign: AbstractSet[bytes],
 ) -> Direction:
-    """Compare what an origin wrote with what a target's ledger names. Pure.
+    """Compare an origin's transactions with the ledger rows of a target. Pure.
 
-    :param before: the origin's GTIDs from before the account: they may arrive within it.
+    :param before: the origin's GTIDs from before the account, which may arrive during the account.
     :param foreign: server UUIDs of all sites but the origin.
     """
     ledgered = at_target.ledger.get(origin, Ledgered())

@@ -1,12 +1,12 @@
-"""Compare tables of two sites row by row.
+"""Comparison: compares tables of two sites row by row.
 
-What lives here: the walk of two row streams in key order, and what came out of it. What a value
-is and how keys sort is ``definition.py``'s, the bytes are ``packets.py``'s.
+Contents: the walk over two row streams in key order, and the results. ``definition.py`` defines
+the values and the order of keys, ``packets.py`` reads the bytes.
 
-1. "Identical" means: the same columns, and every row of either side has its equal at the other.
-2. Memory is bounded by two rows of each side and the sample, whatever the tables' size.
-3. Each side is read in one snapshot. Two snapshots are no common moment: let writers pause and
-   replication drain before, or differences may be rows in flight.
+1. "Identical" means: the same columns, and every row of either side has an equal row at the other.
+2. Memory is bounded by two rows of each side and the sample, for tables of any size.
+3. Each side is read in a single snapshot. The snapshots of two sites are not of the same moment:
+   unless writers pause and replication drains before, differences may be rows in flight.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from drc.mysql import Connection, ask, quote
 from drc.verify import packets as raw
 from drc.verify.definition import Definition, Key, define, prepare, tables
 
-SAMPLE = 20  # differences shown per table; a person needs a few, not a million
+SAMPLE = 20  # differences shown per table; an operator needs a few, not a million
 _PROGRESS_ROWS = 4096
-_SHOWN_BYTES = 200  # of a value in the sample: it may be 64 MB
+_SHOWN_BYTES = 200  # of a value in the sample, as a value may have 64 MB
 
 Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """One key whose rows differ; a side without the row has None.
+    """A key whose rows differ; the row of a side that lacks the row is None.
 
-    Values are shown as the comparison read them, ENUM and SET as numbers, bytes escaped.
+    Values are shown as the comparison reads values: ENUM and SET as numbers, bytes as ``0x00ff``.
     """
 
     key: dict[str, str]
@@ -41,7 +41,7 @@ class RowDifference:
 
     @property
     def columns(self) -> list[str]:
-        """Return the columns that differ; empty when one side has no row."""
+        """Return the names of the columns that differ; empty when a side lacks the row."""
         if self.a is None or self.b is None:
             return []
         return [name for name, value in self.a.items() if value != self.b[name]]
@@ -49,10 +49,10 @@ class RowDifference:
 
 @dataclass(slots=True)
 class TableComparison:
-    """What comparing one table found.
+    """The result of comparing a table.
 
-    ``problem`` tells why rows could not be compared; ``keyed`` is False for a table without
-    primary or unique key: it is compared as a whole and gives no sample.
+    ``problem`` tells why rows could not be compared. ``keyed`` is False for a table without
+    primary or unique key: such a table is compared as a whole and gives no sample.
     """
 
     schema: str
@@ -75,12 +75,12 @@ class TableComparison:
 
     @property
     def identical(self) -> bool:
-        """Return True when both sides hold the same rows in the same columns."""
+        """Return whether both sides hold the same rows in the same columns."""
         return not (self.problem or self.only_a or self.only_b or self.altered)
 
     @property
     def checksums_equal(self) -> bool:
-        """Return whether CHECKSUM TABLE agrees; JSON's free space may differ in equal rows."""
+        """Return whether CHECKSUM TABLE agrees; equal rows may differ in JSON's free space."""
         return self.checksum_a == self.checksum_b
 
 
@@ -94,13 +94,15 @@ def compare(
     sample: int = SAMPLE,
     progress: Progress | None = None,
 ) -> list[TableComparison]:
-    """Compare tables of two sites; return one result for each table of either.
+    """Compare tables of two sites; return a result for each table of either site.
 
-    :param conn_a: a session of its own for this: settings and snapshot are changed.
-    :param schemas: all users' schemas if empty.
-    :param only: these (schema, table) alone.
-    :param checksum: run CHECKSUM TABLE too, for a second opinion; costs another scan.
-    :param progress: called with a table's name and the rows so far.
+    :param conn_a: a session that has no other use, because settings and snapshot are changed;
+        ``conn_b`` likewise.
+    :param schemas: the schemas to compare; empty: all users' schemas.
+    :param only: the tables to compare, as (schema, table); empty: all tables of the schemas.
+    :param checksum: whether to run CHECKSUM TABLE too: a second opinion for another scan.
+    :param sample: the maximum number of differences to keep for each table.
+    :param progress: called with a table's name and the number of rows read so far.
     :raises DrcError: classed by errno.
     """
     conns = (conn_a, conn_b)
@@ -115,7 +117,7 @@ def compare(
             site for site, names in zip("ab", have, strict=True) if (schema, table) not in names
         ]
         if absent:
-            result.problem = f"not there at {' and '.join(absent)}"
+            result.problem = f"does not exist at {' and '.join(absent)}"
         else:
             _compare_table(result, conns, sample, progress)
             if checksum:
@@ -145,7 +147,7 @@ def _compare_table(
 
 
 def _compare_unordered(result: TableComparison, a: Iterable[bytes], b: Iterable[bytes]) -> None:
-    """Compare two bags of rows: their counts, and the sum of their 128-bit digests."""
+    """Compare two unordered row streams by row count and the sum of 128-bit digests."""
     sums = []
     for side in (a, b):
         count = total = 0
@@ -155,11 +157,11 @@ def _compare_unordered(result: TableComparison, a: Iterable[bytes], b: Iterable[
         sums.append((count, total))
     (result.rows_a, sum_a), (result.rows_b, sum_b) = sums
     if sum_a != sum_b:
-        result.problem = "the rows differ; without a key there is no telling which"
+        result.problem = "the rows differ; without a key, drc cannot tell which rows"
 
 
 class _Walk:
-    """Walk both sides in key order, as a merge does."""
+    """A walk over both sides in key order, as in a merge."""
 
     def __init__(
         self, table: Definition, result: TableComparison, sample: int, progress: Progress | None
@@ -170,9 +172,9 @@ class _Walk:
         self._progress = progress
 
     def run(self, a: Iterator[bytes], b: Iterator[bytes]) -> None:
-        """Count rows and differences of two streams into the result.
+        """Add the numbers of rows and of differences in two streams to the result.
 
-        :raises InvariantError: a server's order is not the order of its keys as we read them.
+        :raises InvariantError: a server sends rows in another order than that of the keys here.
         """
         result = self._result
         last_a = last_b = b""
@@ -193,7 +195,7 @@ class _Walk:
             self._progress(result.name, result.rows_a)
 
     def _differ(self, a: bytes | None, b: bytes | None, last_a: bytes, last_b: bytes) -> int:
-        """Note a difference; return which side goes on: -1 for a, 1 for b, 0 for both."""
+        """Record a difference; return the side to advance: -1 for a, 1 for b, 0 for both."""
         result = self._result
         key_a = self._ordered_key(a, last_a) if a is not None else None
         key_b = self._ordered_key(b, last_b) if b is not None else None
@@ -223,8 +225,8 @@ class _Walk:
 
     def _show(self, a: bytes | None, b: bytes | None) -> RowDifference:
         shown = [None if row is None else self._values(row) for row in (a, b)]
-        one = shown[0] or shown[1] or {}
-        key = {c.name: one[c.name] or "" for c in self._table.key}
+        either = shown[0] or shown[1] or {}
+        key = {c.name: either[c.name] or "" for c in self._table.key}
         return RowDifference(key, *shown)
 
     def _values(self, row: bytes) -> dict[str, str | None]:
@@ -234,7 +236,7 @@ class _Walk:
 
 
 def _shown(value: bytes) -> str:
-    """Return a value for people; two different ones never look the same."""
+    """Return a value as text for people; two different values never look the same."""
     if len(value) > _SHOWN_BYTES:
         digest = xxhash.xxh3_64_hexdigest(value)
         return f"{_shown(value[: _SHOWN_BYTES // 2])}… ({len(value):,} bytes, xxh3 {digest})"

@@ -1,11 +1,12 @@
-"""What one site's binlog holds, counted: native transactions, replicated ones, ledger rows.
+"""Binlog counts: counts native transactions, replicated transactions and ledger rows of a site.
 
-What lives here: :class:`BinlogCount`, pure, which sorts transactions and decodes the rows of
-``drc.ledger``; and :func:`count`, the edge that feeds it from a server. Whether the numbers of
-two sites fit is ``audit.py``'s.
+Contents: :class:`BinlogCount`, pure, sorts transactions and decodes the rows of ``drc.ledger``;
+:func:`count`, the edge, reads the transactions from a server. ``audit.py`` decides whether the
+counts of two sites fit.
 
-1. It asks the binlog alone, not the daemon's tagger nor any table: it is the daemon's auditor.
-2. Memory is bounded by the gaps between GTIDs, not by their number.
+1. The counts come from the binlog alone, not from the daemon's tagger nor from any table, because
+   they audit the daemon.
+2. Memory is bounded by the gaps between GTIDs, not by the number of GTIDs.
 """
 
 from __future__ import annotations
@@ -25,23 +26,26 @@ from drc.selection import Selection
 from drc.source.recorded import recorded
 from drc.target.replay import touched_schemas
 
-_ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; their order is a contract of its migration
-_NOTES = (CLOCK, SERVERS, SKIP)  # what daemons write for themselves
-_TABLES_MAX = 4096  # table maps remembered; a DDL-heavy binlog must not grow us
+_ORIGIN, _SEQ, _GTIDS = 0, 2, 3  # columns of drc.ledger; the migration fixes the order of columns
+_NOTES = (CLOCK, SERVERS, SKIP)  # the tables that daemons write for their own use
+_TABLES_MAX = 4096  # table maps kept: bounds memory when a binlog has much DDL
 
 Progress = Callable[[str, int], None]
 
 
 @dataclass(slots=True)
 class Ledgered:
-    """The transactions of one origin that a site's ledger rows claim, in its binlog."""
+    """The transactions of an origin that the ledger rows in a site's binlog name."""
 
     gtids: GtidSet = field(default_factory=GtidSet)
     twice: GtidSet = field(default_factory=GtidSet)
     batches: int = 0
 
     def add(self, batch: GtidSet) -> None:
-        """Note one ledger row."""
+        """Count a ledger row.
+
+        :param batch: the GTIDs that the row names.
+        """
         self.batches += 1
         again = self.gtids & batch
         if again:
@@ -50,13 +54,15 @@ class Ledgered:
 
 
 class BinlogCount:
-    """Sort the transactions of one site's binlog.
+    """The transactions of a site's binlog, sorted.
 
-    ``native`` are those of the site's own users, ``required`` the ones among them that change
-    what is replicated, ``replicated`` those that came from elsewhere, and our own notes; ``ledger``
-    is by origin.
+    ``native`` are the transactions of the site's own users. ``required`` are the native
+    transactions that change replicated tables or, with ``ddl``, the objects of replicated schemas.
+    ``replicated`` are the transactions of other sites, and the notes that daemons write.
+    ``ledger`` has the transactions that ledger rows name, by origin.
 
     :param foreign: server UUIDs of all other sites.
+    :param ddl: whether a schema change makes a transaction ``required``.
     """
 
     def __init__(
@@ -74,13 +80,13 @@ class BinlogCount:
         self._begin()
 
     def _begin(self) -> None:
-        self._open: dict[int, TableMap] = {}  # by table id, within one transaction
+        self._open: dict[int, TableMap] = {}  # by table id, within a single transaction
         self._first: TableMap | None = None
         self._ledger_rows = False
         self._selected = False
 
     def add(self, transaction: RawTransaction) -> None:
-        """Count one transaction, or one part of a large one."""
+        """Count a transaction, or a part of a large transaction."""
         if not transaction.part:
             self._begin()
         for kind, at, end in transaction.spans():
@@ -113,9 +119,9 @@ class BinlogCount:
         return table
 
     def _read_ledger(self, table: TableMap, kind: int, data: bytes, at: int, end: int) -> None:
-        """Note the GTIDs of every after image.
+        """Count the GTIDs of every after image.
 
-        A deleted row claims nothing, nor one that only got the epoch of a new lease.
+        A deleted row names no transactions, nor does a row that only got the epoch of a new lease.
         """
         walkers = column_walkers(table, (_ORIGIN, _SEQ, _GTIDS))
         update = kind in (ev.UPDATE_ROWS, ev.UPDATE_ROWS_V1)
@@ -126,7 +132,7 @@ class BinlogCount:
         while at < end:
             at, row = walkers[bytes(data[at : at + size])](data, at)
             origin, _, gtids = row
-            # MEDIUMTEXT: three bytes of length first
+            # MEDIUMTEXT: the first three bytes are the length
             if after and len(gtids) > 3 and row != before:
                 ledgered = self.ledger.setdefault(bytes(origin[1:]).decode(), Ledgered())
                 ledgered.add(GtidSet.parse(bytes(gtids[3:]).decode()))
@@ -139,11 +145,11 @@ class BinlogCount:
             self.replicated.add(gtid)
             return
         self.native.add(gtid)
-        # Its owner silences a transaction by writing to schema `drc` first.
+        # A client silences a transaction with a first write to schema `drc`.
         first = self._first
         silenced = first is not None and first.schema == SCHEMA and first.name != CANARY
         required = self._selected and not silenced
-        if kind is TransactionKind.XA_PREPARE:  # its fate is not known yet
+        if kind is TransactionKind.XA_PREPARE:  # commit or rollback is not known yet
             self._prepared[transaction.xid] = (gtid, required)
         elif kind in (TransactionKind.XA_COMMIT, TransactionKind.XA_ROLLBACK):
             prepared, required = self._prepared.pop(transaction.xid, (gtid, False))
@@ -162,18 +168,18 @@ def count(
     skip: GtidSet,
     progress: Progress | None = None,
 ) -> BinlogCount:
-    """Read a site's binlog up to what it has executed now.
+    """Count the transactions of a site's binlog, up to the present ``gtid_executed``.
 
-    :param skip: GTIDs not to read; what is purged is left out anyway.
-    :param progress: called with the site and the transactions so far.
+    :param skip: GTIDs not to read; purged GTIDs are left out anyway.
+    :param progress: called with the site and the number of transactions read so far.
     :raises DrcError: the site is away, or its binlog cannot be read.
     """
     out = BinlogCount(foreign, Selection(config.replicate), ddl=config.replicate.ddl != "skip")
-    seen = 0
+    read = 0
     for transactions in recorded(config, site, skip, reader="audit"):
         for transaction in transactions:
             out.add(transaction)
-            seen += transaction.last
+            read += transaction.last
         if progress:
-            progress(site, seen)
+            progress(site, read)
     return out

@@ -1,20 +1,20 @@
-"""What a table holds and in which order two servers can be walked side by side. Edge.
+"""Table definitions: describe columns, exact values, and the order to walk two servers in. Edge.
 
-What lives here: the columns of a table as ``information_schema`` gives them, hidden ones
-included; for each column the SELECT expression whose text tells every stored value apart; for
-each key column how its text sorts as the server sorts it.
+Contents: the columns of a table as ``information_schema`` lists columns, hidden columns included;
+for each column a SELECT expression whose text tells every stored value apart; for each key column
+the conversion from text to a value that sorts as the server sorts.
 
 1. Two different stored values never give the same text, except JSON's inner types (a DECIMAL and
    a DOUBLE of the same digits inside a document read the same).
-2. The order of :func:`Definition.key` is the order of ``ORDER BY`` on the key, collation
-   included, so that a merge of two streams meets equal keys at once.
+2. The order of :func:`Definition.sort_key` is the order of ``ORDER BY`` on the key, collation
+   included, so that a merge of two streams meets equal keys at the same time.
 
 The sessions must be set up by :func:`prepare`: results as stored bytes, time zone UTC.
 
-How exact text is had: FLOAT prints six digits, so it is cast to DOUBLE, which prints the shortest
-digits that read back to the same bits (checked over random bit patterns, -0 included; ``f + 0E0``
-would lose the sign of -0). ENUM and SET go as their number: the empty string may be a member or
-the error value. Everything else is the bytes that the server stores, or exact text of them.
+Exact text: FLOAT prints six digits, so FLOAT is cast to DOUBLE, which prints the shortest digits
+that read back to the same bits (checked over random bit patterns, -0 included; ``f + 0E0`` would
+lose the sign of -0). ENUM and SET are read as numbers, because the empty string may be a member
+or the error value. Every other type is read as the bytes that the server stores, or as exact text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from drc.names import SYSTEM_SCHEMAS
 
 _NUMBERED = frozenset({"enum", "set"})
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"}) | _NUMBERED
-_WEIGHTS_MAX = 8  # of one character, with room to spare: an expansion has few
+_WEIGHTS_MAX = 8  # of a character, with room to spare: an expansion has few weights
 _FLOATS = frozenset({"float", "double"})
 
 Field = bytes | None
@@ -52,7 +52,7 @@ SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """One column; ``width`` is in characters, ``pad`` the weight of the space that pads a key."""
+    """A column; ``width`` is in characters, ``pad`` is the weight of the space that pads a key."""
 
     name: str
     kind: str
@@ -83,7 +83,7 @@ class ColumnDefinition:
 
     @property
     def sort_value(self) -> Callable[[bytes], Any]:
-        """Return how a key field's text becomes a value that sorts as the server does."""
+        """Return the function from a key field's text to a value that sorts as the server sorts."""
         if self.kind in _INTEGERS:
             return int
         if self.kind == "decimal":
@@ -92,14 +92,14 @@ class ColumnDefinition:
             return float
         if self.kind == "time":
             return _microseconds
-        # A collation that pads compares 'a' with 'a\\t' as if 'a' had spaces after it. (AS CHAR(n)
-        # of WEIGHT_STRING pads too, but to different lengths where one letter has two weights.)
+        # A collation that pads compares 'a' with 'a\\t' as if spaces followed 'a'. (AS CHAR(n)
+        # of WEIGHT_STRING pads too, but to different lengths where a letter has two weights.)
         pad, units = self.pad, self.width * _WEIGHTS_MAX
         return (lambda raw: raw + pad * (units - len(raw) // len(pad))) if pad else bytes
 
 
 def _microseconds(raw: bytes) -> int:
-    """Return a TIME such as ``-101:02:03.5`` as microseconds."""
+    """Convert a TIME such as ``-101:02:03.5`` to microseconds."""
     hours, minutes, seconds = raw.decode().lstrip("-").split(":")
     whole, _, part = seconds.partition(".")
     us = ((int(hours) * 60 + int(minutes)) * 60 + int(whole)) * 1_000_000 + int(f"{part:0<6}")
@@ -108,7 +108,7 @@ def _microseconds(raw: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A table: its columns in order, and the key to walk it by ('' of none: no order)."""
+    """A table: the columns in order, and the columns of the key to walk by (empty: no order)."""
 
     schema: str
     table: str
@@ -126,15 +126,15 @@ class Definition:
         )
 
     def sort_key(self, fields: list[Field]) -> Key:
-        """Return the sortable key of one row of :attr:`select`."""
+        """Return the sortable key of a row of :attr:`select`."""
         pairs = zip(self.key, fields, strict=False)
         return tuple(c.sort_value(raw) for c, raw in pairs if raw is not None)
 
     def difference(self, other: Definition) -> str:
-        """Return what differs between two definitions as a sentence, '' if nothing."""
-        ours, theirs = (tuple(c.name for c in d.columns) for d in (self, other))
-        if ours != theirs:
-            return f"columns are {', '.join(ours)} here and {', '.join(theirs)} there"
+        """Return the first difference between two definitions as a sentence, '' without any."""
+        here, there = (tuple(c.name for c in d.columns) for d in (self, other))
+        if here != there:
+            return f"columns are {', '.join(here)} here and {', '.join(there)} there"
         for a, b in zip(self.columns, other.columns, strict=True):
             if a != b:
                 return f"column {a.name} is {a.full_type} {a.collation} {a.extra} here" + (
@@ -146,18 +146,18 @@ class Definition:
 
 
 def prepare(conn: Connection) -> None:
-    """Set a session up for exact reading, in one snapshot; the session is ours from now on.
+    """Set up a session for exact reads in a single snapshot; the session has no other use then.
 
     :raises DrcError: classed by errno.
     """
     ask(conn, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    # Results as stored, no conversion; keys of any length sort in full.
+    # Results arrive as stored, without conversion; keys of any length sort in full.
     ask(
         conn,
         "SET character_set_results = NULL, time_zone = '+00:00', sql_mode = '',"
         " max_sort_length = 65536",
     )
-    # Absent before 8.0.30; a hidden primary key is a column like any other here.
+    # The variable exists since 8.0.30; here a hidden primary key is a column like any other.
     version = parse_version(conn.get_server_info())  # type: ignore[no-untyped-call]
     if version >= (8, 0, 30):
         ask(conn, "SET show_gipk_in_create_table_and_information_schema = ON")
@@ -165,13 +165,13 @@ def prepare(conn: Connection) -> None:
 
 
 def tables(conn: Connection, schemas: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """Return (schema, table) of all base tables, of the users' schemas unless told otherwise."""
+    """Return (schema, table) of all base tables in ``schemas``; empty: in all users' schemas."""
     rows = [(str(s), str(t)) for s, t in ask(conn, _TABLES, (sorted(SYSTEM_SCHEMAS),))]
     return [row for row in rows if not schemas or row[0] in schemas]
 
 
 def define(conn: Connection, schema: str, table: str) -> Definition:
-    """Ask a server what a table is.
+    """Read the definition of a table from a server.
 
     :raises DrcError: classed by errno.
     """

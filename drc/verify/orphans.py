@@ -1,11 +1,12 @@
-"""Orphans: child rows whose parent is not there. Edge; nothing is changed.
+"""Orphans: finds child rows whose parent row does not exist. Edge; changes nothing.
 
-Rows are applied without foreign key checks, as each was checked at its own site. A parent that one
-site deletes while the other inserts its child leaves an orphan, the same one at both sites: no
+Rows are applied without foreign key checks, as the site of each write has checked the row. When a
+site deletes a parent while the other site inserts a child, both sites get the same orphan: no
 policy looks at two tables.
 
-1. What counts is what InnoDB would refuse: a row with NULL in any of the columns has no parent.
-2. Each key is one statement, without locks; rows may come and go meanwhile.
+1. An orphan is a row that InnoDB would refuse: a row with NULL in a column of the key needs no
+   parent.
+2. Rows may come and go during a scan, because each key is a single statement without locks.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from drc.rows.literals import quote
 from drc.rows.mask import Mask
 from drc.selection import Selection
 
-SAMPLE = 20  # rows shown of each key: a person needs a few
+SAMPLE = 20  # rows shown for each key; an operator needs a few
 
-# The applier's account asks: information_schema shows foreign keys to writers only.
+# The applier account asks: information_schema shows foreign keys only to accounts that may write.
 _KEYS = """
 SELECT table_schema, table_name, constraint_name, referenced_table_schema, referenced_table_name,
   column_name, referenced_column_name
@@ -34,7 +35,7 @@ ORDER BY table_schema, table_name, constraint_name, ordinal_position
 
 
 class ForeignKey(NamedTuple):
-    """A foreign key of ``table``; both are (schema, table)."""
+    """A foreign key of ``table``; ``table`` and ``parent`` are (schema, table)."""
 
     table: tuple[str, str]
     name: str
@@ -44,7 +45,7 @@ class ForeignKey(NamedTuple):
 
 
 class Orphans(NamedTuple):
-    """The orphans of one key at one site; ``sample`` holds the columns of the key, JSON-ready."""
+    """The orphans of a foreign key at a site; ``sample`` has the key's columns, JSON-ready."""
 
     site: str
     key: ForeignKey
@@ -66,9 +67,9 @@ class Orphans(NamedTuple):
 
 
 def scan(config: Config, site: str) -> Iterator[Orphans]:
-    """Yield every foreign key of replicated tables at ``site``, those without orphans included.
+    """Yield a result for every foreign key of replicated tables at ``site``, orphans or not.
 
-    :raises DrcError: the site is away, or refuses.
+    :raises DrcError: the site is away, or refuses the query.
     """
     selected, mask = Selection(config.replicate), Mask(config.conflicts.mask, config.name)
     with contextlib.closing(mysql.connect(config, site, "applier")) as conn:
@@ -80,7 +81,7 @@ def scan(config: Config, site: str) -> Iterator[Orphans]:
 
 
 def foreign_keys(rows: list[tuple[Any, ...]]) -> Iterator[ForeignKey]:
-    """Yield the keys that rows of ``_KEYS`` tell of."""
+    """Yield the foreign keys that rows of the query ``_KEYS`` describe."""
     for head, columns in groupby(rows, lambda row: row[:5]):
         schema, table, name, parent_schema, parent = head
         own, theirs = zip(*(row[5:] for row in columns), strict=True)
@@ -88,7 +89,7 @@ def foreign_keys(rows: list[tuple[Any, ...]]) -> Iterator[ForeignKey]:
 
 
 def condition(key: ForeignKey) -> str:
-    """Return what is true of a child ``c`` without parent."""
+    """Return the SQL condition that holds for a child ``c`` without parent."""
     pairs = zip(key.columns, key.parent_columns, strict=True)
     same = " AND ".join(f"p.{quote(theirs)} = c.{quote(own)}" for own, theirs in pairs)
     whole = " AND ".join(f"c.{quote(own)} IS NOT NULL" for own in key.columns)
@@ -96,7 +97,7 @@ def condition(key: ForeignKey) -> str:
 
 
 def _orphans(conn: mysql.Connection, key: ForeignKey) -> tuple[int, list[dict[str, Any]]]:
-    from drc.rows.decoded import readable  # its library is slow to load
+    from drc.rows.decoded import readable  # late: the library behind this module loads slowly
 
     source = f"FROM {_name(key.table)} c WHERE {condition(key)}"
     ((count,),) = mysql.ask(conn, f"SELECT COUNT(*) {source}")

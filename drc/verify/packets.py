@@ -1,11 +1,11 @@
-"""Rows of one query as raw bytes, one at a time. Edge.
+"""Row packets: streams the rows of a query as raw bytes, row by row. Edge.
 
-The driver's unbuffered cursor sends the query; the row packets are then taken from the socket as
-they are. Two sites' rows are equal when their packets are, so most rows are never taken apart:
-that makes a comparison about five times as quick as through the cursor.
+The driver's unbuffered cursor sends the query; the row packets are then taken from the socket
+unchanged. Rows of two sites are equal when their packets are equal, so most rows are never split
+into fields. A comparison is therefore about five times as fast as through the cursor.
 
-1. At most one row is held.
-2. A broken link is an error, never the end of the rows.
+1. At most a single row is in memory.
+2. A broken connection is an error, never the end of the rows.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NULL, _EOF, _ERROR = 0xFB, 0xFE, 0xFF
 
 
 def stream(conn: Connection, sql: str) -> Iterator[bytes]:
-    """Yield the row packets of a query; the connection is busy until they are used up.
+    """Yield the row packets of a query; the connection is busy until the last packet is taken.
 
-    :raises DrcError: classed by errno; TransientError when the link breaks.
+    :raises DrcError: classed by errno; TransientError when the connection breaks.
     """
     try:
         cursor = SSCursor(conn)
         cursor.execute(sql)
     except pymysql.MySQLError as error:
         raise translate(error) from error
-    # No public way leads to the bytes of a row: what is underlined is the driver's own.
+    # The driver has no public access to the bytes of a row, hence the private attributes.
     result: Any = cursor._result  # type: ignore[attr-defined]
     read = conn._rfile.read  # type: ignore[attr-defined]
     done = False
@@ -52,12 +52,12 @@ def stream(conn: Connection, sql: str) -> Iterator[bytes]:
                 yield payload
     finally:
         result.unbuffered_active, result.connection = False, None
-        if not done:  # rows are still on the way: this link is of no more use
+        if not done:  # rows are still on the way, so the connection has no further use
             conn._force_close()  # type: ignore[attr-defined]
 
 
 def _payload(read: Any) -> bytes:
-    """Read one protocol payload, of one packet or several."""
+    """Read a protocol payload, which is one packet or several."""
     parts: list[bytes] = []
     while True:
         header = read(4)
@@ -65,7 +65,9 @@ def _payload(read: Any) -> bytes:
         body: bytes = read(size)
         if len(header) < 4 or len(body) < size:
             raise TransientError(
-                "the link broke during a comparison", stage="compare", hint="compare again"
+                "the connection broke during a comparison",
+                stage="compare",
+                hint="run the comparison again",
             )
         if size < _PACKET_MAX and not parts:
             return body
@@ -75,7 +77,7 @@ def _payload(read: Any) -> bytes:
 
 
 def fields(payload: bytes) -> list[bytes | None]:
-    """Take a row packet apart; None for NULL."""
+    """Split a row packet into fields; NULL is None."""
     out: list[bytes | None] = []
     at = 0
     while at < len(payload):

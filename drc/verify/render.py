@@ -1,4 +1,4 @@
-"""Comparisons for people: one line a table, then the first differences."""
+"""Rendering: shows comparisons to people, as a line for each table and the first differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIFFERENCES_SHOWN = 5
 
 
 def render(comparisons: Sequence[TableComparison], site_a: str = "a", site_b: str = "b") -> Group:
-    """Return a table of all comparisons, and what differs below it."""
+    """Return a table of all comparisons, and below the table the first differences."""
     out = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("table", f"rows {site_a}", f"rows {site_b}", "checksum", "", ""):
         out.add_column(title, justify="right" if title.startswith("rows") else "left")

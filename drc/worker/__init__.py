@@ -1,1 +1,1 @@
-"""A worker runs in sessions, and reports its state, its numbers, and the work under way."""
+"""Workers: sessions, and reports of a worker's state, numbers and work under way."""

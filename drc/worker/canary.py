@@ -1,13 +1,13 @@
-"""The standing canary: a row that each site writes of itself, which must land and never come back.
+"""The canary: a row that each site writes, that must land at every peer and never come back.
 
-Pure: transactions that were applied in, what became of canaries out.
+Pure: applied transactions in, fate of the canaries out.
 
-1. It takes the way of every change: read, logged, applied in a batch. So what is told of it is
-   told of the whole way, also while users write nothing.
-2. Time alone makes a canary (``monitor/beat.py``): neither a canary that lands nor a canary that
-   is missing makes another, and by default there are no canaries. Two idle sites stay silent.
-3. A stream brings the canary of its origin. Any other has passed where what came by replication
-   is held back, and then so has everything else.
+1. A canary shows the state of the whole way, also while users write nothing, because a canary is
+   read, logged and applied in a batch like every other change.
+2. Two idle sites stay silent unless ``monitor.canary_s`` is set, because time alone makes a
+   canary (``monitor/beat.py``): neither a landed canary nor a missing canary makes another.
+3. A stream brings the canary of its origin alone. A canary of another site shows that
+   the origin ships replicated transactions again: canaries, and so everything else.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _COLUMNS = ("site", "sent_us")
 
 
 class Sent(NamedTuple):
-    """One canary: whose it is, and when it was sent by the clock of that site's server."""
+    """A canary: the site that sent the row, and the time by the clock of that site's server."""
 
     site: str
     sent_us: int
 
 
 class Canary:
-    """What became of the canaries that a stream from ``origin`` brought.
+    """The fate of the canaries in a stream from ``origin``.
 
-    :param every_s: how often one is sent.
+    :param every_s: interval in seconds at which the origin sends a canary.
     """
 
     def __init__(self, origin: str, every_s: float) -> None:
@@ -49,21 +49,21 @@ class Canary:
     def passed(
         self, transactions: Iterable[RawTransaction], landed_us: int, offset_us: int
     ) -> None:
-        """Look for canaries in what is visible since ``landed_us``.
+        """Look for canaries in ``transactions``, which are visible since ``landed_us``.
 
-        :param offset_us: of the origin's clock, which is ahead of ours by it.
+        :param offset_us: microseconds by which the origin's clock is ahead of the daemon's.
         """
         for transaction in transactions:
-            if not _is_one(transaction):
+            if not _begins_with_canary(transaction):
                 continue
-            for one in read(transaction):
-                if one.site == self._origin:
-                    self._sent_us, self._landed_us = one.sent_us - offset_us, landed_us
+            for sent in read(transaction):
+                if sent.site == self._origin:
+                    self._sent_us, self._landed_us = sent.sent_us - offset_us, landed_us
                 else:
                     self._bounced += 1
 
     def snapshot(self) -> CanarySnapshot:
-        """Return the newest canary that landed, and how many bounced."""
+        """Return the newest canary that landed, and the number that bounced."""
         return CanarySnapshot(
             every_s=self._every_s,
             sent_us=self._sent_us,
@@ -72,8 +72,8 @@ class Canary:
         )
 
 
-def _is_one(transaction: RawTransaction) -> bool:
-    """Return True when the first row change is of a canary; asked of every transaction."""
+def _begins_with_canary(transaction: RawTransaction) -> bool:
+    """Return whether the first row change is of a canary; runs for every transaction."""
     if not transaction.events:
         return False
     data, at = transaction.data, transaction.events[0]
@@ -81,7 +81,7 @@ def _is_one(transaction: RawTransaction) -> bool:
 
 
 def read(transaction: RawTransaction) -> Iterator[Sent]:
-    """Yield the canaries of a transaction that begins with one, as they are after it."""
+    """Yield the canaries of a transaction that begins with a canary, after the change."""
     data = transaction.data
     walkers: Walkers | None = None
     for kind, at, end in transaction.spans():
@@ -92,7 +92,10 @@ def read(transaction: RawTransaction) -> Iterator[Sent]:
 
 
 def _last(walkers: Walkers, data: bytes, at: int, end: int, *, pair: bool) -> Sent:
-    """Return the last row image of an event."""
+    """Return the canary in the last row image of an event.
+
+    :param pair: True if the event has two images for each row, as an update has.
+    """
     _, body = ev.rows_header(data, at)
     size = walkers.null_bytes
     image = ev.lenenc(data, body)[1] + size * (1 + pair)
@@ -103,7 +106,7 @@ def _last(walkers: Walkers, data: bytes, at: int, end: int, *, pair: bool) -> Se
     return Sent(bytes(site[1:]).decode(), u64(sent_us, 0)[0])
 
 
-@lru_cache(maxsize=4)  # its definition changes with `drc migrate` alone
+@lru_cache(maxsize=4)  # the table's definition changes with `drc migrate` alone
 def _walkers(body: bytes) -> Walkers | None:
     table = parse_table_map(body)
     ordinals = {column.name: i for i, column in enumerate(table.columns)}

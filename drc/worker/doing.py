@@ -1,4 +1,4 @@
-"""What a session at the target is busy with: said by the applier, read by who explains waiting."""
+"""The work under way at the target: written by the applier, read to explain why a stream waits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _NAMED_MAX = 500  # transactions whose tables are looked up: as many as a batch 
 
 @dataclass(slots=True)
 class Doing:
-    """One piece of work under way since ``since_us``, on the target's connection ``connection``.
+    """A piece of work under way since ``since_us``, on the target's connection ``connection``.
 
-    ``phase`` is ``execute``, ``certify``, ``turn`` (it waits for an earlier one), ``commit``,
-    ``settle``, ``large transaction`` or ``schema change``; ``statement`` that of a schema change,
-    ``maps`` the table maps of a large transaction: its later parts have none.
+    ``phase`` is ``run``, ``certify``, ``turn`` (the work waits for an earlier batch), ``commit``,
+    ``settle``, ``large transaction`` or ``schema change``. ``statement`` is the statement of a
+    schema change. ``maps`` are the table maps of a large transaction, whose later parts have no
+    table maps.
     """
 
     phase: str
@@ -30,11 +31,11 @@ class Doing:
 
     @property
     def native(self) -> list[RawTransaction]:
-        """Return the transactions that change something."""
+        """Return the transactions that are not skipped."""
         return [t for t in self.transactions if t.kind is not TransactionKind.SKIPPED]
 
     def tables(self) -> list[str]:
-        """Return the tables that it touches, as ``schema.table``; looked up when asked for."""
+        """Return the tables that the work touches, as ``schema.table``; looked up at each call."""
         out = {table.name: None for table in self.maps.copy().values() if table}
         for transaction in self.native[:_NAMED_MAX]:
             for kind, at, end in transaction.spans():

@@ -1,6 +1,6 @@
-"""The progress of a stream or publisher, as numbers for others. Pure but for clocks.
+"""The progress of a worker: state and numbers, for other threads to read. Pure but for clocks.
 
-Writers are the stream's own threads, each number written by one of them; a reader takes a
+The worker's own threads write the numbers, each number in a single thread. A reader takes a
 :meth:`StreamProgress.snapshot`, which may mix two neighbouring moments and no more.
 """
 
@@ -37,7 +37,7 @@ _LAGS_KEPT = 4096
 
 
 class AppliedBatch(Protocol):
-    """A committed batch, as far as it is counted; :class:`drc.apply.batch.Batch` is one."""
+    """The parts of a committed batch that are counted; see :class:`drc.apply.batch.Batch`."""
 
     transactions: list[RawTransaction]
     decided: str
@@ -52,7 +52,7 @@ class AppliedBatch(Protocol):
 
 
 class Applier(Protocol):
-    """The worker's thread that applies, as far as others look at it."""
+    """The parts of a stream's applying thread that other threads read."""
 
     @property
     def pending(self) -> int: ...
@@ -65,7 +65,7 @@ class Applier(Protocol):
 
 
 class Size(Protocol):
-    """The size of a window index; :class:`drc.conflict.live.Size` is one."""
+    """The size of a window index; see :class:`drc.conflict.live.Size`."""
 
     @property
     def slots(self) -> int: ...
@@ -84,7 +84,7 @@ class Size(Protocol):
 
 
 class Index(Protocol):
-    """A window index, as far as its size is told."""
+    """The parts of a window index that the watcher's snapshot shows."""
 
     late_conflicts: int
 
@@ -93,16 +93,16 @@ class Index(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The part of a stream's snapshot that an observer finds out."""
+    """The part of a stream's snapshot that an observer measures."""
 
-    behind: Behind = Behind()  # noqa: RUF009  # it is frozen
+    behind: Behind = Behind()  # noqa: RUF009  # Behind is frozen
     rates: Rates = Rates()  # noqa: RUF009
     blocked: Hold | None = None
     observed_us: int = 0
 
 
 class SessionProgress:
-    """State of something that runs in sessions."""
+    """The state of a worker."""
 
     def __init__(self) -> None:
         self.state, self.reason = "connecting", "about to start"
@@ -110,33 +110,37 @@ class SessionProgress:
         self.sessions = self.steps = 0
         self.transactions = 0
         self.updated_us = 0
-        self.offset_us = 0  # of the clock of the server that is read, less ours
+        self.offset_us = 0  # the clock of the server that is read, less our clock
         self._lags: deque[int] = deque(maxlen=_LAGS_KEPT)
         self._inlet: Inlet | None = None
 
     def connecting(self) -> None:
-        """A session begins."""
+        """Record that a session begins."""
         self.state, self.sessions = "connecting", self.sessions + 1
         if self.error is None:
             self.reason = "dialling"
 
     def _began(self, inlet: Inlet) -> None:
-        """The session does its work."""
+        """Record that the session does the worker's work."""
         self._inlet = inlet
         self.state, self.reason, self.error = "running", "", None
 
     def broken(self, error: DrcError) -> None:
-        """The session ended; another will begin."""
+        """Record that the session ended with ``error``, and another will begin."""
         self.state, self.reason, self.error = "connecting", str(error), error
 
-    def held(self, state: str, reason: str) -> None:
-        """No session may run: an operator wants it so, or does something between two of them."""
+    def not_running(self, state: str, reason: str) -> None:
+        """Record that no session may run now.
+
+        :param state: the state that the operator wants; ``running`` if a command withholds the
+            permit for a moment.
+        """
         if state == "running":
             state, reason = "connecting", "held for a moment"
         self.state, self.reason, self.error = state, reason, None
 
     def stopped(self, error: DrcError | None) -> None:
-        """Nothing runs any more, for an error or because it was told to stop."""
+        """Record that the worker ended, with an error or by request."""
         self.state, self.error = "stopped", error
         if isinstance(error, ReseedError):
             self.state = "need_reseed"
@@ -165,7 +169,7 @@ class SessionProgress:
 
 
 class Intake(NamedTuple):
-    """The bytes that a session has read, and those of them that wait to be applied."""
+    """The bytes that a session has read, and the part of these bytes that waits."""
 
     read_bytes: int
     waiting_bytes: int
@@ -174,11 +178,11 @@ class Intake(NamedTuple):
 class StreamProgress(SessionProgress):
     """State, counters and lag of a stream; a step is a batch.
 
-    ``canary_s`` is how often its origin sends a canary; 0: never.
-
     Lag is the time from the origin's commit of a batch's oldest transaction until the batch
     was visible at the target, corrected by ``offset_us``. An
-    :class:`~drc.monitor.observer.Observer` sets ``observed``.
+    :class:`~drc.monitor.observer.Observer` sets ``observed`` and ``decided_in_ledger``.
+
+    :param canary_s: interval in seconds at which the origin sends a canary; 0: never.
     """
 
     def __init__(self, origin: str, target: str, canary_s: float = 0.0) -> None:
@@ -188,53 +192,54 @@ class StreamProgress(SessionProgress):
         self.rows_in = self.rows_applied = 0
         self.lock_failures = self.awaited = self.taken_apart = self.concurrent = 0
         self.conflicts: Counter[str] = Counter()
-        self.applied = self.ledger = ""  # by this daemon's sessions; before the first of them
-        self.decided_us: int | None = None  # when the last that was applied was committed
+        # The decided set as text: by this daemon's sessions, and before the first session.
+        self.decided_by_sessions = self.decided_in_ledger = ""
+        self.decided_us: int | None = None  # commit time of the last applied transaction
         self.passages = Passages()
         self.observed = Observed()
         self._applier: Applier | None = None
 
     @property
     def doing(self) -> Doing | None:
-        """Return what is under way at the target."""
+        """Return the work under way at the target."""
         return self._applier.doing if self._applier and self.state == "running" else None
 
     @property
     def oldest_us(self) -> int | None:
-        """Return when the oldest that has come and is not decided was committed."""
+        """Return the commit time of the oldest undecided transaction that was read."""
         return self._applier.oldest_us if self._applier and self.state == "running" else None
 
     @property
     def decided(self) -> str:
-        """Return what is decided at the target; '' while nobody knows."""
-        return self.applied or self.ledger
+        """Return the decided set of the target; '' while not known."""
+        return self.decided_by_sessions or self.decided_in_ledger
 
     @property
     def heard_us(self) -> int:
-        """Return when a log last brought anything, or was connected to."""
+        """Return when the topic last brought a message, or was connected to; 0: never."""
         return self._inlet.heard_us if self._inlet else 0
 
     @property
     def intake(self) -> Intake:
-        """Return the bytes of this session."""
+        """Return the bytes that this session has read."""
         return Intake(
             self._inlet.read_bytes if self._inlet else 0,
             self._inlet.queue.bytes if self._inlet else 0,
         )
 
-    def resumed(self, executed: GtidSet) -> None:
-        """The ledger has told where to start."""
-        self.applied = str(executed)
+    def resumed(self, already_decided: GtidSet) -> None:
+        """Record the decided set from which the session starts."""
+        self.decided_by_sessions = str(already_decided)
 
     def running(self, inlet: Inlet, applier: Applier) -> None:
-        """Reading and applying."""
+        """Record that the session reads and applies."""
         self._applier = applier
         self._began(inlet)
 
     # ------------------------------------------------------------ counters
 
     def committed(self, batch: AppliedBatch) -> None:
-        """Count a batch; called in commit order."""
+        """Count a committed batch; called in commit order."""
         self.transactions += batch.native
         self.rows_in += batch.rows_in
         self.rows_applied += batch.rows_out
@@ -246,7 +251,7 @@ class StreamProgress(SessionProgress):
         transactions: Sequence[RawTransaction],
         rows: int,
         kinds: Counter[str],
-        applied: str,
+        decided: str,
         dispatched_us: int,
     ) -> None:
         """Count transactions that were settled row by row, and their conflicts by kind."""
@@ -256,29 +261,32 @@ class StreamProgress(SessionProgress):
         self.conflicts.update(kinds)
         if transactions:
             oldest = min(transactions, key=lambda t: t.commit_us)
-            self._visible(transactions, oldest, applied, dispatched_us)
+            self._visible(transactions, oldest, decided, dispatched_us)
 
     def _visible(
         self,
         transactions: Sequence[RawTransaction],
         oldest: RawTransaction,
-        applied: str,
+        decided: str,
         dispatched_us: int,
     ) -> None:
         now = now_us()
         self.decided_us = transactions[-1].commit_us
-        one = passage(oldest.commit_us, oldest.stamps, dispatched_us, now, self.offset_us)
-        self._lags.append(one.lag)
-        self.passages.add(one)
+        passed = passage(oldest.commit_us, oldest.stamps, dispatched_us, now, self.offset_us)
+        self._lags.append(passed.lag)
+        self.passages.add(passed)
         self.steps += 1
-        self.applied = applied
+        self.decided_by_sessions = decided
         self.updated_us = now
         if self._canary:
             self._canary.passed(transactions, now, self.offset_us)
 
     def passed(self, decided: GtidSet) -> None:
-        """Nothing is left to apply: what was passed over since the last batch counts too."""
-        self.applied = str(decided)
+        """Record that nothing is left to apply.
+
+        :param decided: the decided set, with the skipped transactions since the last batch.
+        """
+        self.decided_by_sessions = str(decided)
 
     def snapshot(self) -> StreamSnapshot:
         """Return the state of the stream at this moment."""
@@ -313,7 +321,7 @@ class StreamProgress(SessionProgress):
 class PublisherProgress(SessionProgress):
     """State, counters and lag of a publisher; a step is a frame.
 
-    Lag is the time from a frame's oldest commit until the log had acknowledged the frame.
+    Lag is the time from a frame's oldest commit until Kafka had acknowledged the frame.
     """
 
     def __init__(self, site: str) -> None:
@@ -323,18 +331,18 @@ class PublisherProgress(SessionProgress):
         self.covered = ""
 
     def running(self, inlet: Inlet, epoch: int) -> None:
-        """Reading and publishing."""
+        """Record that the session reads and publishes."""
         self.epoch = epoch
         self._began(inlet)
 
     def reads(self, inlet: Inlet) -> None:
-        """Publishing what ``inlet`` gets, from now on."""
+        """Record that the session reads from ``inlet`` from now on."""
         self._inlet = inlet
 
     def published(
         self, transactions: Sequence[RawTransaction], covered: GtidSet, acknowledged_us: int
     ) -> None:
-        """Count a frame that the log has acknowledged."""
+        """Count a frame that Kafka has acknowledged."""
         self.updated_us = acknowledged_us
         self.covered = str(covered)
         shipped = [t.commit_us for t in transactions if t.kind is not TransactionKind.SKIPPED]
@@ -355,9 +363,10 @@ class PublisherProgress(SessionProgress):
 
 
 class WatcherProgress(SessionProgress):
-    """State and counters of a watcher; ``transactions`` are those native here.
+    """State and counters of a watcher; ``transactions`` counts native transactions.
 
-    ``unwatched`` have keys that cannot be told: their conflicts are not detected.
+    ``unwatched`` counts native transactions whose keys cannot be determined: conflicts of these
+    transactions are not detected.
     """
 
     def __init__(self, site: str, index: Index) -> None:
@@ -367,12 +376,12 @@ class WatcherProgress(SessionProgress):
         self.replicated = self.unwatched = 0
 
     def watching(self) -> None:
-        """Reading."""
+        """Record that the session reads."""
         self.steps += 1
         self.state, self.reason, self.error = "running", "", None
 
     def snapshot(self) -> WatcherSnapshot:
-        """Return the state of the watcher and its index at this moment."""
+        """Return the state of the watcher and the index at this moment."""
         size = self._index.size()
         return WatcherSnapshot(
             **asdict(self._worker()),

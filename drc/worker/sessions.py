@@ -1,9 +1,10 @@
-"""Run sessions until told to stop: the one restart story of whatever reads or applies. A loop.
+"""Workers: a worker runs sessions until told to stop, and always starts in the same way. A loop.
 
-A session starts from what is durable and ends with an error or a stop. A trouble that passes by
-itself is retried for ever, with a bounded backoff; one that needs a person ends the loop. An
-operator may pause a worker, and what must not meet a session may hold it: both end the session
-once what is in flight is committed, and the next one starts from what is durable.
+A session starts from durable state and ends with an error or a stop. A TransientError is retried
+for ever, with a bounded backoff; any other error needs an operator and ends the loop. An operator
+may pause a worker, and a command that no session may overlap withholds the permit. In both cases
+the session first commits the work in flight, then ends; the next session starts from durable
+state again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from drc.worker.progress import SessionProgress
 from drc.worker.wanted import Wanted
 
 _BACKOFF_FIRST_S = 0.1
-_POLL_S = 0.5  # how soon a stop is noticed in a pause
+_POLL_S = 0.5  # the longest time until a paused worker notices a stop
 
 
 class Halt(threading.Event):
-    """Set when a session is to end: this one, or all because the process stops."""
+    """An event that is set when a session must end, alone or because the process stops."""
 
     def __init__(self, stop: threading.Event) -> None:
         super().__init__()
@@ -42,9 +43,10 @@ class Halt(threading.Event):
 
 
 class Permit:
-    """Whose turn it is: a session's, or of those who want none to run. Safe between threads.
+    """The permission of a worker to run a session. Safe between threads.
 
-    ``halt`` is what a session watches.
+    A session may run while the operator wants the worker to run and nobody withholds the permit.
+    A session watches ``halt``, which is set as soon as the session must end.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -57,7 +59,7 @@ class Permit:
 
     @property
     def wanted(self) -> Wanted:
-        """Return what the operator wants; set it to have it so."""
+        """Return the state that the operator wants; setting this changes the permit."""
         return self._wanted
 
     @wanted.setter
@@ -67,18 +69,18 @@ class Permit:
             self._update()
 
     def rest(self, patience_s: float) -> bool:
-        """Wait until no session runs; return False when one does still."""
+        """Wait until no session runs; return False if a session still runs after ``patience_s``."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._running, patience_s)
 
     def wait(self) -> None:
-        """Wait until a session may run, but not for long: the process may stop."""
+        """Wait until a session may run, at most half a second, as the process may stop."""
         with self._changed:
             self._changed.wait_for(lambda: not self.halt.is_set(), _POLL_S)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[bool]:
-        """Take the turn for a session; yields False when it is not to be had for now."""
+        """Run a session in this block; yields False when no session may run now."""
         with self._changed:
             self._running = not self.halt.is_set()
         try:
@@ -90,9 +92,9 @@ class Permit:
 
     @contextlib.contextmanager
     def withheld(self, patience_s: float) -> Iterator[None]:
-        """Keep sessions from running in this block; what is in flight is committed before.
+        """Keep sessions from running in this block; the work in flight is committed before.
 
-        :raises TransientError: the session did not end in time.
+        :raises TransientError: the session did not end within ``patience_s``.
         """
         with self._changed:
             self._holders += 1
@@ -101,8 +103,9 @@ class Permit:
         try:
             if not rested:
                 raise TransientError(
-                    f"what is in flight did not end within {patience_s:.0f} s",
-                    hint="`drc status` tells what holds it; then try again",
+                    f"cannot interrupt the session: the work in flight did not end within"
+                    f" {patience_s:.0f} s",
+                    hint="run `drc status`, which names the holder, then try again",
                 )
             yield
         finally:
@@ -119,7 +122,7 @@ class Permit:
 
 
 class Worker:
-    """A stream or a publisher; ``progress`` is what others may read at any time."""
+    """A stream, publisher or watcher; other threads may read ``progress`` at any time."""
 
     def __init__(
         self,
@@ -133,33 +136,33 @@ class Worker:
         self._site = site
         self._stop = stop
         self.permit = Permit(stop)
-        self.epoch: Callable[[], int] = lambda: 0  # of the lease; it raises where there is none
+        self.epoch: Callable[[], int] = lambda: 0  # of the lease; raises an error without a lease
         self.progress = progress
         self._backoff_max_s = backoff_max_s
 
     def _session(self) -> None:
-        """Start from what is durable and work until the turn ends.
+        """Start from durable state and work until ``permit.halt`` is set.
 
-        :raises DrcError: what ended it.
+        :raises DrcError: the error that ended the session.
         """
         raise NotImplementedError
 
     def run(self) -> None:
         """Run sessions until stopped.
 
-        :raises DrcError: something that a person must mend, with the site it runs at.
+        :raises DrcError: an error that an operator must fix, with the worker's site.
         """
         backoff = _BACKOFF_FIRST_S
         while not self._stop.is_set():
             before = self.progress.steps
             try:
-                with self.permit.session() as ours:
-                    if ours:
+                with self.permit.session() as permitted:
+                    if permitted:
                         self.progress.connecting()
                         self.epoch()
                         self._session()
-                if not ours:
-                    self.progress.held(*self.permit.wanted)
+                if not permitted:
+                    self.progress.not_running(*self.permit.wanted)
                     self.permit.wait()
             except TransientError as error:
                 if self.progress.steps > before:

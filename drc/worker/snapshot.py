@@ -1,12 +1,12 @@
 """The snapshot: the state of one site's daemon at one moment, as typed values. Pure.
 
-A daemon makes a snapshot each second. The checkpoint store keeps the newest, the HTTP API and
-``drc status --json`` show it, metrics and alerts are computed from it. The field names are the
-keys of the JSON; docs/operations/status-json.md has the tables.
+A daemon makes a snapshot each second. The checkpoint store keeps the newest snapshot, the HTTP
+API and ``drc status --json`` show that snapshot, metrics and alerts are computed from the same.
+The field names are the keys of the JSON; docs/operations/status-json.md has the tables.
 
-1. A snapshot may come from another release of drc: unknown keys are ignored, and a missing key
+1. A snapshot of another release of drc can be read: unknown keys are ignored, and a missing key
    has the field's default. Only the names and the state of a stream have no default.
-2. Unknown words are no error either, so states and severities are ``str``.
+2. An unknown word is not an error either, because states and severities are ``str``.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from drc.errors import DrcError
 
 
 def about(text: str) -> Meta:
-    """Describe a field: one line, with its unit; shown in the OpenAPI document."""
+    """Describe a field in a line, with the unit; the OpenAPI document shows the line."""
     return Meta(description=text)
 
 
 class ErrorFields(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error: its message, what to do, and the place where known."""
+    """An error: message, remedy, and the place if known."""
 
-    message: Annotated[str, about("what is wrong")]
+    message: Annotated[str, about("the error in a sentence")]
     site: Annotated[str, about("the site where the error happened")] = ""
     stage: Annotated[str, about("the part of the work that failed, such as `read`")] = ""
     gtid: Annotated[str, about("the transaction")] = ""
     table: Annotated[str, about("the table, as `schema.table`")] = ""
     key: Annotated[str, about("the key of the row")] = ""
-    hint: Annotated[str, about("what an operator can do")] = ""
+    hint: Annotated[str, about("a remedy for an operator")] = ""
 
     @classmethod
     def of(cls, error: DrcError | None) -> ErrorFields | None:
@@ -67,15 +67,15 @@ class Stages(Struct, frozen=True, kw_only=True):
 
 
 class Behind(Struct, frozen=True):
-    """How far a stream is behind its origin; null while that is not known."""
+    """The backlog of a stream; null while not known."""
 
     seconds: Annotated[float | None, about("age of the oldest undecided transaction, in s")] = None
-    transactions: Annotated[int | None, about("undecided transactions")] = None
-    bytes: Annotated[int | None, about("their size in bytes, estimated")] = None
+    transactions: Annotated[int | None, about("number of undecided transactions")] = None
+    bytes: Annotated[int | None, about("size of these transactions, estimated")] = None
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """How fast a stream moves."""
+    """The throughput of a stream."""
 
     transactions: Annotated[float, about("transactions a second")] = 0
     rows: Annotated[float, about("row changes a second")] = 0
@@ -83,7 +83,7 @@ class Rates(Struct, frozen=True, kw_only=True):
 
 
 class Hold(Struct, frozen=True, kw_only=True):
-    """What keeps a stream from applying."""
+    """The holder that keeps a stream from applying."""
 
     since_us: Annotated[int, about("begin of the hold, in microseconds since 1970")] = 0
     what: Annotated[str, about("the holder in one word, such as `lock` or `paused`")] = ""
@@ -112,13 +112,13 @@ class WorkerSnapshot(Struct, frozen=True, kw_only=True):
     reason: Annotated[str, about("why the worker does not run; empty while it runs")] = ""
     error: Annotated[ErrorFields | None, about("the error that ended the last session")] = None
     sessions: Annotated[int, about("sessions since the daemon started")] = 0
-    transactions: Annotated[int, about("native transactions that are done")] = 0
+    transactions: Annotated[int, about("native transactions applied, published or watched")] = 0
 
 
 class SessionSnapshot(WorkerSnapshot, frozen=True, kw_only=True):
-    """The state of a worker that reads transactions into a queue and works on them."""
+    """The state of a worker that reads transactions into a queue: a stream or publisher."""
 
-    updated_us: Annotated[int, about("when a batch or frame was last done; 0: never")] = 0
+    updated_us: Annotated[int, about("when a batch or frame was last finished; 0: never")] = 0
     skipped_tagged: Annotated[int, about("skipped transactions of this session")] = 0
     read_bytes: Annotated[int, about("bytes read in this session")] = 0
     lag_us_p50: Annotated[int, about("median lag of the last 4,096, in microseconds")] = 0
@@ -150,9 +150,9 @@ class StreamSnapshot(SessionSnapshot, frozen=True, kw_only=True):
     lag_us: Annotated[Spread, about("commit at the origin until visible")] = Spread()
     stages: Annotated[Stages, about("the lag by stage")] = Stages()
     canary: Annotated[CanarySnapshot | None, about("null without `monitor.canary_s`")] = None
-    behind: Annotated[Behind, about("how far behind the origin")] = Behind()
-    rates: Annotated[Rates, about("how fast")] = Rates()
-    blocked: Annotated[Hold | None, about("what keeps the stream from applying")] = None
+    behind: Annotated[Behind, about("the backlog")] = Behind()
+    rates: Annotated[Rates, about("the throughput")] = Rates()
+    blocked: Annotated[Hold | None, about("the holder; null if nothing holds the stream")] = None
     observed_us: Annotated[int, about("when the origin was last asked; 0: never")] = 0
 
 
@@ -166,15 +166,15 @@ class PublisherSnapshot(SessionSnapshot, frozen=True, kw_only=True):
 
 
 class WatcherSnapshot(WorkerSnapshot, frozen=True, kw_only=True):
-    """A site's watcher and its index."""
+    """The watcher of a site, and the index."""
 
     site: Annotated[str, about("the site whose binlog is watched")] = ""
     replicated: Annotated[int, about("replicated transactions seen in the binlog")] = 0
     unwatched: Annotated[int, about("native transactions whose keys cannot be determined")] = 0
     slots: Annotated[int, about("keys that a peer may not have seen yet")] = 0
     spilled_slots: Annotated[int, about("keys of `slots` that are on disk")] = 0
-    spilled_bytes: Annotated[int, about("their bytes there")] = 0
-    spill_error: Annotated[str, about("why the disk failed; empty: it did not")] = ""
+    spilled_bytes: Annotated[int, about("bytes of these keys on disk")] = 0
+    spill_error: Annotated[str, about("why the disk failed; empty if the disk works")] = ""
     forgotten: Annotated[int, about("transactions that the index no longer holds")] = 0
     late_conflicts: Annotated[
         int, about("writes between a certificate and its commit; always 0")
@@ -187,7 +187,7 @@ class WatcherSnapshot(WorkerSnapshot, frozen=True, kw_only=True):
 class Alert(Struct, frozen=True):
     """A condition that an operator must know."""
 
-    id: Annotated[str, about("names the condition; the same each time")]
+    id: Annotated[str, about("name of the condition, the same each time")]
     severity: Annotated[str, about("`page` or `warn`")] = ""
     site: Annotated[str, about("the site whose daemon raised the alert")] = ""
     stream: Annotated[str, about("the stream, as `a->b`; empty for a whole site")] = ""
@@ -197,7 +197,7 @@ class Alert(Struct, frozen=True):
 
 
 class Workers(Struct, frozen=True, kw_only=True):
-    """The workers of one site."""
+    """The workers of a site."""
 
     streams: Annotated[list[StreamSnapshot], about("the streams into the site")] = []
     publisher: Annotated[PublisherSnapshot | None, about("null without Kafka")] = None
@@ -205,7 +205,7 @@ class Workers(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Workers, frozen=True, kw_only=True):
-    """One site's daemon at one moment."""
+    """The state of a site's daemon at one moment."""
 
     updated_us: Annotated[int, about("time of the snapshot, in microseconds since 1970")] = 0
     cpu_us: Annotated[int, about("CPU time of the process, in microseconds")] = 0

@@ -1,12 +1,13 @@
-"""Where the time between an origin's commit and its effect here goes, stage by stage. Pure.
+"""Stages: the parts of the time from a commit at the origin until the change is visible. Pure.
 
     commit ─read─▶ in a daemon ─logged─▶ in Kafka ─received─▶ here ─dispatched─▶ begun ─committed─▶
 
-1. Stamps belong to a network read or to a frame, never to a row; one transaction of each batch,
-   the oldest, is measured.
-2. The origin's clock and ours are compared through :class:`ClockOffset`, and the stages of one
-   transaction add up to its lag.
-3. Without Kafka what is read is here at once: ``logged`` and ``received`` do not exist.
+1. Measuring costs nothing per row: a network read or a frame has stamps, and only the oldest
+   transaction of each batch is measured.
+2. The stages of a transaction add up to the transaction's lag, because :class:`ClockOffset`
+   gives the difference between the origin's clock and the daemon's.
+3. ``logged`` and ``received`` do not exist without Kafka, because the daemon that reads a
+   transaction also applies the transaction.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from drc.worker.snapshot import Spread, Stages
 STAGES = ("read", "logged", "received", "dispatched", "committed")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 _KEPT = 4096
-_FRESH_MAX = 4096  # of one second; more are thinned by chance of their time, not of their lag
-_OFFSETS_KEPT = 60  # as many seconds: clocks drift by microseconds in that time
+_FRESH_MAX = 4096  # per second; of more, the newest stay: a choice by time, not by lag
+_OFFSETS_KEPT = 60  # a minute of answers, in which clocks drift by microseconds
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -33,7 +34,7 @@ def percentile(ordered: Sequence[int], share: float) -> int:
 
 
 class Passage(NamedTuple):
-    """The lag of one transaction and the time spent in each stage."""
+    """The lag of a transaction and the time spent in each stage, in microseconds."""
 
     lag: int
     read: int | None = None
@@ -46,9 +47,11 @@ class Passage(NamedTuple):
 def passage(
     commit_us: int, stamps: Stamps | None, dispatched_us: int, done_us: int, offset_us: int
 ) -> Passage:
-    """Measure one transaction.
+    """Return the lag and the stages of a transaction.
 
-    :param commit_us: by the origin's clock, which is ``offset_us`` ahead of ours.
+    :param commit_us: time of the commit by the origin's clock, ``offset_us`` ahead of the daemon's.
+    :param dispatched_us: when the batch was begun; 0: not known.
+    :param done_us: when the batch was visible.
     """
     commit_us -= offset_us
     lag = max(0, done_us - commit_us)
@@ -68,7 +71,7 @@ def passage(
 
 
 def spread(values: Iterable[int | None]) -> Spread:
-    """Return the quantiles of what is known; each is None if nothing is."""
+    """Return the quantiles of all ``values`` but None; without values each quantile is None."""
     ordered = sorted(v for v in values if v is not None)
     if not ordered:
         return Spread()
@@ -89,18 +92,18 @@ class Passages:
         self._kept: deque[Passage] = deque(maxlen=_KEPT)
         self._fresh: deque[Passage] = deque(maxlen=_FRESH_MAX)
 
-    def add(self, one: Passage) -> None:
-        """Remember one."""
-        self._kept.append(one)
-        self._fresh.append(one)
+    def add(self, passed: Passage) -> None:
+        """Keep a passage."""
+        self._kept.append(passed)
+        self._fresh.append(passed)
 
     def drain(self) -> list[Passage]:
-        """Return those that came since the last call."""
+        """Return the passages since the last call."""
         fresh, self._fresh = self._fresh, deque(maxlen=_FRESH_MAX)
         return list(fresh)
 
     def snapshot(self) -> Spreads:
-        """Return the spreads of those that are kept."""
+        """Return the spreads of the newest 4,096 passages."""
         return spreads(list(self._kept))
 
 
@@ -113,19 +116,22 @@ def spreads(passages: Sequence[Passage]) -> Spreads:
 
 
 class ClockOffset:
-    """How far a server's clock is ahead of ours, from questions and their answers.
+    """The time by which a server's clock is ahead of the daemon's, measured with questions.
 
-    The answer was given at some time between question and reply, so the quickest of the last
-    minute bounds the error by half its round trip. An offset that is smaller than that is taken
-    for none: time servers keep clocks nearer than a long line can tell.
+    The server reads the clock at some time between question and answer, so the error is at most
+    half the round trip of the quickest answer of the last minute. A smaller offset than that
+    error counts as 0, because time servers keep clocks closer than a long line can measure.
     """
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, int]] = deque(maxlen=_OFFSETS_KEPT)
 
     def answered(self, asked_us: int, theirs_us: int, answered_us: int) -> None:
-        """Learn from one answer."""
-        if (took := answered_us - asked_us) >= 0:  # else our own clock was set back meanwhile
+        """Take an answer into account.
+
+        :param theirs_us: the server's clock in the answer, in microseconds since 1970.
+        """
+        if (took := answered_us - asked_us) >= 0:  # else our own clock was set back in between
             self._samples.append((took, theirs_us - (asked_us + answered_us) // 2))
 
     @property

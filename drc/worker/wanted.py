@@ -1,4 +1,4 @@
-"""What an operator wants of a stream. Pure."""
+"""The state that an operator wants of a stream. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Will = Literal["running", "paused", "stopped"]
 
 
 class Wanted(NamedTuple):
-    """Whether a stream is to run, and why not."""
+    """The state that an operator wants, and the operator's reason."""
 
     state: Will = "running"
     reason: str = ""

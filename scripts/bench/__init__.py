@@ -1,1 +1,1 @@
-"""What ``make bench`` measures: one source, MySQL's own replica and ``drc``, side by side."""
+"""The measurements of ``make bench``: MySQL's own replica and ``drc`` side by side."""

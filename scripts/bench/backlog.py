@@ -1,11 +1,14 @@
-"""One backlog, published to Kafka if there is one, applied by the native replica and by ``drc``.
+"""Backlog: the same backlog, applied by the native replica and by ``drc``.
 
-1. Both start from equal tables, stopped, and apply the same binlog of the same source.
-2. Native is timed from ``START REPLICA`` until its ``gtid_executed`` has all; ``drc`` until the
-   target's ledger has all, from two beginnings: the process's, and its first connection.
-3. A case may switch conflict detection off, or let the target's own users write meanwhile, or
-   lock rows that the backlog writes.
-4. With Kafka the source's daemon publishes first and is stopped; then the frames are in the topic.
+1. The comparison is fair: the native replica and ``drc`` start from equal tables, are stopped
+   before, and apply the same binlog of the same source.
+2. The native replica is timed from ``START REPLICA`` until its ``gtid_executed`` contains the
+   backlog. ``drc`` is timed until the target's ledger contains the backlog, from two starts: the
+   start of the process, and the first connection.
+3. A case may switch conflict detection off, or let the target's own users write during the run, or
+   let users lock rows that the backlog writes.
+4. With Kafka the source's daemon first publishes the whole backlog and is stopped. So ``drc`` reads
+   frames that are already in the topic.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ _US = 1_000_000
 
 @dataclass(frozen=True)
 class Backlog:
-    """What one case found; CPU in microseconds per transaction.
+    """The figures of a case.
 
-    ``drc_s`` begins at the daemon's first connection, as native's begins at START REPLICA with
-    the server up; ``drc_process_s`` begins at the start of its process, Python's included.
+    Names that end in ``_s`` are seconds, in ``_us`` microseconds of CPU per transaction, in
+    ``_share`` shares of 1. ``native_s`` begins at START REPLICA, with the server up; ``drc_s``
+    begins at the daemon's first connection; ``drc_process_s`` begins at the start of the daemon's
+    process, and so includes the start of Python.
     """
 
     case: str
@@ -58,17 +63,17 @@ class Backlog:
 
     @property
     def ratio(self) -> float:
-        """Return how many times as fast as native, from the first connection on."""
+        """Return how many times as fast as native ``drc`` is, from the first connection on."""
         return self.native_s / self.drc_s
 
     @property
     def ratio_process(self) -> float:
-        """Return the same from the start of the process on."""
+        """Return how many times as fast as native ``drc`` is, from the start of the process on."""
         return self.native_s / self.drc_process_s
 
     @property
     def target_share(self) -> float:
-        """Return the target's CPU as a share of the native replica's."""
+        """Return the CPU of the target as a share of the CPU of the native replica."""
         return self.drc_target_us / self.native_target_us
 
     @property
@@ -87,12 +92,14 @@ def measure(
     local_rate: int = 0,
     shared: bool = False,
 ) -> Backlog:
-    """Write a backlog with ``load`` and let each apply it.
+    """Write a backlog, then let the native replica and ``drc`` apply the backlog.
 
-    :param say: is told what is going on.
-    :param local_rate: transactions a second that the target's own users write meanwhile.
-    :param shared: let them lock rows that the backlog writes, and tell how long they wait.
-    :raises RuntimeError: one of the two broke.
+    :param load: writes the backlog.
+    :param say: called with a line of text at the start of each step.
+    :param detect: whether ``drc`` detects conflicts.
+    :param local_rate: transactions per second that the target's own users write during the run.
+    :param shared: let users lock rows that the backlog writes, and measure the users' waits.
+    :raises RuntimeError: the native replica or ``drc`` failed.
     """
     with_users = partial(_with_users, servers, local_rate, shared=shared)
     say(f"{case}: writing the backlog")
@@ -119,7 +126,7 @@ _WithUsers = Callable[[SandboxSite], AbstractContextManager[Users | None]]
 def _with_users(
     servers: Servers, local_rate: int, site: SandboxSite, *, shared: bool
 ) -> Iterator[Users | None]:
-    """Let a target run undisturbed but for its users, as the case has them."""
+    """Let a target run undisturbed except by the users that the case wants."""
     with (
         servers.alone(site),
         servers.written(site, local_rate),

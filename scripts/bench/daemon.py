@@ -1,8 +1,9 @@
-"""A daemon under test: ``drc run --site`` in a process of its own, as in production. Edge.
+"""A daemon under test: ``drc run --site`` in a separate process, as in production. Edge.
 
-1. Nothing of it runs in the bench's process; its CPU is its own. It ends with that process.
-2. "Started" is its log line at the moment when Python has loaded everything, the servers are
-   checked and the stream's first connection is about to be made.
+1. The CPU of the process is the CPU of the daemon alone, as no part of the daemon runs in the
+   bench's process. The daemon ends with the bench's process.
+2. The daemon counts as started at the log line "daemon started". At that moment Python has loaded
+   all modules, the servers are checked, and the stream is about to connect for the first time.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ from drc.state.store import Store
 from drc.worker.snapshot import StreamSnapshot
 
 ROOT = Path(__file__).resolve().parents[2]
-_POLL_S = 0.05  # oftener, asking takes CPU from what is measured; native is not asked at all
+_POLL_S = 0.05  # more queries would take CPU from the target; the native replica gets none
 _CATCH_UP_S = 1800.0
 _STOP_S = 60.0
 
 
 class Daemon:
-    """A running daemon; a context manager that ends it."""
+    """A running daemon; as a context manager, ends the daemon at the end.
+
+    :param site: the site of the daemon, ``s`` or ``t``.
+    :param detect: whether the daemon detects conflicts.
+    """
 
     def __init__(self, servers: Servers, site: str = "t", *, detect: bool = True) -> None:
         self._servers = servers
@@ -66,7 +71,7 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Return its process id."""
+        """Return the process id."""
         return self.process.pid
 
     def _listen(self) -> None:
@@ -80,11 +85,12 @@ class Daemon:
             self._said.append(line.rstrip())
 
     def wait_applied(self, wanted: GtidSet | None = None) -> None:
-        """Wait until the target's ledger has everything that the source has now.
+        """Wait until the target's ledger contains all native transactions of the source.
 
-        :param wanted: wait for this instead: over Kafka a source that has stopped may
-            have written more than it has published.
-        :raises RuntimeError: the daemon ended, with what it said; or it takes too long.
+        :param wanted: GTIDs to wait for in place of all. With Kafka, a source whose daemon has
+            stopped may have written more than the daemon has published.
+        :raises RuntimeError: the daemon ended, or the wait took too long; the message has the end
+            of the daemon's log.
         """
         needed = wanted or self._servers.native(self._servers.s)
         with self._servers.t.connect("root") as conn:
@@ -96,11 +102,11 @@ class Daemon:
             self._wait(applied)
 
     def wait_published(self) -> None:
-        """Wait until the topic of the source has everything that the source has now.
+        """Wait until the source's topic covers all native transactions of the source.
 
         :raises RuntimeError: as :meth:`wait_applied`.
         """
-        from drc.kafka.frames import decode_chunk, decode_covered  # not needed without Kafka
+        from drc.kafka.frames import decode_chunk, decode_covered  # needed with Kafka only
         from drc.kafka.topic import open_topic
 
         needed = self._servers.native(self._servers.s)
@@ -118,17 +124,18 @@ class Daemon:
             self._wait(published)
 
     def wait_noted(self) -> None:
-        """Wait until the site has noted that its peer knows everything that it has.
+        """Wait until the site's clock note contains all transactions of the site.
 
-        Its next start reads its binlog from there on, not from further back. The peer's daemon
-        has to run.
+        A transaction gets into the note once the peer has decided the transaction, so the peer's
+        daemon has to run. The next start of the site's daemon reads the binlog from the note on,
+        not from further back.
         """
         site = self._servers.s if self._site == "s" else self._servers.t
         with site.connect("drc_source") as conn:
 
             def noted() -> bool:
                 left = self._servers.executed(site) - clock_note(conn, self._site)[0]
-                return len(left) <= 1  # the note itself
+                return len(left) <= 1  # the transaction that writes the note
 
             self._wait(noted)
 
@@ -137,13 +144,16 @@ class Daemon:
         while not done():
             if self.process.poll() is not None:
                 self._listener.join(1)
-                raise RuntimeError("the daemon ended:\n" + "\n".join(self._said))
+                raise RuntimeError("the daemon ended, end of its log:\n" + "\n".join(self._said))
             if time.monotonic() > deadline:
-                raise RuntimeError("drc does not catch up:\n" + "\n".join(self._said))
+                raise RuntimeError(
+                    f"drc did not catch up in {_CATCH_UP_S:.0f} s, end of its log:\n"
+                    + "\n".join(self._said)
+                )
             time.sleep(_POLL_S)
 
     def stop(self) -> StreamSnapshot | None:
-        """End it; return the last snapshot of its stream."""
+        """End the daemon; return the last snapshot of its stream, or None if no snapshot exists."""
         if self.process.poll() is None:
             self.process.terminate()
             try:

@@ -1,16 +1,16 @@
-"""Commit-to-visible lag at a steady rate, measured the same way for native and ``drc``.
+"""Lag: commit-to-visible lag at a steady rate, measured the same way for native and ``drc``.
 
-A writer commits a numbered row to a canary table at the source, about a hundred a second at
-uneven intervals, and notes the time after each commit returned. An observer in another process
-asks the target for the highest number while a row is on its way, and not at all while none is.
-Between two questions it rests for a fifth of a millisecond, or a twentieth of the time that the
-row has taken so far: without, it and its session would take a whole core from what they measure,
-and the more the later rows come.
+A writer commits a numbered row to a canary table at the source, about 100 a second at uneven
+intervals, and notes the time after each commit has returned. An observer in another process
+queries the target for the highest number while a row is on the way, and sends no query otherwise.
+Between two queries the observer rests for 0.2 ms, or 5 % of the time that the row has taken so far
+if that is longer. Without rests, the observer and its session would take a whole core from the
+measured processes, and the more so the later rows come.
 
-1. The writer keeps its schedule however late rows arrive, so slow moments are not left out.
-2. Both clocks are this machine's monotonic one.
-3. An observation is late by at most one rest and one query: about 0.4 ms, or 5 % of a lag above
-   4 ms, for both alike.
+1. Slow moments are not left out: the writer keeps the schedule even if rows arrive late.
+2. Commit and observation are timed by the same clock, the machine's monotonic clock.
+3. An observation is late by at most a rest and a query: about 0.4 ms, or 5 % of a lag above 4 ms,
+   for native and ``drc`` alike.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ RATE = 1000
 _CANARIES = 100  # per second, part of the rate
 _REST_S = 0.0002
 _REST_SHARE = 0.05
-_WARM_SHARE = 0.5  # of the time measured; Java compiles what is used meanwhile
+_WARM_SHARE = 0.5  # of the time measured, before; Java compiles the code in use in that time
 _DAEMONS = ("daemon", "publisher")
-_PATIENCE_S = 30.0  # a row that comes later than this never came
+_PATIENCE_S = 30.0  # later rows count as lost
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Lag:
     others_share: float
 
 
-def native(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
-    """Measure the native replica."""
+def measure_native(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
+    """Measure the lag of the native replica."""
     with servers.alone(servers.r):
         servers.start_replica()
         servers.wait_replica()
@@ -70,8 +70,8 @@ def native(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
             servers.stop_replica()
 
 
-def ours(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
-    """Measure ``drc``; with Kafka the source's daemon publishes meanwhile."""
+def measure_drc(servers: Servers, load: Sysbench, rate: int, seconds: float) -> Lag:
+    """Measure the lag of ``drc``; with Kafka the source's daemon publishes at the same time."""
     with contextlib.ExitStack() as running:
         running.enter_context(servers.alone(servers.t))
         pids = {}
@@ -94,14 +94,14 @@ def _measure(
 ) -> Lag:
     steady = load.at_rate(rate - _CANARIES)
     try:
-        time.sleep(seconds * _WARM_SHARE)  # a sample of the start is none of a steady rate
+        time.sleep(seconds * _WARM_SHARE)  # samples of the start would not be of a steady rate
         before = len(servers.executed(servers.s))
         meter = Meter(target=target.pid, sysbench=steady.pid, source=servers.s.pid or 0, **pids)
         lags = _canaries(servers, target, seconds)
         usage = meter.read()
         transactions = len(servers.executed(servers.s)) - before
         if steady.poll() is not None:
-            finish(steady)  # it must not end before us
+            finish(steady)  # sysbench must not end before the measurement
     finally:
         steady.terminate()
         steady.communicate()
@@ -128,7 +128,10 @@ def _summed(rate: int, lags: list[int], transactions: int, usage: Usage) -> Lag:
 
 
 def _canaries(servers: Servers, target: Any, seconds: float) -> list[int]:
-    """Write canaries for so long; return each one's lag in nanoseconds."""
+    """Write canaries for ``seconds``; return the lag of each canary in nanoseconds.
+
+    :raises RuntimeError: canaries did not arrive.
+    """
     context = multiprocessing.get_context("spawn")
     committed_in, committed_out = context.Pipe(duplex=False)
     lags_in, lags_out = context.Pipe(duplex=False)
@@ -145,7 +148,9 @@ def _canaries(servers: Servers, target: Any, seconds: float) -> list[int]:
     writer = start(_write, servers.s, committed_out, first, seconds)
     try:
         if not lags_in.poll(seconds + 2 * _PATIENCE_S):
-            raise RuntimeError(f"canaries did not arrive at {target.name}")
+            raise RuntimeError(
+                f"canaries did not arrive at {target.name} in {seconds + 2 * _PATIENCE_S:.0f} s"
+            )
         lags: list[int] = lags_in.recv()
         return lags
     finally:
@@ -155,7 +160,10 @@ def _canaries(servers: Servers, target: Any, seconds: float) -> list[int]:
 
 
 def _write(login: dict[str, str], committed: Connection, first: int, seconds: float) -> None:
-    """Commit a row at about every hundredth of a second; tell its number and when."""
+    """Commit a row about every 10 ms; send (number, time of commit in monotonic nanoseconds).
+
+    None is sent after the last row.
+    """
     rng = random.Random(1)
     conn = pymysql.connect(autocommit=True, **login)  # type: ignore[call-overload]
     cursor = conn.cursor()
@@ -168,11 +176,11 @@ def _write(login: dict[str, str], committed: Connection, first: int, seconds: fl
         number += 1
         due += rng.uniform(0.5, 1.5) / _CANARIES
     committed.send(None)
-    time.sleep(_PATIENCE_S)  # ending would close the pipe; we are killed when all is in
+    time.sleep(_PATIENCE_S)  # an exit would close the pipe; the parent kills this process later
 
 
 def _observe(login: dict[str, str], committed: Connection, lags_out: Connection) -> None:
-    """Note when each row is seen; send all lags at the end."""
+    """Observe when each row becomes visible; send all lags in nanoseconds at the end."""
     conn = pymysql.connect(autocommit=True, **login)  # type: ignore[call-overload]
     cursor = conn.cursor()
     cursor.execute(f"SELECT MAX(id) FROM {TABLE}")

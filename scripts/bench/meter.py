@@ -1,9 +1,10 @@
-"""CPU and wall time of processes over a window. Edge: the kernel's clocks.
+"""Meter: CPU and wall time of processes over a window. Edge: the kernel's clocks.
 
-1. A process's CPU time is read from its own kernel clock, to the nanosecond and of all its
-   threads, dead ones included; ``/proc/PID/stat`` counts the same time in steps of 10 ms.
-2. What everyone else on the machine used meanwhile is told too: a figure measured beside a
-   neighbour's load is no figure.
+1. A process's CPU time is exact to the nanosecond and includes all threads, ended threads too, as
+   the time is read from the process's kernel clock. ``/proc/PID/stat`` counts the same time in
+   steps of 10 ms.
+2. The CPU that other processes of the machine used in the window is reported, too, because a figure
+   that was measured beside another load proves nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ _SCHED_CLOCK = 2  # CPUCLOCK_SCHED, kernel: include/linux/posix-timers.h
 def cpu_s(pid: int) -> float:
     """Return the CPU time, user and system, that a running process has used.
 
-    Source: clock_getcpuclockid(3), whose encoding this is.
+    Source: clock_getcpuclockid(3), for the encoding of the process id.
     """
     return time.clock_gettime(~pid << 3 | _SCHED_CLOCK)
 
 
 def milliseconds(sorted_ns: Sequence[int], share: float) -> float:
-    """Return what so large a share of them does not exceed."""
+    """Return a quantile in milliseconds.
+
+    :param sorted_ns: durations in nanoseconds, ascending.
+    :param share: for example 0.99 for the 99th percentile.
+    """
     return sorted_ns[min(len(sorted_ns) - 1, int(len(sorted_ns) * share))] / 1e6
 
 
 def _busy_s() -> float:
-    """Return the CPU time that the machine has given to anyone, stolen time included."""
+    """Return the CPU seconds that the machine has given to all processes, plus stolen time."""
     fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = fields[3] + fields[4]
     return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
@@ -39,7 +44,12 @@ def _busy_s() -> float:
 
 @dataclass
 class Usage:
-    """A window: its length, what each process used, and the share others took of the machine."""
+    """The usage of a window.
+
+    :param wall_s: length of the window in seconds.
+    :param cpu_s: CPU seconds of each process, by name.
+    :param others_share: share of the machine that other processes took, from 0 to 1.
+    """
 
     wall_s: float
     cpu_s: dict[str, float] = field(default_factory=dict)
@@ -47,9 +57,9 @@ class Usage:
 
 
 class Meter:
-    """Count from now on.
+    """A meter of CPU and wall time, from its creation on.
 
-    :param pids: processes by name, all running; this process is always one of ours.
+    :param pids: running processes by name; this process is always added as ``bench``.
     """
 
     def __init__(self, **pids: int) -> None:
@@ -59,10 +69,10 @@ class Meter:
         self.started = time.monotonic()
 
     def read(self, **late: tuple[int, float]) -> Usage:
-        """Return the window up to now.
+        """Return the usage up to now.
 
-        :raises OSError: one of the processes has ended.
-        :param late: processes that began later: pid, and CPU seconds not to count.
+        :param late: processes that started later, by name: (pid, CPU seconds not to count).
+        :raises OSError: a process has ended.
         """
         wall = time.monotonic() - self.started
         used = {name: cpu_s(pid) - self._cpu[name] for name, pid in self._pids.items()}

@@ -1,4 +1,4 @@
-"""Figures against goals, as a table, sentences and JSON. Pure but for printing."""
+"""Report: figures against goals, as tables, sentences and JSON. Pure, except for printing."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ from bench.backlog import Backlog
 from bench.lag import Lag
 
 RATIO_GOALS = {"default": 4.0, "busy": 4.0, "uniform": 3.5}
-DETECTION_GOAL = 0.8  # of the throughput without
+DETECTION_GOAL = 0.8  # of the throughput without detection
 PYTHON_US_GOAL = 40.0
 TARGET_SHARE_GOAL = 1 / 3
 PUBLISH_GOAL = 30_000.0
 LAG_EXTRA_MS_GOALS = {"direct": 10.0, "kafka": 20.0}
 _NOISE_SHARE = 0.10  # of the machine, taken by others
-_RATE_SHARE = 0.95  # of the wanted rate; below, the machine is too slow for a judgement
-_TRANSACTIONS = 100_000  # what the goals are set for
+_RATE_SHARE = 0.95  # of the wanted rate; below that, the machine is too slow for a verdict
+_TRANSACTIONS = 100_000  # the goals are set for this number
 _WORDS = {True: "[green]ok    [/]", False: "[bold red]missed[/]", None: "[yellow]void  [/]"}
 _LEGEND = (
-    "drc is timed from its first connection, as native from START REPLICA on a running server;"
-    " from process start: with Python's start and the check of both servers.\n"
+    "drc is timed from its first connection, native from START REPLICA on a running server; from"
+    " process start: with Python's start and the check of both servers.\n"
     "µs/trx is CPU time of the process, Python's start not counted. Others: the share of the"
-    " machine that was taken by processes that are not ours.\n"
-    "undetected: without conflict detection; busy: the target's own users write meanwhile;"
-    " shared: they lock rows that the backlog writes.\n"
-    "mixed, sparse: 60 columns of many types; NULLs in six of them, or in all but the key."
+    " machine that other processes took.\n"
+    "undetected: without conflict detection; busy: the target's own users write during the run;"
+    " shared: users lock rows that the backlog writes.\n"
+    "mixed, sparse: 60 columns of many types; NULLs in six columns, or in all but the key."
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One figure beside its goal, in a sentence; ``met`` is None when it proves nothing."""
+    """A figure and the goal for the figure.
+
+    :param figure: name of the figure, for example ``default.ratio``.
+    :param met: whether the goal is met; None if the run proves nothing about the goal.
+    :param text: the verdict as a sentence.
+    """
 
     figure: str
     value: float
@@ -47,7 +52,7 @@ class Verdict:
 
 @dataclass
 class Report:
-    """Everything that one run found."""
+    """All findings of a run."""
 
     machine: dict[str, Any]
     backlogs: list[Backlog] = field(default_factory=list)
@@ -56,11 +61,11 @@ class Report:
 
     @property
     def identical(self) -> bool:
-        """Return whether every table is the same on all three servers."""
+        """Return True if every table is identical on all three servers."""
         return bool(self.tables) and all(table["identical"] for table in self.tables)
 
     def verdicts(self) -> list[Verdict]:
-        """Return each figure that has a goal."""
+        """Return a verdict for each figure that has a goal."""
         out = [v for b in self.backlogs for v in _of_backlog(b)]
         rates = {b.case: b.transactions / b.drc_s for b in self.backlogs}
         if {"default", "undetected"} <= rates.keys():
@@ -70,12 +75,12 @@ class Report:
         return out
 
     def noise(self) -> float:
-        """Return the largest share of the machine that others took in a measurement."""
+        """Return the largest share of the machine that other processes took in a measurement."""
         shares = [s for b in self.backlogs for s in (b.native_others_share, b.drc_others_share)]
         return max([*shares, *(lag.others_share for lag in self.lag.values()), 0.0])
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it, JSON-ready; units are in the names."""
+        """Return all findings, JSON-ready; names end with their units."""
         derived = ("ratio", "ratio_process", "target_share", "netted_share")
         return {
             "machine": self.machine,
@@ -129,7 +134,7 @@ def _of_backlog(b: Backlog) -> list[Verdict]:
 
 def _of_detection(share: float) -> Verdict:
     text = (
-        f"with conflict detection drc applied {share:.0%} of what it applies without;"
+        f"with conflict detection drc applied {share:.0%} of the rate without detection;"
         f" goal: at least {DETECTION_GOAL:.0%}"
     )
     met = share >= DETECTION_GOAL
@@ -150,7 +155,7 @@ def _of_lag(native: Lag, drc: Lag, log: str) -> Verdict:
     return Verdict("lag.p99_extra_ms", extra, goal, met=met, text=text)
 
 
-# ------------------------------------------------------------ for people
+# ------------------------------------------------------------ tables and sentences
 
 
 def show(report: Report, console: Console) -> None:
@@ -161,7 +166,7 @@ def show(report: Report, console: Console) -> None:
     if report.lag:
         console.print(_lag_table(report.lag))
         console.print(
-            "One after the other, the idle server frozen; same writer and same observer.",
+            "Native first, then drc, with the idle server frozen; same writer and same observer.",
             style="dim",
         )
     for verdict in report.verdicts():
@@ -178,15 +183,15 @@ def show(report: Report, console: Console) -> None:
     short = max((b.transactions for b in report.backlogs), default=_TRANSACTIONS)
     if short < 0.9 * _TRANSACTIONS:
         console.print(
-            f"[yellow]note[/]   the goals are set for {_TRANSACTIONS:,} transactions; what is"
-            " spent once weighs more in a short run",
+            f"[yellow]note[/]   the goals are set for {_TRANSACTIONS:,} transactions; costs of the"
+            " start weigh more in a short run",
             highlight=False,
             soft_wrap=True,
         )
     if report.noise() > _NOISE_SHARE:
         console.print(
             f"[yellow]note[/]   other processes took up to {report.noise():.0%} of this machine"
-            " during a measurement: run again when it is quiet",
+            " during a measurement: run again when the machine is quiet",
             highlight=False,
             soft_wrap=True,
         )

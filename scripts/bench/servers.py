@@ -1,8 +1,10 @@
 """The three servers: source ``s``, native replica ``r``, and ``t``, the target of ``drc``. Edge.
 
-1. ``r`` has the server's defaults with four workers; ``t`` the same settings and no replica.
-2. While one of ``r`` and ``t`` is measured the other is frozen (SIGSTOP), so its flushing and
-   purging disturb nobody. It is thawed whatever happens.
+1. ``r`` replicates with the server's defaults and four workers. ``t`` has the same settings, but no
+   native replication.
+2. Flushing and purging of an idle server disturb no measurement: while ``r`` is measured, ``t`` is
+   frozen (SIGSTOP), and the reverse. The frozen server always goes on at the end, after an error,
+   too.
 """
 
 from __future__ import annotations
@@ -26,27 +28,28 @@ from drc.source.resume import native_set
 from drc.state.migrate import migrate_site
 
 WORKERS = 4
-# Compiled as in production; the sandbox's broker is for short runs. Java reads it last.
+# Java compiles as in production, unlike in the sandbox, whose broker is for short runs. Java reads
+# this variable last.
 _JAVA = {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
 _REDO = "--innodb-redo-log-capacity=512M"  # so that no server waits for its checkpoints
 _CATCH_UP_S = 1800
 _QUIET_SHARE = 0.03  # of one core
 _QUIET_MAX_S = 60.0
 _QUIET_STEP_S = 0.5
-LOCAL = "local"  # written at the targets themselves, by their own users
+LOCAL = "local"  # a schema that only the targets' own users write
 _LOCAL_ROWS = 10_000
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "drc", LOCAL)
 
 
 class Servers:
-    """The servers of one bench run; a context manager that leaves nothing behind.
+    """The servers of a bench run; as a context manager, removes all servers at the end.
 
     :param kafka: put a broker between ``s`` and ``t``.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, kafka: bool) -> None:
         self._box = Sandbox(folder, die_with_parent=True)
-        self._box.down(purge=True)  # what a killed run left
+        self._box.down(purge=True)  # the leftovers of a killed run
         os.environ |= _JAVA
         self._box.up(
             [SiteSpec(name, extra_args=[_REDO]) for name in "srt"],
@@ -65,7 +68,7 @@ class Servers:
         for name in ("s", "t"):
             migrate_site(self.config, name)
         if kafka:
-            from drc.kafka.topics import create_topic  # not needed without
+            from drc.kafka.topics import create_topic  # needed with Kafka only
 
             for name in ("s", "t"):
                 create_topic(self.config, name)
@@ -94,17 +97,17 @@ class Servers:
         )
 
     def start_replica(self) -> None:
-        """Start the native replica, both its receiver and its workers."""
+        """Start the receiver and the workers of the native replica."""
         self.r.query("START REPLICA")
 
     def stop_replica(self) -> None:
-        """Stop it."""
+        """Stop the receiver and the workers of the native replica."""
         self.r.query("STOP REPLICA")
 
     def wait_replica(self) -> None:
-        """Wait until the replica has everything that the source has now.
+        """Wait until the native replica has executed all transactions of the source.
 
-        :raises RuntimeError: it broke or takes too long.
+        :raises RuntimeError: the replica failed, or the wait took too long.
         """
         wanted = str(self.executed(self.s))
         with self.r.connect("root") as conn, conn.cursor() as cursor:
@@ -119,24 +122,30 @@ class Servers:
                     " performance_schema.replication_connection_status WHERE last_error_number"
                 )
                 if found := cursor.fetchone():
-                    raise RuntimeError(f"the native replica broke: {found[0]}")
-        raise RuntimeError("the native replica does not catch up")
+                    raise RuntimeError(f"the native replica failed: {found[0]}")
+        raise RuntimeError(f"the native replica did not catch up in {_CATCH_UP_S} s")
 
-    # ------------------------------------------------------------ all of them
+    # ------------------------------------------------------------ all servers
 
     def executed(self, site: SandboxSite) -> GtidSet:
-        """Return what a server has executed."""
+        """Return ``gtid_executed`` of a server."""
         return GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
 
     def native(self, site: SandboxSite) -> GtidSet:
-        """Return what must come to the other site: neither its own notes, nor what came to it."""
+        """Return the GTIDs of a site that the other site must decide.
+
+        Replicated transactions, and transactions of drc itself, are left out.
+        """
         own = parse_uuid(site.query("SELECT @@server_uuid")[0][0])
         return native_set(self.executed(site).of_uuids({own}), set())
 
     @contextlib.contextmanager
     def alone(self, site: SandboxSite) -> Iterator[None]:
-        """Let the source and ``site`` run undisturbed: all quiet, the third one frozen."""
-        self._settle()
+        """Wait until all servers are quiet, then freeze the target that is not measured.
+
+        :param site: the measured target, ``r`` or ``t``.
+        """
+        self._await_quiet()
         other = self.t if site is self.r else self.r
         pid = _pid(other)
         os.kill(pid, signal.SIGSTOP)
@@ -146,9 +155,10 @@ class Servers:
             os.kill(pid, signal.SIGCONT)
 
     def prepare_local(self) -> None:
-        """Give each target tables that only its own users write.
+        """Create tables at each target that only the target's own users write.
 
-        Over Kafka the source applies those of ``t``, too: ``r`` has its own.
+        With Kafka the source applies the tables of ``t``; the filter keeps these from ``r``, which
+        has its own tables.
         """
         self.r.query(f"CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ('{LOCAL}.%%')")
         for site in (self.r, self.t):
@@ -160,7 +170,7 @@ class Servers:
 
     @contextlib.contextmanager
     def written(self, site: SandboxSite, rate: int) -> Iterator[None]:
-        """Let the users of a target write so many transactions a second."""
+        """Let the users of a target write ``rate`` transactions per second; 0: none."""
         if not rate:
             yield
             return
@@ -173,8 +183,8 @@ class Servers:
             load.terminate()
             load.communicate()
 
-    def _settle(self) -> None:
-        """Wait until no server works any more, or long enough."""
+    def _await_quiet(self) -> None:
+        """Wait until all servers are nearly idle, for at most 60 s."""
         pids = [_pid(site) for site in (self.s, self.r, self.t)]
         deadline = time.monotonic() + _QUIET_MAX_S
         while time.monotonic() < deadline:
@@ -185,7 +195,7 @@ class Servers:
                 return
 
     def tables(self) -> list[tuple[str, str]]:
-        """Return (schema, table) of every user's table at the source."""
+        """Return (schema, table) of all user tables at the source."""
         return [
             (schema, table)
             for schema, table in self.s.query(
@@ -196,7 +206,7 @@ class Servers:
         ]
 
     def checksums(self, site: SandboxSite, tables: Sequence[tuple[str, str]]) -> list[Any]:
-        """Return CHECKSUM TABLE of each table, in their order; None where it is missing."""
+        """Return the CHECKSUM TABLE of each table; None for a table that does not exist."""
         names = ", ".join(f"`{schema}`.`{table}`" for schema, table in tables)
         return [row[1] for row in site.query(f"CHECKSUM TABLE {names}")]
 
@@ -204,5 +214,5 @@ class Servers:
 def _pid(site: SandboxSite) -> int:
     pid = site.pid
     if pid is None:
-        raise RuntimeError(f"server {site.name} has ended; read {site.folder / 'error.log'}")
+        raise RuntimeError(f"server {site.name} has ended; check {site.folder / 'error.log'}")
     return pid

@@ -1,11 +1,12 @@
-"""How long a target's users wait for rows that the backlog writes, too. Edge.
+"""Waits: the time that a target's users wait for rows that the backlog writes, too. Edge.
 
-A few users lock a row each, about a hundred a second in all and at uneven intervals, and let go of
-it at once. They write nothing, so both replicas have the same to do and no conflicts arise. The
-rows are those that sysbench favours: the middle hundredth of each table, which three quarters of
-its writes go to.
+Four users lock a row each, about 100 rows a second in all and at uneven intervals, and release the
+row at once. The users write nothing, so the native replica and ``drc`` have the same work, and no
+conflicts arise. The rows are the rows that sysbench favours: the middle hundredth of each table,
+which gets three quarters of the writes.
 
-A user keeps to the schedule: one who waited is late for the next row, and that counts as waiting.
+A user keeps to the schedule: a user that waited is late for the next row, and being late counts as
+waiting.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FAVOURED = range(int(ROWS * 0.495), int(ROWS * 0.505))
 
 @dataclass(frozen=True)
 class Waits:
-    """From when a user wanted a row until it was locked and let go of, in milliseconds."""
+    """The time from wanting a row until the row was locked and released, in milliseconds."""
 
     samples: int
     p50_ms: float
@@ -38,12 +39,12 @@ class Waits:
 
 
 class Users:
-    """Users of one site's sysbench tables, until told to stop."""
+    """Users that lock rows of a site's sysbench tables until stopped."""
 
     def __init__(self, site: SandboxSite) -> None:
         self._site = site
         self._stop = threading.Event()
-        # When a row was wanted, and how many nanoseconds later it was had and let go of.
+        # (monotonic time of wanting a row, nanoseconds until the row was locked and released).
         self._waited: list[tuple[float, int]] = []
         self._errors: list[BaseException] = []
         self._threads = [threading.Thread(target=self._use, args=(n,)) for n in range(_USERS)]
@@ -68,9 +69,9 @@ class Users:
             self._errors.append(error)
 
     def stop(self) -> None:
-        """Have them stop.
+        """Stop all users.
 
-        :raises BaseException: what went wrong with one of them.
+        :raises BaseException: the exception that ended a user, if there is any.
         """
         self._stop.set()
         for thread in self._threads:
@@ -79,14 +80,18 @@ class Users:
             raise self._errors[0]
 
     def waits(self, since: float, until: float) -> Waits:
-        """Return how long they waited for what they wanted in that time of the monotonic clock."""
+        """Return the waits for rows that users wanted in a time.
+
+        :param since: start of the time, in seconds of the monotonic clock.
+        :param until: end of the time.
+        """
         waited = sorted(ns for due, ns in self._waited if since <= due < until)
         return Waits(len(waited), *(milliseconds(waited, share) for share in (0.5, 0.9, 0.99, 1)))
 
 
 @contextlib.contextmanager
 def users_of(site: SandboxSite, *, wanted: bool) -> Iterator[Users | None]:
-    """Let users lock rows at ``site`` meanwhile, if ``wanted``."""
+    """Let users lock rows at ``site`` during the context, if ``wanted``."""
     if not wanted:
         yield None
         return

@@ -1,7 +1,7 @@
-"""What is written at the source: sysbench, and a table of 60 mixed columns. Edge.
+"""The load at the source: sysbench, and a table of 60 mixed columns. Edge.
 
-The mixed load is seeded. Each of its threads has keys of its own, so it makes no lock waits and
-the replicas have something to do in parallel.
+The mixed load is seeded. Each thread of the mixed load has separate keys, so there are no lock
+waits, and the replicas can apply in parallel.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from drc.sandbox import SandboxSite, fetch_tool
 
 TABLES, ROWS, THREADS = 4, 100_000, 8
 MIXED_THREADS = 4
-_STEADY_MAX_S = 600  # should nobody end it
+_STEADY_MAX_S = 600  # in case nobody ends the load
 _MIXED_ROWS = 5_000  # of each thread, before the load
-_MIXED_POOL = 300  # different rows; making a row costs more than writing it
-_KEYS = 10_000_000  # apart, from thread to thread
+_MIXED_POOL = 300  # different rows, made once: making a row costs more than writing the row
+_KEYS = 10_000_000  # between the first keys of two threads
 
 Value = Callable[[random.Random], str]
 
 
 class Sysbench:
-    """``oltp_write_only`` at one site.
+    """The load ``oltp_write_only`` of sysbench at a site.
 
-    :param folder: where its options go, in a file only we can read: they hold a password.
+    :param folder: folder for the file of options, which has mode 0600, as it holds a password.
+    :param rows: number of rows of each table.
     """
 
     def __init__(
@@ -49,8 +50,12 @@ class Sysbench:
             )
 
     def start(self, verb: str, *options: str) -> subprocess.Popen[str]:
-        """Start it in the background."""
-        # A script's own options are read from the command line alone.
+        """Start sysbench in the background.
+
+        :param verb: ``prepare`` or ``run``.
+        :param options: more options, for example ``--threads=4``.
+        """
+        # sysbench reads options of a script from the command line only, not from the file.
         size = (f"--tables={TABLES}", f"--table-size={self._rows}")
         return subprocess.Popen(
             [*self._command, f"--config-file={self._options}", *size, *options, verb],
@@ -64,19 +69,26 @@ class Sysbench:
         finish(self.start("prepare", f"--threads={TABLES}"))
 
     def run(self, transactions: int, rand_type: str) -> None:
-        """Write so many transactions with 8 threads; ``rand_type`` "" is sysbench's default."""
+        """Write transactions with 8 threads.
+
+        :param transactions: their number.
+        :param rand_type: distribution of keys, for example ``uniform``; "" is sysbench's default.
+        """
         options = [f"--threads={THREADS}", f"--events={transactions}", "--time=0"]
         finish(self.start("run", *options, *([f"--rand-type={rand_type}"] if rand_type else [])))
 
     def at_rate(self, rate: int) -> subprocess.Popen[str]:
-        """Start a steady load that goes on until it is told to end."""
+        """Start a steady load that goes on until the process is ended, for at most 600 s.
+
+        :param rate: transactions per second.
+        """
         return self.start("run", "--threads=4", f"--rate={rate}", f"--time={_STEADY_MAX_S}")
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for sysbench.
+    """Wait until sysbench ends.
 
-    :raises RuntimeError: it failed; with what it said.
+    :raises RuntimeError: sysbench failed; the message has the end of the output.
     """
     said, _ = process.communicate()
     if process.returncode:
@@ -152,14 +164,14 @@ _KINDS: tuple[tuple[str, Value], ...] = (
 )
 _COLUMNS = 59  # and the key
 _NULL_SHARE = 0.15
-# NULLs in a few columns make few combinations; in all columns nearly every row is its own.
+# NULLs in a few columns make few combinations; in all columns, nearly every row is unlike the rest.
 NULLABLE = {"mixed": 6, "sparse": _COLUMNS}
 
 
 class Mixed:
-    """Inserts, updates and deletes in transactions on one table of 60 mixed columns.
+    """A load of inserts, updates and deletes on a table of 60 mixed columns.
 
-    :param case: a key of ``NULLABLE``, and the table's name.
+    :param case: a key of ``NULLABLE``, which is also the table's name.
     """
 
     def __init__(self, site: SandboxSite, case: str) -> None:
@@ -182,7 +194,7 @@ class Mixed:
         self._in_threads(lambda w, send: w.fill(send))
 
     def run(self, transactions: int) -> None:
-        """Write so many transactions."""
+        """Write ``transactions`` transactions, an equal part with each thread."""
         self._in_threads(lambda w, send: w.write(send, transactions // MIXED_THREADS))
 
     def _in_threads(self, body: Callable[[_Writer, Callable[[str], None]], None]) -> None:
@@ -212,7 +224,7 @@ class Mixed:
 
 
 class _Writer:
-    """One thread's keys and rows."""
+    """The keys and rows of a thread."""
 
     def __init__(self, number: int, table: str, values: list[tuple[Value, bool]]) -> None:
         self._random = rng = random.Random(number)
@@ -232,7 +244,7 @@ class _Writer:
             send(";".join(["BEGIN", *(self._insert() for _ in range(100)), "COMMIT"]))
 
     def write(self, send: Callable[[str], None], transactions: int) -> None:
-        """Write transactions of one to four rows; the table keeps about its size."""
+        """Write transactions of 2 to 4 rows; the size of the table stays about the same."""
         for _ in range(transactions):
             statements = [self._update() for _ in range(self._random.randint(1, 2))]
             draw = self._random.random()

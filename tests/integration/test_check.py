@@ -127,7 +127,7 @@ def test_password_file_that_others_can_read(
     loose.chmod(0o644)
     right = str(sites.sites["a"].password_file("drc_source"))
     config.write_text(config.read_text().replace(right, str(loose)))
-    _both_name(config, capsys, 2, "can be read by others", f"chmod 600 {loose}")
+    _both_name(config, capsys, 2, "can be read by others", f"run `chmod 600 {loose}`")
 
 
 def test_server_that_is_not_in_row_format(
@@ -147,7 +147,7 @@ def test_table_without_primary_key(
 ) -> None:
     for site in sites.sites.values():
         site.query(f"CREATE TABLE {schema}.heap (x INT)")
-    _both_name(config, capsys, 1, f"{schema}.heap", f"add one to {schema}.heap")
+    _both_name(config, capsys, 1, f"{schema}.heap", f"add a primary key to {schema}.heap")
 
 
 def test_equal_server_ids(sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_our_readers_id_is_taken(
 ) -> None:
     text = config.read_text()
     config.write_text(text.replace("[sites.a]", "[sites.a]\nserver_id = 1", 1))
-    _both_name(config, capsys, 2, "2, that of site b", "set sites.a.server_id")
+    _both_name(config, capsys, 2, "2, also used by site b", "set sites.a.server_id")
 
 
 def test_purged_binlog(
@@ -177,7 +177,7 @@ def test_purged_binlog(
     site.query(f"DROP TABLE {schema}.gone")
     assert _check(config, capsys) == (0, [])  # a stream that begins now needs nothing purged
     config.write_text(config.read_text().replace('start = "now"', 'start = "earliest"'))
-    _both_name(config, capsys, 1, needed, "restore those binlogs")
+    _both_name(config, capsys, 1, needed, "restore the purged binlogs")
 
 
 def test_vector_for_a_peer_of_8_0(
@@ -217,7 +217,7 @@ def test_tables_that_differ(
     assert code == 1
     assert {f["found"] for f in fails} == {
         f"{schema}.d: column 2 (n): type int and bigint unsigned",
-        f"{schema}.alone is not there",
+        f"{schema}.alone does not exist",
     }
 
 
@@ -324,7 +324,7 @@ def test_schema_drc_is_missing(
 ) -> None:
     sites.sites["b"].query("DROP DATABASE drc")
     try:
-        _both_name(config, capsys, 1, "not there", "drc migrate")
+        _both_name(config, capsys, 1, "missing", "run `drc migrate`")
     finally:
         assert cli.invoke(["migrate", "-c", str(config)]) == 0
     assert _check(config, capsys) == (0, [])

@@ -232,7 +232,7 @@ def test_a_table_or_column_that_one_side_lacks_is_named(pair: Box, schema: str) 
     run(conns[0], "CREATE TABLE only_here (a INT)")
     run(conns[1], "ALTER TABLE t MODIFY b CHAR(4)")
     first, second = check(pair, schema)
-    assert (first.table, first.problem) == ("only_here", "not there at b")
+    assert (first.table, first.problem) == ("only_here", "does not exist at b")
     assert "char(4)" in second.problem
     assert not first.identical
     assert not second.identical

@@ -13,8 +13,8 @@ from rich.console import Console
 from drc.cli.demo import command
 from drc.demo import duel, run
 from drc.demo.daemon import Daemon
+from drc.demo.duelists import Duelist
 from drc.demo.probe import MoneyProbe
-from drc.demo.rivals import Rival
 from drc.demo.stage import Options
 from drc.demo.workload import Shard
 from drc.sandbox import Sandbox
@@ -68,9 +68,9 @@ def test_both_sites_write_the_same_rows_and_a_wrong_counter_is_found(
 ) -> None:
     fight = duel.Duel._fight
 
-    def tampered(demo: duel.Duel, daemon: Daemon, rivals: list[Rival], *rest: Any) -> None:
-        fight(demo, daemon, rivals, *rest)
-        rivals[0].added[0] += 1  # an acknowledged write that is lost
+    def tampered(demo: duel.Duel, daemon: Daemon, duelists: list[Duelist], *rest: Any) -> None:
+        fight(demo, daemon, duelists, *rest)
+        duelists[0].added[0] += 1  # an acknowledged write that is lost
 
     options = Options(tmp_path, seconds=3)
     found = duel.Duel(options, Console(quiet=True)).run()

@@ -103,7 +103,7 @@ def test_commented_defaults_of_the_example_are_the_defaults() -> None:
         (
             {"policy": "owner_unit", "owner_column": "u", "owners": {"7": "x"}},
             ".owners",
-            "x is no site",
+            "x is not a site",
         ),
     ],
 )
@@ -173,7 +173,7 @@ def test_missing_file_and_broken_toml(tmp_path: Path) -> None:
         config.load(tmp_path / "nope.toml")
     bad = tmp_path / "bad.toml"
     bad.write_text("name = \n")
-    with pytest.raises(ConfigError, match="no TOML"):
+    with pytest.raises(ConfigError, match="not valid TOML"):
         config.load(bad)
 
 
@@ -219,7 +219,7 @@ def test_password_file_must_be_its_owners_alone(tmp_path: Path) -> None:
         os.chmod(file, mode)
         with pytest.raises(ConfigError) as caught:
             account.password()
-        assert caught.value.hint == f"chmod 600 {file}"
+        assert caught.value.hint == f"run `chmod 600 {file}`"
     os.chmod(file, 0o600)
     assert account.password() == "hush "  # only the line end is cut
 

@@ -118,11 +118,11 @@ def test_a_broken_configuration_names_key_and_remedy(
     for command in (["check"], ["status"], ["migrate"], ["config", "check"]):
         assert cli.invoke([*command, "-c", config]) == 2
         shown = capsys.readouterr().err
-        assert "unknown key sites.a.hots" in shown
+        assert "sites.a.hots is not a valid key" in shown
         assert "fix: did you mean host?" in shown
     assert cli.invoke(["run", "--all", "-c", config]) == 2
     log = json.loads(capsys.readouterr().err)
-    assert (log["event"], log["level"]) == ("unknown key sites.a.hots", "error")
+    assert (log["event"], log["level"]) == ("sites.a.hots is not a valid key", "error")
     assert log["hint"] == "did you mean host?"
     assert cli.invoke(["check", "--json", "-c", config]) == 2
     body = json.loads(capsys.readouterr().out)
@@ -132,7 +132,7 @@ def test_a_broken_configuration_names_key_and_remedy(
 
 def test_unknown_site(capsys: pytest.CaptureFixture[str], config: str) -> None:
     assert cli.invoke(["check", "-c", config, "--site", "c"]) == 2
-    assert "known here: a, b" in capsys.readouterr().err
+    assert "choose from: a, b" in capsys.readouterr().err
 
 
 def test_errors_become_message_and_hint(

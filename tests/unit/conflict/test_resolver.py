@@ -231,14 +231,14 @@ def test_a_preference_names_both_sites() -> None:
 
 
 def test_owners_are_sites_of_this_pair() -> None:
-    with pytest.raises(ConfigError, match="b is no site"):
+    with pytest.raises(ConfigError, match="b is not a site"):
         refuse_divergent(OWNED, ("a", "c"), "conflicts")
 
 
 def test_owners_belong_to_owner_unit() -> None:
     for given in ({"owner_column": "unit"}, {"owners": {"7": "a"}}):
         for policy in ("owner_unit", "last_writer_wins"):
-            with pytest.raises(ValueError, match="belong to owner_unit"):
+            with pytest.raises(ValueError, match="owner_unit of a table needs"):
                 TablePolicy(policy=policy, **given)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from drc.demo.casebook import UNIQUE, Entry, agreement
+from drc.demo.casebook import UNIQUE, CaseEntry, agreement
 
-A = Entry("a:1", "a", 10, 7, "update_origin_differs", "local", ((20, "b", "b:1"),), 1)
-B = Entry("b:1", "b", 20, 7, "update_origin_differs", "remote", ((10, "a", "a:1"),), 1)
+A = CaseEntry("a:1", "a", 10, 7, "update_origin_differs", "local", ((20, "b", "b:1"),), 1)
+B = CaseEntry("b:1", "b", 20, 7, "update_origin_differs", "remote", ((10, "a", "a:1"),), 1)
 
 
 def test_a_pair_in_both_logs_with_one_winner() -> None:

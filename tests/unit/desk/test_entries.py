@@ -115,7 +115,7 @@ def test_a_function_is_asked_again_with_what_the_log_holds() -> None:
 def test_a_function_that_was_not_asked_is_not_asked_again() -> None:
     found = asked_again("parcel", winner="open", reason="a write met several")
     assert (found.same, found.differ) == (0, [])
-    assert found.passed_over == {"its function was not asked": 1}
+    assert found.passed_over == {"the table's function was not asked": 1}
 
 
 def test_an_owner_is_found_again_in_the_versions() -> None:

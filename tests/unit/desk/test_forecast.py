@@ -106,7 +106,7 @@ def advice(
 
 
 def test_advice() -> None:
-    assert "nothing met" in advice(10)
+    assert "no writes met" in advice(10)
     assert "own range" in advice(10, [("k", 0, 1)])
     assert "delta" in advice(1000, [("id=1", 5, 0), ("id=2", 2, 0)])
     assert "one writing site" in advice(100, [(str(n), 1, 0) for n in range(10)])

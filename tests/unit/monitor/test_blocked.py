@@ -11,7 +11,7 @@ from drc.monitor.blocked import Blocked, Facts, Holder, explain
 
 FINE = Facts("a", "b", {"a": ("db-a", 3306), "b": ("db-b", 3307)})
 HOLDER = Holder("shop.orders", 42, "app@10.0.0.7", 35, "")
-BUSY = replace(FINE, waited_s=14, phase="execute", table="shop.big", transactions=2, gtids="u:1-2")
+BUSY = replace(FINE, waited_s=14, phase="run", table="shop.big", transactions=2, gtids="u:1-2")
 ERROR = DataError("row is missing", table="shop.t", hint="mend it")
 CASES = {
     "paused": (

@@ -97,7 +97,7 @@ def running() -> Any:
     stream.state, stream.reason = "running", ""
     stream.transactions, stream.rows_in, stream.rows_applied, stream.steps = 11, 12, 13, 14
     stream.lock_failures, stream.awaited, stream.taken_apart, stream.concurrent = 15, 16, 17, 18
-    stream.updated_us, stream.applied = 19, f"{A}:1-9"
+    stream.updated_us, stream.decided_by_sessions = 19, f"{A}:1-9"
     stream.conflicts.update({"insert_exists": 2})
     stream._lags.extend([100, 200])
     stream.passages.add(Passage(7, 3, None, None, 1, 3))

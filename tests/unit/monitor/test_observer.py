@@ -53,7 +53,7 @@ def test_a_stream_is_behind_by_what_its_origin_has_executed(
     it, progress = observed
     it.tick()
     assert progress.snapshot().behind == Behind()  # the decided set is not known
-    progress.applied = f"{A}:1-7"
+    progress.decided_by_sessions = f"{A}:1-7"
     it.tick()
     said = progress.snapshot()
     assert (said.behind.transactions, said.behind.bytes) == (3, None)

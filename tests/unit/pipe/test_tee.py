@@ -39,15 +39,15 @@ def joined(tee: Tee) -> Branch:
 
 
 def test_a_branch_has_all_that_is_read_after_it_began() -> None:
-    tee, executed = Tee(), upto(2)
-    with tee.reading(executed):
+    tee, already_read = Tee(), upto(2)
+    with tee.reading(already_read):
         tee.begun(FORMAT, 10)
         tee.pass_on([transaction(3), transaction(4)])
         branch = joined(tee)
         tee.pass_on([transaction(5)])
         tee.begun(FORMAT, 20)
     assert (branch.after, branch.format, branch.read_bytes) == (upto(4), FORMAT, 20)
-    assert executed == upto(5)
+    assert already_read == upto(5)
     assert branch.queue.take(0)[0].stamps
     with pytest.raises(TransientError, match="ended"):
         branch.queue.take(0)

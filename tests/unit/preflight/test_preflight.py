@@ -328,8 +328,8 @@ def test_too_many_rights_are_a_warning() -> None:
 
 
 def test_schema_drc() -> None:
-    assert _only(_facts(a={"schema_version": ""}), "fail").fix == "drc migrate"
-    assert _only(_facts(a={"schema_version": "0000"}), "fail").fix == "drc migrate"
+    assert _only(_facts(a={"schema_version": ""}), "fail").fix == "run `drc migrate`"
+    assert _only(_facts(a={"schema_version": "0000"}), "fail").fix == "run `drc migrate`"
     assert _only(_facts(a={"ledger": None}), "fail").setting == "schema drc"
 
 
@@ -475,7 +475,7 @@ def test_what_the_peer_cannot_hold_is_named() -> None:
 
 def test_drift_is_named_column_by_column() -> None:
     found = _only(_tables({"x": ORDERS, "y": ORDERS}, {"x": ORDERS}), "fail")
-    assert (found.site, found.found) == ("b", "shop.y is not there")
+    assert (found.site, found.found) == ("b", "shop.y does not exist")
     for column, text in (
         (ColumnFacts("id", "int", nullable=False), "type bigint and int"),
         (ColumnFacts("key", "bigint", nullable=False), "name id and key"),
@@ -530,7 +530,7 @@ def test_drift_under_way_is_a_warning() -> None:
     facts["b"] = replace(facts["b"], ledger=behind)
     for executed, level in ((f"{A}:1-9:drc:1-5", "fail"), (f"{A}:1-10", "warn")):
         facts["a"] = replace(facts["a"], gtid_executed=GtidSet.parse(executed))
-        assert _only(facts, level).found == "shop.y is not there"
+        assert _only(facts, level).found == "shop.y does not exist"
 
 
 def test_keys_that_differ_are_warned_of() -> None:
@@ -559,7 +559,7 @@ def test_triggers_are_information() -> None:
     ("columns", "fault"),
     [
         ({"n": "max", "d": "delta", "t": "min"}, ""),
-        ({"N": "delta"}, "no column N; it is spelt n"),
+        ({"N": "delta"}, "no column N; the column's name is n"),
         ({"id": "max"}, "id is part of the primary key"),
         ({"g": "max"}, "g is generated"),
         ({"t": "delta"}, "t is datetime(6); delta is for"),

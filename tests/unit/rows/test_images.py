@@ -110,7 +110,7 @@ def test_functions_are_bounded() -> None:
 
 def test_an_unknown_type_names_its_column() -> None:
     table = table_of([(200, 0, b"")], ())
-    with pytest.raises(DataError, match="`c0` has type 200"):
+    with pytest.raises(DataError, match="`c0`: this drc does not know type 200"):
         column_walkers(table, ())[b"\0"]
 
 

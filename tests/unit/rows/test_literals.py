@@ -68,7 +68,7 @@ def test_literals(given: Column, value: bytes | None, text: str) -> None:
     ],
 )
 def test_what_cannot_be_written_is_refused(given: Column, value: bytes) -> None:
-    with pytest.raises(NoLiteralError, match="column `c` holds a value of"):
+    with pytest.raises(NoLiteralError, match="column `c` as SQL"):
         literal(given, value)
 
 

@@ -124,7 +124,7 @@ def test_exactly_one_state_is_present() -> None:
 
 def test_a_stop_by_an_operator_is_no_failure() -> None:
     by_operator, by_error = StreamProgress("a", "b"), StreamProgress("a", "b")
-    by_operator.held("stopped", "maintenance")
+    by_operator.not_running("stopped", "maintenance")
     by_error.stopped(DataError("row is gone"))
     for progress, failed in ((by_operator, 0), (by_error, 1)):
         said = progress.snapshot()

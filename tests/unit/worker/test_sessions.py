@@ -103,7 +103,7 @@ def test_a_bug_does_not_leave_a_stream_that_says_it_runs(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Stream, "_session", session)
     store = Store()
-    with pytest.raises(InvariantError, match="a->b broke"):
+    with pytest.raises(InvariantError, match="a->b cannot go on"):
         _site(threading.Event(), store).run()
     assert store.saved[-1].streams[0].state == "stopped"
 

@@ -1,9 +1,11 @@
-"""Clients that write the same few rows at both sites, and rows that cannot both be. Edge.
+"""Duelists: clients that write the same few rows at both sites; and rows that collide. Edge.
 
-1. ``seats``: inserted, updated, deleted and inserted again; one of two concurrent writes stays.
-2. ``stock``: a counter that both sites add to; ``added`` is what the server acknowledged, so
-   the sum of all clients' is what must be there at the end.
-3. ``members``: two people who sign up with one address at one time; no rule may drop either.
+1. ``seats``: rows are inserted, updated, deleted and inserted again. Of two concurrent writes a
+   single write stays.
+2. ``stock``: counters that both sites add to. At the end a counter must hold the sum of
+   :attr:`Duelist.added` over all clients, as that counts only acknowledged changes.
+3. ``members``: two members sign up with the same address at the same time. No policy may drop
+   either row.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pymysql
 
-from drc.demo.worker import Pace, Worker
+from drc.demo.worker import Load, Pace
 from drc.sandbox import SandboxSite
 
 SEATS, ITEMS = 12, 4
@@ -39,18 +41,20 @@ TABLES = (
 
 
 def populate(site: SandboxSite, schema: str) -> None:
-    """Fill seats and stock."""
+    """Fill the tables ``seats`` and ``stock``."""
     with site.connect("app", database=schema) as conn, conn.cursor() as cursor:
         cursor.executemany("INSERT INTO seats VALUES (%s, '')", [(n,) for n in range(SEATS)])
         rows = [(n, PIECES) for n in range(ITEMS)]
         cursor.executemany("INSERT INTO stock (id, pieces) VALUES (%s, %s)", rows)
 
 
-class Rival(Worker):
-    """One client session at one site.
+class Duelist(Load):
+    """A client session at a site.
 
-    ``committed`` counts its transactions, ``refused`` those that lost a lock to another one;
-    ``added`` is what it added to the items of the stock.
+    :param rate: transactions per second at most; 0: no limit.
+    :ivar committed: number of committed transactions.
+    :ivar refused: number of transactions that ended in a deadlock or a lock wait timeout.
+    :ivar added: pieces that the committed transactions added, by item.
     """
 
     def __init__(self, site: SandboxSite, schema: str, seed: str, rate: float) -> None:
@@ -108,7 +112,7 @@ class Rival(Worker):
 
 
 def sign_up_twice(sites: list[SandboxSite], schema: str, attempt: int) -> None:
-    """Let one address be taken at every site at one time, each by somebody else."""
+    """Let a different member at each site sign up with the same address at the same time."""
     gate = threading.Barrier(len(sites))
 
     def sign_up(number: int, site: SandboxSite) -> None:
@@ -118,7 +122,7 @@ def sign_up_twice(sites: list[SandboxSite], schema: str, attempt: int) -> None:
             try:
                 cursor.execute("INSERT INTO members VALUES (%s, %s, %s)", row)
             except pymysql.err.IntegrityError as error:
-                if error.args[0] != _DUPLICATE:  # the other one came first, and is here already
+                if error.args[0] != _DUPLICATE:  # the other site's row is here already
                     raise
 
     with ThreadPoolExecutor(len(sites)) as pool:
