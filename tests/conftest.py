@@ -1,4 +1,4 @@
-"""Fixtures are plugins, one file for each thing they bring up."""
+"""Plugins with fixtures, a file for each kind of server or program that fixtures start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SERVERLESS = {"unit", "property", "simulation"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two workers, let one have all that needs servers, so that it starts each of them once."""
+    """Give all tests that need servers to the same worker, so that each server starts once."""
     for item in items:
         room = item.path.relative_to(_TESTS).parts[0]
         group = "serverless" if room in _SERVERLESS else "servers"
@@ -31,6 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
-    """Commands direct logs to the standard error of their time, which pytest closes."""
+    """Reset logging: a command directs logs to the current standard error, which pytest closes."""
     yield
     structlog.reset_defaults()

@@ -52,7 +52,7 @@ _UUIDS = {
 
 
 class FakeDaemon:
-    """The daemon of ``beijing``; ``changes`` go over its own stream in every snapshot."""
+    """The daemon of ``beijing``; ``changes`` override the daemon's own stream in every snapshot."""
 
     def __init__(self, token: str = TOKEN) -> None:
         self.token = token
@@ -60,7 +60,7 @@ class FakeDaemon:
         self.controls: dict[str, Desired] = {}
         self.audit: list[dict[str, Any]] = []
         self.commands: list[tuple[str, str, dict[str, Any]]] = []
-        self.deaf = threading.Event()  # set: nothing is answered, events end
+        self.deaf = threading.Event()  # if set, no request is answered, and events end
         self.state = "running"
         self._begun = time.time()
         self._paused = 0.0
@@ -68,7 +68,7 @@ class FakeDaemon:
     # ------------------------------------------------------------ documents
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the answer to ``/api/v1/snapshot``, with the changes."""
+        """Return the answer to ``/api/v1/snapshot``, with the changes made."""
         now_us = time.time_ns() // 1000
         said = DaemonSnapshot(
             pair="shop",
@@ -270,7 +270,7 @@ class FakeDaemon:
 
 
 def conflict(number: int, state: str, reason: str, email: str) -> dict[str, Any]:
-    """Return an entry as docs/operations/conflicts-json.md has it."""
+    """Return an entry in the form of docs/operations/conflicts-json.md."""
     row = {"id": 4711 + number, "email": email, "updated": "2026-11-24T03:12:09"}
     return {
         "site": "beijing",

@@ -14,8 +14,8 @@ from drc.errors import DrcError
 from drc.sandbox.fetch import Say, cached, loader, unpack_debian
 
 _PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")
-# Its own loader is beside it, since it looks for its files beside what was executed; and it starts
-# itself anew for each process, which must go through the loader again.
+# The loader lies beside Chromium, as Chromium looks for files beside the executed program.
+# Chromium starts again for each process; each start must go through the loader, too.
 _RUN = """#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 export FONTCONFIG_SYSROOT=${here%/usr/lib/chromium}
@@ -25,9 +25,9 @@ exec "$here/loader" --library-path "LIBRARIES" "$here/chromium-headless-shell" \
 
 
 def chromium() -> str:
-    """Return the program, fetching it once if need be.
+    """Return the path of the program, fetched once if needed.
 
-    :raises DrcError: there is none, and none can be fetched.
+    :raises DrcError: Chromium does not exist here, and cannot be fetched.
     """
     own = os.environ.get("CHROMIUM") or shutil.which("chromium")
     return own or str(cached("chromium", _fetch, print) / "usr/lib/chromium/run")
@@ -46,7 +46,7 @@ def _fetch(into: Path, say: Say) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser; for one module, as Playwright's event loop must end before others begin."""
+    """Start a browser for a module, as Playwright's event loop must end before others begin."""
     try:
         program = chromium()
     except DrcError as error:
@@ -58,13 +58,13 @@ def browser() -> Iterator[Browser]:
 
 
 class Witness:
-    """What a page did beside what it shows: its requests, and what it complained of."""
+    """Events of a page that are not visible: requests, and complaints."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.refusals = False  # they are expected; the browser notes each, whoever handles it
+        self.refusals = False  # refusals are expected; the browser logs each, even if handled
         page.on("request", self._request)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -78,7 +78,7 @@ class Witness:
             self.complaints.append(message.text)
 
     def assert_quiet(self, address: str) -> None:
-        """Nothing left the machine, and nothing went wrong."""
+        """Check that nothing left the machine, and that nothing went wrong."""
         assert self.requests
         assert [url for url in self.requests if not url.startswith(address + "/")] == []
         assert self.complaints == []

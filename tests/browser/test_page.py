@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, over a daemon's API that is not one."""
+"""The dashboard in a real browser, over a fake of a daemon's API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def address(fake: FakeDaemon) -> Iterator[str]:
 
 @pytest.fixture
 def witness(browser: Browser, address: str) -> Iterator[Witness]:
-    """A page before the login; at the end it must have been quiet."""
+    """Open a page before the login; at the end the page must have been quiet."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         witness = Witness(context.new_page())
         witness.page.goto(address)
@@ -93,7 +93,7 @@ def test_pause_and_resume(page: Page, fake: FakeDaemon) -> None:
 
 
 def test_a_command_needs_a_reason_and_can_be_left(page: Page, fake: FakeDaemon) -> None:
-    """By keyboard alone."""
+    """Use the keyboard alone."""
     login(page)
     stop = page.get_by_role("button", name=f"Stop {OWN}")
     stop.focus()
@@ -124,7 +124,7 @@ def test_markup_in_values_stays_text(page: Page, fake: FakeDaemon) -> None:
 
 
 def test_what_is_old_is_said_to_be(witness: Witness, fake: FakeDaemon) -> None:
-    """It comes back by itself."""
+    """Check that the page recovers without help, too."""
     page, witness.refusals = witness.page, True
     login(page)
     fake.deaf.set()
@@ -185,7 +185,7 @@ def test_the_first_line(page: Page, stream: dict[str, Any], level: str, sentence
     assert (found["level"], found["sentence"]) == (level, sentence)
 
 
-# ------------------------------------------------------------ looks
+# ------------------------------------------------------------ appearance
 
 _CONTRAST = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });

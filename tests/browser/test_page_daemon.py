@@ -1,4 +1,4 @@
-"""The dashboard of a real pair: both directions under load, a pause, and the conflict it brings."""
+"""The dashboard of a real pair: both directions under load, a pause, and a conflict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN = "a → b"
 
 @pytest.fixture
 def load(pair: Sandbox, schema: str) -> Iterator[threading.Event]:
-    """Set it, and both sites write a row of their own, again and again."""
+    """Return an event; once set, each site writes a row of its own, again and again."""
     begin, end = threading.Event(), threading.Event()
 
     def write(site: str) -> None:

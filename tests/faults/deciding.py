@@ -1,4 +1,4 @@
-"""A user's function, as `function = "tests.faults.deciding:parcel"` names it."""
+"""A user's function, for `function = "tests.faults.deciding:parcel"`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from drc.conflict.function import Conflict
 
 
 def parcel(conflict: Conflict) -> Any:
-    """Decide in each of the ways there are, by the key."""
+    """Decide in each of the possible ways, by the key."""
     earlier, later, base = conflict.earlier.values, conflict.later.values, conflict.base
     if earlier is None or later is None:
         return "earlier"

@@ -1,4 +1,4 @@
-"""The daemon as users run it: a process of its own that can be killed, drained and asked."""
+"""The daemon as users run daemons: a separate process that can be killed, drained and asked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _POLL_S = 0.05
 
 
 class Daemon:
-    """``drc run --all``, or the daemon of one site alone."""
+    """``drc run --all``, or the daemon of a single site."""
 
     def __init__(self, box: Sandbox, config: Path, site: str = "") -> None:
         self.box = box
@@ -56,13 +56,13 @@ class Daemon:
         return self
 
     def processes(self) -> list[psutil.Process]:
-        """The supervisor first, then a process for each site."""
+        """Return the process of the supervisor, then a process for each site."""
         assert self._process is not None
         top = psutil.Process(self._process.pid)
         return [top, *top.children(recursive=True)]
 
     def kill9(self) -> None:
-        """Kill every process of it at once, as a power cut would."""
+        """Kill every process of the daemon at once, as a power cut would."""
         assert self._process is not None
         victims = self.processes()
         for process in victims:
@@ -73,12 +73,12 @@ class Daemon:
         self._process = None
 
     def end(self) -> None:
-        """Kill it if it runs still: the end of a test, whatever became of it."""
+        """Kill a daemon that still runs when a test ends, with any result of the test."""
         if self._process is not None and self._process.poll() is None:
             self.kill9()
 
     def stop(self) -> int:
-        """Ask it to stop; return its exit code."""
+        """Ask the daemon to stop; return the exit code."""
         if self._process is None:
             return 0
         self._process.send_signal(signal.SIGTERM)
@@ -93,17 +93,17 @@ class Daemon:
         return code
 
     def forget_store(self) -> None:
-        """Delete the checkpoint store: it only holds hints."""
+        """Delete the checkpoint store, which holds only hints."""
         for path in self.path.parent.glob("*.state.db*"):
             path.unlink()
 
     def rss_bytes_max(self) -> int:
-        """The largest peak of any process."""
+        """Return the largest peak of memory of any process, in bytes."""
         return max(map(self.rss_peak, self.processes()))
 
     @staticmethod
     def rss_peak(process: psutil.Process) -> int:
-        """The most bytes that a process ever had resident, as the kernel counts it."""
+        """Return the most bytes that a process ever had resident, as the kernel counts."""
         text = Path(f"/proc/{process.pid}/status").read_text()
         line = next(x for x in text.splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -130,7 +130,7 @@ class Daemon:
         return GtidSet.parse(rows[0][0]) if rows else GtidSet()
 
     def await_published(self, site: str) -> None:
-        """Wait until the topic of a site covers all that its server has."""
+        """Wait until the topic of a site covers everything that the server has executed."""
         deadline = time.monotonic() + _PATIENCE_S
         with self.box.sites[site].connect("root") as conn:
             wanted = mysql.server_facts(conn).gtid_executed
@@ -140,12 +140,12 @@ class Daemon:
                 time.sleep(_POLL_S)
 
     def _batches(self) -> list[int]:
-        """How many batches each site's ledger has seen from each origin."""
+        """Return for each site and origin the number of batches in the ledger."""
         query = "SELECT origin, MAX(seq) FROM drc.ledger GROUP BY origin ORDER BY origin"
         return [seq for site in self.box.sites.values() for _, seq in site.query(query)]
 
     def longest_stall(self, until: Callable[[], bool]) -> float:
-        """Return the longest time in which some stream committed nothing, until ``until``."""
+        """Return the longest time in which some stream committed nothing, until ``until`` holds."""
         seen, longest = self._batches(), 0.0
         since = [time.monotonic()] * len(seen)
         deadline = time.monotonic() + _PATIENCE_S
@@ -161,14 +161,14 @@ class Daemon:
         return longest
 
     def await_commits(self) -> None:
-        """Wait until every stream has committed from now on; there must be load."""
+        """Wait until every stream has committed from now on; this needs load."""
         before, deadline = self._batches(), time.monotonic() + _PATIENCE_S
         while any(b >= n for b, n in zip(before, self._batches(), strict=True)):
             assert time.monotonic() < deadline, self.tail()
             time.sleep(_POLL_S)
 
     def drain(self, schema: str) -> float:
-        """Wait until each site has all of the other's; return the seconds it took.
+        """Wait until each site has everything of the other sites; return the seconds of the wait.
 
         A marker row at each site comes after everything written so far, as binlogs are in order.
         """
@@ -196,7 +196,7 @@ class Daemon:
 
 
 def forget_streams(box: Sandbox) -> None:
-    """Let what earlier tests left at shared servers be no part of this one."""
+    """Delete the streams that earlier tests left at shared servers."""
     for site in box.sites.values():
         for table in ("ledger", "site_uuid", "skip"):
             site.query(f"DELETE FROM drc.{table}")
@@ -218,7 +218,7 @@ StartDaemon = Callable[..., Daemon]
 
 @pytest.fixture
 def daemon(tmp_path: Path, schema: str) -> Iterator[StartDaemon]:
-    """Start a daemon over a pair, from now on, for this test's schema only."""
+    """Return a function that starts a daemon over a pair, from now on, for the test's schema."""
     started: list[Daemon] = []
 
     def start(box: Sandbox, **options: Any) -> Daemon:
@@ -252,11 +252,11 @@ StartDaemons = Callable[..., dict[str, Daemon]]
 
 @pytest.fixture
 def daemons(daemon: StartDaemon) -> Iterator[StartDaemons]:
-    """Start a daemon for each site, by itself, as one does with Kafka between them."""
+    """Return a function that starts a separate daemon for each site, as operators do with Kafka."""
     started: list[Daemon] = []
 
     def start(box: Sandbox, **options: object) -> dict[str, Daemon]:
-        together = daemon(box, **options)  # until every stream has begun
+        together = daemon(box, **options)  # runs until every stream has begun
         assert together.stop() == 0, together.tail()
         out = {site: Daemon(box, together.path, site).start() for site in box.sites}
         started.extend(out.values())
@@ -271,7 +271,7 @@ def daemons(daemon: StartDaemon) -> Iterator[StartDaemons]:
 
 
 class Sysbench:
-    """sysbench on one site, in the background."""
+    """sysbench against a site, in the background."""
 
     def __init__(
         self,
@@ -322,7 +322,7 @@ class Sysbench:
         return self._process.poll() is None
 
     def finish(self) -> dict[str, int]:
-        """Wait for the end; return transactions and deadlocks that its clients saw."""
+        """Wait for the end; return the transactions and deadlocks that the clients saw."""
         assert self._process is not None
         out, _ = self._process.communicate()
         assert self._process.returncode == 0, out
@@ -334,7 +334,7 @@ class Sysbench:
 
 
 class Unending:
-    """A load that goes on until it is told to end, however slow the machine is."""
+    """A load that runs until told to end, however slow the machine is."""
 
     def __init__(self, load: Sysbench, offset: int, *, rate: int = 0) -> None:
         self._load, self._offset, self._rate = load, offset, rate
@@ -349,14 +349,14 @@ class Unending:
             self._told += self._load.finish()["transactions"]
 
     def finish(self) -> int:
-        """Return how many transactions its clients were told of."""
+        """Return how many transactions the server acknowledged to the clients."""
         self._end.set()
         self._thread.join()
         return self._told
 
 
 def assert_identical(box: Sandbox, schema: str) -> None:
-    """Compare every row and every table's checksum."""
+    """Compare every row, and the checksum of every table."""
     first, *others = box.sites.values()
     for other in others:
         with first.connect("app") as a, other.connect("app") as b:

@@ -1,4 +1,4 @@
-"""A daemon's webhook hears of a stream that is held, what helps, and that it is over."""
+"""A daemon's webhook: told of a held stream, of the remedy, and of the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over Kafka a site is served with its own MySQL alone: the peer's may be away, or frozen."""
+"""A site over Kafka: served with its own MySQL alone, while the peer's is away or frozen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_daemon_starts_while_the_peers_server_is_away(
     running["a"].drain(schema)
     since = running["a"].executed()
     assert running["a"].stop() == 0
-    # A schema change is known as b's by b's server UUID alone, which a's publisher remembers.
+    # Only b's server UUID shows that a schema change is b's; a's publisher remembers the UUID.
     b.query(f"CREATE TABLE `{schema}`.of_b (id INT PRIMARY KEY)", account="app")
     b.query(f"INSERT INTO `{schema}`.t VALUES (2, 2)", account="app")
     running["b"].await_published("b")

@@ -39,7 +39,7 @@ def write(box: Sandbox, site: str, schema: str, ids: range, *before: str) -> Non
 def replicated(
     request: pytest.FixtureRequest, daemon: StartDaemon, schema: str
 ) -> tuple[Daemon, Callable[[], Audit]]:
-    """A pair in which both sites have written all kinds of transactions, drained and stopped."""
+    """Write all kinds of transactions at both sites; return the stopped daemon and an audit."""
     box: Sandbox = request.getfixturevalue(request.param)
     running = daemon(box)
     since = executed(box)

@@ -1,4 +1,4 @@
-"""A broker or a target that takes nothing for a while: memory is bounded, and it goes on alone."""
+"""A broker or target that takes nothing for a while: memory is bounded, no help is needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(site: SandboxSite, schema: str) -> None:
 
 
 def begin(running: Daemon, schema: str) -> dict[psutil.Process, int]:
-    """Create the table everywhere; return each process with its resident bytes."""
+    """Create the table everywhere; return the resident bytes of each process."""
     site = running.box.sites["a"]
     site.query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY, v VARBINARY(1024))", account="app")
     running.drain(schema)
@@ -43,13 +43,13 @@ def begin(running: Daemon, schema: str) -> dict[psutil.Process, int]:
 
 
 def finish(running: Daemon, schema: str, before: dict[psutil.Process, int]) -> None:
-    """Wait until all has arrived; look at the data, and at the peak of memory up to now."""
+    """Wait until all has arrived; check the data, and the peak of memory up to now."""
     seconds = running.drain(schema)
     growth = max(running.rss_peak(process) - was for process, was in before.items())
     print(f"\ncaught up in {seconds:.1f} s; memory grew by {growth >> 20} MiB at most")
     assert_identical(running.box, schema)
     assert growth < GROWTH_MAX
-    assert set(running.processes()) == set(before)  # none had to be started again
+    assert set(running.processes()) == set(before)  # no process was started again
     assert running.stop() == 0
 
 
@@ -100,7 +100,7 @@ def test_brokers_that_are_away(
     try:
         write(pair.sites["a"], schema)
         spent = [sum(p.cpu_times()[:2]) for p in before]
-        time.sleep(AWAY_S)  # how long they are away is the test's input
+        time.sleep(AWAY_S)  # the length of the outage is the test's input
         spent = [sum(p.cpu_times()[:2]) - was for p, was in zip(before, spent, strict=True)]
     finally:
         for node in kafka.nodes:

@@ -1,4 +1,4 @@
-"""Kafka brokers die under two-sided load: short stalls, nothing lost, nobody has to do anything."""
+"""Kafka brokers that die under two-sided load: short stalls, no loss, no operator needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 5_000
 AWAY_S = 60 if FULL else 8
-STALL_S = 10 if FULL else 40  # a machine that also runs other tests is no measure
+STALL_S = 10 if FULL else 40  # not exact where the machine runs other tests, too
 
 
 def leader_of(config: Config, cluster: KafkaCluster) -> Broker:
@@ -49,7 +49,7 @@ def test_one_broker_dies_then_all(
         assert stall < STALL_S
         for node in kafka3.nodes:
             node.kill9()
-        time.sleep(AWAY_S)  # how long they are away is the test's input
+        time.sleep(AWAY_S)  # the length of the outage is the test's input
         for node in kafka3.nodes:
             node.start()
         kafka3.wait_all()

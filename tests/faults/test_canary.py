@@ -1,4 +1,4 @@
-"""Canaries between real sites: each lands once, none comes back, and one that does is seen."""
+"""Canaries between real sites: each lands once, none comes back, and a bounce is noticed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OF_EACH = "SELECT site, beat FROM drc.canary ORDER BY site"
 
 
 def said(running: Daemon) -> dict[tuple[str, str], CanarySnapshot | None]:
-    """What each stream says of its canary; {} before any daemon spoke."""
+    """Return the canary of each stream; {} before any daemon has saved a status."""
     return {
         (one.origin, target): one.canary
         for target, site in Store(running.config.state_url).statuses().items()
@@ -36,7 +36,7 @@ def wait(running: Daemon, true: Callable[[], object]) -> None:
 
 
 def await_landed(running: Daemon, here: str, there: str) -> CanarySnapshot:
-    """Wait for some canaries of one stream; return its snapshot of them."""
+    """Wait for some canaries of a stream; return the stream's canary snapshot."""
     wait(running, lambda: beats(running.box, there).get(here, 0) > BEATS)
     deadline = time.monotonic() + WAIT_S
     while not ((one := said(running)[here, there]) and one.landed_us):
@@ -74,7 +74,7 @@ def test_canaries_land_once_and_never_come_back(
             cursor.execute("DELETE FROM drc.canary")
     running.drain(schema)
     since = running.executed()
-    assert [one for one in said(running).values() if one] == []  # by default there is none
+    assert [one for one in said(running).values() if one] == []  # off by default
     assert running.stop() == 0
     text = running.path.read_text()
     running.path.write_text(f"{text}\n[monitor]\ncanary_s = 1\n")
@@ -92,12 +92,12 @@ def test_canaries_land_once_and_never_come_back(
     sent = {site: beats(box, site)[site] for site in box.sites}
     assert all(beats(box, site) == sent for site in box.sites)
     found = running.assert_accounted(since)
-    # Each was sent once, as a user's transaction, and nothing else was: beside the marker's.
+    # Each canary was sent once, as a user's transaction; beside the marker nothing else was sent.
     required = {one.origin: one.required for one in found.directions}
     assert required == {name: count + 1 for name, count in sent.items()}
     for site in box.sites.values():
         assert site.query("SELECT 1 FROM drc.conflict WHERE table_name = 'canary'") == []
-    # One that comes back: b ships what it had of a, as it would with its loop filter gone.
+    # A canary that comes back: b ships the canary of a, as b would without the loop filter.
     assert running.stop() == 0
     box.sites["b"].query("UPDATE drc.canary SET sent_us = sent_us + 1 WHERE site = 'a'")
     running.path.write_text(f"{text}\n[monitor]\ncanary_s = 3600\n")

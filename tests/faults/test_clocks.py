@@ -1,4 +1,4 @@
-"""One site's clock is wrong, or steps: the sites agree, and what came after is never lost.
+"""A clock that is wrong, or steps, at a site: the sites agree, and later writes are never lost.
 
 Clients of site `a` set the time of their commits, as a server with such a clock would.
 """
@@ -28,7 +28,7 @@ _PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Servers of this file alone: their clocks stay ahead, and others ask who was later."""
+    """Run servers for this file alone: their clocks stay ahead, and other tests compare times."""
     with Sandbox(tmp_path_factory.mktemp("clocks"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "9.7")])
         yield box
@@ -69,7 +69,7 @@ def test_hot_rows_converge_whatever_the_clock_says(
 def test_a_write_that_has_seen_another_is_never_lost(
     skew: str, pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
-    """Each site in turn reads what the other wrote, and writes after it."""
+    """Alternate between the sites: read the other site's write, then write."""
     running = daemon(pair)
     prepare(pair, schema, running)
     a, b = pair.sites.values()
@@ -96,7 +96,10 @@ def test_a_write_that_has_seen_another_is_never_lost(
 
 @pytest.mark.timeout(300)
 def test_a_clock_ahead_takes_the_other_along(pair: Sandbox, duel: StartDuel) -> None:
-    """Else the site with the right clock would lose every conflict until time has caught up."""
+    """Check that the clock ahead advances the other clock.
+
+    Otherwise the site with the right clock would lose every conflict until time has caught up.
+    """
     ahead = time.time_ns() // 1000 + 300 * 10**6
     one = duel(
         pair,
@@ -104,7 +107,7 @@ def test_a_clock_ahead_takes_the_other_along(pair: Sandbox, duel: StartDuel) -> 
         f"SET SESSION original_commit_timestamp = {ahead}",
         "INSERT INTO t VALUES (1, 'base')",
     )
-    for site in "ab":  # one write each, after the same history: the name decides
+    for site in "ab":  # a write at each site after the same history: the name decides
         one.write(site, f"UPDATE t SET v = 'from {site}' WHERE id = 1")
     one.meet()
     assert one.rows() == [(1, "from b")]
@@ -117,7 +120,7 @@ def test_a_clock_ahead_takes_the_other_along(pair: Sandbox, duel: StartDuel) -> 
 def test_a_start_reads_again_what_a_peer_has_not_seen(
     pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
-    """A write that waits at the other site for a lock is still known here after a crash."""
+    """Crash while a write waits at the other site for a lock: the write is still known here."""
     running = daemon(pair)
     prepare(pair, schema, running)
     a, b = pair.sites.values()
@@ -128,7 +131,7 @@ def test_a_start_reads_again_what_a_peer_has_not_seen(
         with a.connect("app") as conn, conn.cursor() as cursor:
             set_clock(cursor, 300)
             cursor.execute(row, ("from a",))
-        _await_lock_failure(running)  # longer than a clock takes to be noted
+        _await_lock_failure(running)  # longer than the noting of a clock takes
         running.kill9()
         holder.execute("COMMIT")
     running.start()

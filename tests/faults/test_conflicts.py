@@ -1,4 +1,4 @@
-"""Both sites write the same rows at the same time, and agree."""
+"""Concurrent writes to the same rows at both sites: the sites agree."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CLIENTS = 4
 SECONDS = 60 if FULL else 5
 ROUNDS = 5 if FULL else 1
 IN_MEMORY = 1000  # keys of the index, the fewest that may be configured
-APART = 1500  # rows that both sites write while they are parted
-PAUSE_S = 0.0 if FULL else 0.01  # of a client: what a storm leaves is settled row by row
+APART = 1500  # rows that both sites write while nothing is replicated
+PAUSE_S = 0.0 if FULL else 0.01  # of a client: conflicts of a storm are settled row by row
 LOGS = ["direct", "kafka"]
-# A client's transaction may lose a lock to another one, as on any busy server.
+# A client's transaction may lose a lock to another transaction, as on any busy server.
 _LOST = frozenset({1062, 1205, 1213})
 
 
 class Client:
-    """An application at one site: it inserts, updates, deletes and inserts the same keys again."""
+    """An application at a site: inserts, updates, deletes and inserts the same keys again."""
 
     def __init__(self, site: SandboxSite, schema: str, seed: int, stop: threading.Event) -> None:
         self._site, self._schema, self._stop = site, schema, stop
@@ -70,7 +70,7 @@ class Client:
         cursor.execute("BEGIN")
 
     def _change(self, cursor: pymysql.cursors.Cursor) -> tuple[int, int]:
-        """Change a row; return its key and what was added to its counter."""
+        """Change a row; return the key and the amount added to the counter."""
         key, text = self._rng.randrange(HOT_KEYS), f"{self._site.name}{self._rng.random()}"
         what = self._rng.random()
         if what < 0.2:
@@ -124,16 +124,16 @@ def storm(
 
 def kills(running: Daemon, rng: random.Random) -> None:
     for _ in range(3):
-        time.sleep(rng.uniform(0.5, SECONDS / 4))  # when the blow falls is the test's input
+        time.sleep(rng.uniform(0.5, SECONDS / 4))  # the time of the kill is the test's input
         running.kill9()
         running.start()
 
 
 class Logged:
-    """What a site's conflict log says: the conflicts, and who won between two GTIDs."""
+    """The conflict log of a site: the conflicts, and the winner between two GTIDs."""
 
     def __init__(self, site: SandboxSite) -> None:
-        self.conflicts: set[tuple[str, int]] = set()  # of a GTID, on a row
+        self.conflicts: set[tuple[str, int]] = set()  # (GTID, slot of the row)
         self.rivals: set[tuple[str, int]] = set()
         self.winners: dict[frozenset[str], str] = {}
         for gtid, slot, ets, origin, winner, rivals in site.query(
@@ -150,7 +150,7 @@ class Logged:
 
 
 def assert_logs_agree(pair: Sandbox) -> None:
-    """Every rival met is in the other site's log, and no two entries have two winners."""
+    """Check that each rival is in the other site's log, and no two entries have two winners."""
     a, b = (Logged(site) for site in pair.sites.values())
     assert a.conflicts
     assert a.rivals <= b.conflicts
@@ -180,7 +180,7 @@ def test_hot_rows_written_at_both_sites_converge(
 
 
 def _await_watched(running: Daemon, keys: int) -> None:
-    """Wait until each site's index has so many keys, and some of them on disk."""
+    """Wait until each site's index has ``keys`` keys, some of them on disk."""
     deadline = time.monotonic() + 60
     store = Store(running.config.state_url)
     while True:
@@ -210,7 +210,7 @@ def test_what_both_wrote_in_a_long_partition_is_found_on_disk(
         site.query("DELETE FROM drc.conflict")
 
     assert drc_command(["pause", "-c", str(running.path)]) == 0
-    for site in sites:  # b's is the later one
+    for site in sites:  # b writes later
         for first in range(0, APART, 100):
             where = f"id >= {first} AND id < {first + 100}"
             site.query(

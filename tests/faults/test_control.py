@@ -1,4 +1,4 @@
-"""Operators at a running pair: a command is done, kept, refused where it does harm, noted."""
+"""Commands to a running pair: carried out, kept, refused where harmful, and noted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TOKEN = "of-the-test-0123456789"
 WAIT_S = 60
 PAUSE_S = 30.0 if FULL else 6.0
 BACK = 10_000 if FULL else 1000
-TICK_S = 1.0  # beside the promised 10 %: the origin is looked at once a second
-OF_B = 1_000_000  # a row that b writes; those of a count from 1
+TICK_S = 1.0  # beside the promised 10 %: the origin is observed once a second
+OF_B = 1_000_000  # a row that b writes; rows of a count from 1
 THROTTLE = 50
 
 Drc = Callable[..., Any]
@@ -66,13 +66,13 @@ def drc(running: Daemon, capsys: pytest.CaptureFixture[str]) -> Drc:
 
 @pytest.fixture
 def since(running: Daemon) -> dict[str, GtidSet]:
-    """What each site has before there is any load: from here on everything is accounted for."""
+    """Return the executed set of each site before any load; everything later is accounted for."""
     return running.executed()
 
 
 @pytest.fixture
 def load(pair: Sandbox, schema: str) -> Iterator[threading.Event]:
-    """Rows at ``a`` until it is set, each a transaction."""
+    """Write rows at ``a``, a transaction each, until the event is set."""
     end = threading.Event()
 
     def write() -> None:
@@ -104,7 +104,7 @@ def await_said(
 
 
 def oldest_missing(pair: Sandbox, schema: str) -> tuple[float, int, int]:
-    """Age in seconds of the oldest row that b does not have, how many those are, and as of when."""
+    """Return the rows that b lacks: age of the oldest in s, count, and time of the query in us."""
     select = f"SELECT COALESCE(MAX(id), 0) FROM `{schema}`.t WHERE id < {OF_B}"
     (newest,) = pair.sites["b"].query(select)[0]
     age, count, now_us = pair.sites["a"].query(
@@ -119,7 +119,7 @@ def rows(pair: Sandbox, schema: str, site: str) -> int:
 
 
 def assert_truthful(pair: Sandbox, schema: str, running: Daemon) -> None:
-    """Compare what is said of a paused stream with what the tables hold."""
+    """Compare the status of a paused stream with the contents of the tables."""
     age, count, asked_us = oldest_missing(pair, schema)
     said = await_said(running, lambda s: s.observed_us > asked_us and s.behind.seconds)
     behind, passed = said.behind, (said.observed_us - asked_us) / 1e6
@@ -170,13 +170,13 @@ def test_a_pause_under_load_is_told_truthfully_kept_and_loses_nothing(
 
 
 def own(running: Daemon) -> GtidSet:
-    """What a has executed that did not come from b."""
+    """Return the GTIDs that a has executed and that did not come from b."""
     executed = running.executed()["a"]
     return executed - executed.with_tag("drc")
 
 
 def await_up(running: Daemon) -> None:
-    """Wait until the daemons of both sites answer, and their streams do as they are told."""
+    """Wait until the daemons of both sites answer, and no stream is connecting."""
     from drc.errors import DrcError
 
     deadline = time.monotonic() + WAIT_S
@@ -193,7 +193,7 @@ def await_up(running: Daemon) -> None:
 
 
 def await_rows(pair: Sandbox, schema: str, running: Daemon, count: int) -> None:
-    """Wait until b has so many rows, however slow the machine is: as long as there come more."""
+    """Wait until b has ``count`` rows, however slow the machine is, as long as rows arrive."""
     before, deadline = -1, 0.0
     while (now := rows(pair, schema, "b")) < count:
         if now > before:
@@ -220,7 +220,7 @@ def test_another_place_is_judged_before_it_is_taken(
     drc("pause", "a", "b")  # so that the numbers are exact
     load.set()
     applied = running.applied("a", "b")
-    # Back: all of it is read again, and nothing is applied again.
+    # Back: everything is read again, and nothing is applied again.
     report = drc("reposition", "a", "b", "--to", str(applied - newest), "--dry-run")
     assert report["harmless"]
     part = report["repeated"]
@@ -236,7 +236,7 @@ def test_another_place_is_judged_before_it_is_taken(
     running.drain(schema)
     assert_identical(pair, schema)
     running.assert_accounted(since)
-    # Forward, past what is not applied: refused, and named.
+    # Forward, past transactions that are not applied: refused, and the GTIDs are named.
     drc("pause", "a", "b")
     before = own(running)
     for _ in range(3):
@@ -250,7 +250,7 @@ def test_another_place_is_judged_before_it_is_taken(
     why = ("--reason", "repaired by hand")
     report = drc("reposition", "a", "b", "--to", str(there), "--force", "--yes", *why)
     assert report["skipped"]["transactions"] == 3
-    # One more, by its GTID; what comes after it is applied.
+    # Another transaction, skipped by GTID; the transaction after that is applied.
     a.query(f"INSERT INTO `{schema}`.t () VALUES ()", account="app")
     one = own(running) - there
     assert drc("skip", "a", "b", str(one), *why)["skipped"] == str(one)
@@ -260,7 +260,7 @@ def test_another_place_is_judged_before_it_is_taken(
     running.drain(schema)
     assert rows(pair, schema, "a") - rows(pair, schema, "b") == 4
     assert (there - before) | one <= running.applied("a", "b")
-    # A stream that begins again, from the ledger, does not apply them either.
+    # A stream that begins again, from the ledger, does not apply the skipped transactions either.
     drc("restart", "a", "b")
     running.drain(schema)
     assert rows(pair, schema, "a") - rows(pair, schema, "b") == 4
@@ -282,7 +282,7 @@ def test_a_reload_takes_up_what_can_be_and_names_what_cannot(
     for _ in range(3 * THROTTLE):
         pair.sites["a"].query(f"INSERT INTO `{schema}`.t () VALUES ()", account="app")
     running.drain(schema)
-    assert time.monotonic() - begun > 2  # at that rate it takes three seconds
+    assert time.monotonic() - begun > 2  # at that rate, three seconds are needed
     running.path.write_text(text.replace('name = "control"', 'name = "other"', 1))
     error = drc("reload", exit_code=2)["error"]
     assert "cannot change while the daemon runs: name" in error["message"]

@@ -1,4 +1,4 @@
-"""Both sites add to the same counters at the same time, and nothing added is lost or doubled."""
+"""Counters that both sites add to at the same time: no increment is lost or doubled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["log"]  # a fixture
 
 
 class Counting(Client):
-    """An application that adds to counters of two types, and says who was last."""
+    """An application that adds to counters of two types, and writes the name of the last site."""
 
     def _change(self, cursor: pymysql.cursors.Cursor) -> tuple[int, int]:
         key, amount = self._rng.randrange(HOT_KEYS), self._rng.randint(-5, 9)

@@ -1,4 +1,4 @@
-"""What a daemon says of a stream that is held: the truth about its lag, and who holds it."""
+"""The status of a held stream: the true lag, and the holder."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.servers
 
 WAIT_S = 60
 NAMED_S = 10  # the promise
-HOWS = ("frozen", "stopped")  # frozen is harder to tell: links stay open
-SLOW_S = 8.0  # of work for one batch, by what a few rows took before
+HOWS = ("frozen", "stopped")  # frozen is harder to notice: links stay open
+SLOW_S = 8.0  # of work for a batch, estimated from a few rows
 HELD_S = 3.0  # long enough to see lag grow
 
 
 def stream(running: Daemon, origin: str = "a", target: str = "b") -> StreamSnapshot | None:
-    """Return the newest snapshot of one stream; None before the daemon saved one."""
+    """Return the newest snapshot of a stream; None before the daemon has saved a snapshot."""
     said = Store(running.config.state_url).statuses().get(target)
     return next((s for s in said.streams if s.origin == origin), None) if said else None
 
@@ -51,7 +51,7 @@ def blocked_by(what: str) -> Callable[[StreamSnapshot], bool]:
 
 
 def await_named(running: Daemon, what: str, since: float) -> Hold:
-    """Wait until the cause is named; print how long that took."""
+    """Wait until the cause is named; print the seconds of the wait."""
     held = await_said(running, blocked_by(what)).blocked
     assert held
     took = time.monotonic() - since
@@ -62,7 +62,7 @@ def await_named(running: Daemon, what: str, since: float) -> Hold:
 
 @contextlib.contextmanager
 def away(servers: Sequence[ServerProcess], how: str) -> Iterator[None]:
-    """Have servers freeze, or stop, for the block."""
+    """Freeze or stop servers for the block."""
     for server in servers:
         server.pause() if how == "frozen" else server.stop()
     try:
@@ -77,9 +77,9 @@ def values(rows: int) -> str:
 
 
 def slowed(site: SandboxSite, table: str, sample: int = 20) -> int:
-    """Give a site alone an index on ``table`` that is work; return the rows that take ``SLOW_S``.
+    """Give a site alone a slow index on ``table``; return the number of rows that take ``SLOW_S``.
 
-    How many those are depends on the machine, so some are timed first.
+    The number depends on the machine, so some rows are timed first.
     """
     with site.connect("root") as conn, conn.cursor() as cursor:
         cursor.execute("SET SESSION sql_log_bin = 0")

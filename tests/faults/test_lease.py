@@ -1,4 +1,4 @@
-"""Two daemons for one site: one applies, the other stands by; one that wakes up late is fenced."""
+"""Two daemons for a site: holder and standby; a daemon that wakes up late is fenced."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def wait(condition: Callable[[], object], *shown: Daemon) -> None:
 
 
 def newest(box: Sandbox) -> tuple[int, int]:
-    """Return the epoch of b's ledger, and how many batches it has had."""
+    """Return the epoch of b's ledger, and the number of batches."""
     ((epoch, seq),) = box.sites["b"].query("SELECT MAX(epoch), MAX(seq) FROM drc.ledger")
     return epoch, seq
 
 
 def await_batch(box: Sandbox, by: Daemon) -> None:
-    """Wait until one more batch is committed at b."""
+    """Wait until another batch is committed at b."""
     seq = newest(box)[1]
     wait(lambda: newest(box)[1] > seq, by)
 
@@ -70,7 +70,7 @@ def stands_by(one: Daemon, times: int = 1) -> None:
 
 @contextlib.contextmanager
 def daemons(running: Daemon) -> Iterator[tuple[Daemon, Daemon]]:
-    """One for site a, and for b a holder and its standby, in place of one for all sites."""
+    """Run a daemon for site a, and a holder and a standby for b, in place of a common daemon."""
     assert running.stop() == 0, running.tail()
     before = newest(running.box)[0]
     with contextlib.ExitStack() as stack:
@@ -94,7 +94,7 @@ def taken_over(box: Sandbox, by: Daemon, loss: Callable[[], None]) -> float:
     epoch, begun = newest(box)[0], time.monotonic()
     loss()
     wait(lambda: newest(box)[0] > epoch, by)
-    await_batch(box, by)  # after the last of the one before, at the earliest
+    await_batch(box, by)  # at the earliest, after the last batch of the former holder
     return time.monotonic() - begun
 
 
@@ -153,7 +153,7 @@ def test_a_takeover_fences_and_tells_readers_nothing_new(pair: Sandbox, tmp_path
             rows: int = cursor.execute(sql)
             return rows
 
-        assert [batch(seq, old) for seq in range(11)] == [1] * 11  # the newest is not the first row
+        assert [batch(seq, old) for seq in range(11)] == [1] * 11  # the newest row is not the first
         new = ledger.next_epoch(conn)
         ledger.claim(conn, new)
         assert new > old

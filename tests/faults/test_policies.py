@@ -1,4 +1,4 @@
-"""Policies by table and column on real servers: both sites write apart, meet, and agree."""
+"""Policies by table and column, on real servers: both sites write apart, meet, and agree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ JOINS = {"n": "max", "d": "min", "day": "max", "at": "max", "seen": "max", "lap"
 
 
 def policies(schema: str) -> dict[str, object]:
-    """Return a policy for each table, as the configuration has them."""
+    """Return a policy for each table, in the form of the configuration."""
     return {
         f"{schema}.m": {"columns": JOINS},
         f"{schema}.c": {"policy": "column_merge"},
@@ -55,7 +55,7 @@ def policies(schema: str) -> dict[str, object]:
 
 
 def duel_under_policies(pair: Sandbox, duel: StartDuel, schema: str) -> Duel:
-    """Start a duel over a table for each policy, each with its first rows."""
+    """Start a duel with a table for each policy, each with some first rows."""
     return duel(
         pair,
         MAXIMUM,
@@ -140,7 +140,7 @@ def assert_the_greatest_stays(one: Duel) -> None:
             timedelta(seconds=-1.5),
             "b",
         )
-    # At a nobody can tell that 5 was there; b sees it taken back, and leaves the row to a person.
+    # Site a cannot know that 5 was there; b sees 5 withdrawn, and leaves the row to an operator.
     assert ("id=2", "update_origin_differs", "open") in one.brief("b")
 
 
@@ -170,7 +170,7 @@ def assert_the_function_decides(one: Duel) -> None:
 
 
 class Columns(Client):
-    """An application that changes some columns of hot rows, and one that only grows."""
+    """An application that changes some columns of hot rows, and a column that only grows."""
 
     def _change(self, cursor: pymysql.cursors.Cursor) -> tuple[int, int]:
         key, chosen = self._rng.randrange(HOT_KEYS), self._rng.randrange(1, 8)

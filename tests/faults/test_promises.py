@@ -1,4 +1,4 @@
-"""What the product promises of a pair: whole transactions, silence when idle, bounded memory."""
+"""Promises for a pair: whole transactions, silence when idle, bounded memory."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def test_idle_sites_write_nothing(
     box: Sandbox = request.getfixturevalue(which)
     running = daemon(box)
     running.drain(schema)
-    # What came last must have been passed over on its way back before silence can be measured.
+    # Before silence can be measured, the last transactions must have been skipped on the way back.
     settled = [binlog_bytes(site) for site in box.sites.values()]
-    # So must the clock have been noted, which happens a second after the last change or two.
+    # The clock must have been noted, too, which happens a second or two after the last change.
     deadline = time.monotonic() + 30
     while True:
         time.sleep(3.0)
@@ -192,7 +192,7 @@ def test_a_lost_row_stops_the_stream_by_name_and_it_goes_on_once_mended(
     while "1032" not in running.tail():
         assert time.monotonic() < deadline, running.tail()
         time.sleep(0.1)
-    # What came before the missing row is applied, what comes after is not; the other way goes on.
+    # Changes before the missing row are applied, later changes are not; the other way goes on.
     assert b.query(f"SELECT v FROM `{schema}`.t ORDER BY id") == [(11,), (3,)]
     b.query(f"INSERT INTO `{schema}`.t VALUES (9, 9)", account="app")
     while not a.query(f"SELECT 1 FROM `{schema}`.t WHERE id = 9"):

@@ -1,4 +1,4 @@
-"""A topic that lacks what a stream needs: the binlog has it, or the data is copied anew."""
+"""A topic that lacks needed transactions: the binlog has them, or the data is copied again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS, BATCHES = 2048, 40  # of 1 KiB: more than queue and fetched messages hold
 
 
 def forget(config: Config, site: str) -> None:
-    """Delete all messages of a topic, as its retention would."""
+    """Delete all messages of a topic, as retention would."""
     with contextlib.closing(open_admin(config, site)) as admin:
         admin.delete_records({TopicPartition(config.topic(site), 0): -1})
     with contextlib.closing(open_topic(config, site)) as topic:
@@ -46,7 +46,7 @@ def insert(site: SandboxSite, schema: str, batches: int = 1) -> None:
 
 @contextlib.contextmanager
 def locked(site: SandboxSite) -> Iterator[None]:
-    """Let nothing be written."""
+    """Block all writes at a site."""
     with site.connect("root") as conn, conn.cursor() as cursor:
         cursor.execute("FLUSH TABLES WITH READ LOCK")
         yield
@@ -79,7 +79,7 @@ def test_what_retention_deleted_is_read_from_the_binlog(
 
 @pytest.fixture
 def purged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A pair of this test alone, as its binlogs do not stay."""
+    """Run a pair for this test alone, as the binlogs are purged."""
     with Sandbox(tmp_path_factory.mktemp("purged"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "9.7")])
         yield box
@@ -112,7 +112,7 @@ def test_what_the_binlog_has_purged_too_is_named(
         stream.run()
     assert caught.value.message.endswith(f": {missing}")
     assert stream.progress.state == "need_reseed"
-    # A daemon that starts now says the same before it does anything.
+    # A daemon that starts now reports the same before doing anything.
     running["b"].start()
     assert running["b"].wait_exit() == 1
     assert f"at b: {missing}" in running["b"].tail()

@@ -1,4 +1,4 @@
-"""A daemon that is asked everything and meets trouble: no secret is in anything that it says."""
+"""A daemon that is asked everything and meets trouble: no output contains a secret."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMANDS = ("status", "check", "audit")
 
 
 def ask(running: Daemon, method: str, path: str, token: str, body: str = "") -> str:
-    """Return all of an answer, headers included."""
+    """Return the whole answer, headers included."""
     host, port = running.config.listen("b") or ("", 0)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     with contextlib.closing(HTTPConnection(host, port, timeout=30)) as conn:
@@ -68,7 +68,7 @@ def store_of(running: Daemon) -> Iterator[str]:
 
 
 def trouble(running: Daemon) -> None:
-    """Have the applier's password refused: that needs a person, and then a new start."""
+    """Make the server refuse the applier's password; this needs an operator, then a new start."""
     file = Path(running.config.sites["b"].applier.password_file)
     right = file.read_text()
     file.write_text(f"{right[::-1]}-wrong")
@@ -150,7 +150,7 @@ def test_no_secret_is_told(
 
 
 def _everything(running: Daemon, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Return what the daemon answers, with right and wrong tokens, and what commands print."""
+    """Return the daemon's answers, with right and wrong tokens, and the output of commands."""
     said = [ask(running, "GET", page, token) for page in PAGES for token in (TOKEN, TOKEN[:-1])]
     said += [ask(running, "GET", f"/api/v1/{name}", TOKEN) for name in DOCUMENTS]
     said += [ask(running, "POST", f"/api/v1/{path}", TOKEN, body) for path, body in ORDERS.items()]

@@ -1,4 +1,4 @@
-"""Whole daemons over TLS and SCRAM; a wrong password is told, with where it was read."""
+"""Whole daemons over TLS and SCRAM; the error for a wrong password names the section."""
 
 from __future__ import annotations
 

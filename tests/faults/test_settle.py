@@ -1,4 +1,4 @@
-"""A person decides a conflict: both sites agree, nothing bounces, later writes flow."""
+"""Settlement by an operator: both sites agree, nothing bounces, later writes flow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Desk:
         return entries
 
     def configure(self, line: str) -> None:
-        """Add a key to the section of conflicts, and begin again."""
+        """Add a key to the section ``[conflicts]``, and restart the daemon."""
         assert self.running.stop() == 0
         path = self.running.path
         path.write_text(path.read_text().replace("[conflicts]", f"[conflicts]\n{line}"))
@@ -51,7 +51,7 @@ class Desk:
         self.configure('policy = "park"')
 
     def meet(self, at_a: str, at_b: str, state: str = "open") -> dict[str, dict[str, Any]]:
-        """Write at both sites while neither knows of the other; return the open conflicts."""
+        """Write at both sites while nothing is replicated; return the open conflicts."""
         assert self.running.stop() == 0
         self.a.query(at_a.format(s=self.schema), (), "app")
         self.b.query(at_b.format(s=self.schema), (), "app")
@@ -64,7 +64,7 @@ class Desk:
         return {site: self.open(site, state)[0] for site in ("a", "b")}
 
     def rows(self, table: str = "user") -> list[tuple[Any, ...]]:
-        """Return the rows at both sites, which must be the same."""
+        """Return the rows of both sites, which must be the same."""
         self.running.drain(self.schema)
         assert_identical(self.pair, self.schema)
         return [

@@ -1,4 +1,4 @@
-"""Each kind of concurrent write, once, on real servers: what stays, and what the log says."""
+"""Each kind of concurrent write, once, on real servers: the row that stays, and the entries."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ KEPT = [(1, "one"), (2, "two")]
 EXISTS, DIFFERS, DELETED = "insert_exists", "update_origin_differs", "update_deleted"
 DELETE_DIFFERS, DELETE_MISSING = "delete_origin_differs", "delete_missing"
 
-# What a writes, what b writes after it, the rows then, and (key, kind) at a and at b. The later
-# one wins: b's is the remote one at a, and the local one at b.
+# (write of a, later write of b, rows afterwards, (key, kind) at a, (key, kind) at b). The later
+# write wins: b's write is remote at a, and local at b.
 CASES = {
     "insert and insert": (INSERT, INSERT, [*KEPT, (3, "from b")], ("3", EXISTS), ("3", EXISTS)),
     "update and update": (
@@ -141,7 +141,7 @@ def test_writes_before_and_after_a_conflict_flow(pair: Sandbox, duel: StartDuel)
 
 
 def test_what_has_no_rival_but_is_missing_or_there_is_told(pair: Sandbox, duel: StartDuel) -> None:
-    """The sites differed before: somebody wrote past the binlog."""
+    """Make the sites differ first, by writes past the binlog."""
     one = begin(duel, pair, "INSERT INTO t VALUES (4, 'four'), (5, 'five')")
     with pair.sites["b"].connect("root") as conn, conn.cursor() as cursor:
         cursor.execute("SET SESSION sql_log_bin = 0")
@@ -188,7 +188,7 @@ def test_a_parked_row_stays_as_each_site_has_it(
     assert one.rows(site="b") == [(1, "from b"), KEPT[1], (8, "free")]
     for site in "ab":
         assert one.log(site) == [("id=1", DIFFERS, OPEN, "open", 1)]
-    run(one, "a", "UPDATE t SET v = 'agreed' WHERE id = 1")  # it has seen b's, which b keeps
+    run(one, "a", "UPDATE t SET v = 'agreed' WHERE id = 1")  # a has seen b's write, which b keeps
     one.running.drain(schema)
     assert one.rows() == [(1, "agreed"), KEPT[1], (8, "free")]
     one.assert_same()

@@ -84,7 +84,7 @@ TEXT = (
 NAMED = "INSERT INTO t VALUES ('A', 1, 'base'), ('B', 1, 'base')"
 RENAME = "UPDATE t SET s = 'a', v = 'renamed' WHERE s = 'A' AND k = 1"
 OTHER = ("B", 1, "base")
-# First and second write, by the site that makes it, and the rows then: the second one wins.
+# (earlier write, later write, rows afterwards); the writes are at different sites, the later wins.
 SPELLED = {
     "two spellings are inserted": (
         "INSERT INTO t VALUES ('C', 2, 'first')",

@@ -1,4 +1,4 @@
-"""Three sites over Kafka, all written at once: all become equal, nothing bounces."""
+"""Three sites over Kafka, all written at the same time: all become equal, nothing bounces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 5 if FULL else 1  # of killing each daemon once
 
 @pytest.fixture
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Three sites; the third has no GTID tags."""
+    """Run three sites; the third has no GTID tags."""
     with Sandbox(tmp_path_factory.mktemp("three"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "9.7"), SiteSpec("c", "8.0")])
         yield box
@@ -41,7 +41,7 @@ def test_three_sites(
             for name, one in running.items():
                 first.await_commits()
                 one.kill9()
-                # A schema change has no mark but its origin's GTID.
+                # Only the GTID of the origin shows that a schema change is replicated.
                 table = f"CREATE TABLE `{schema}`.{name}{number} (id INT PRIMARY KEY)"
                 three.sites[name].query(table, account="app")
                 one.start()

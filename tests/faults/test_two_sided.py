@@ -1,4 +1,4 @@
-"""Both sites written at once: identical, nothing bounced, nothing twice; whatever is killed."""
+"""Both sites under load at once: identical, nothing bounced, nothing twice, after any kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 
 ROWS = 20_000  # of each site's half of every table
 SECONDS = 60 if FULL else 5
-KILLS = 25  # every fifth of the broker, where there is one
+KILLS = 25  # every fifth kill is of the broker, if there is a broker
 
 
 def both(pair: Sandbox, schema: str, *, compress: bool = False) -> tuple[Sysbench, Sysbench]:
@@ -60,7 +60,7 @@ def test_two_sided_load(
     assert all(t["transactions"] > 100 for t in told.values())
     assert_identical(box, schema)
     found = running.assert_accounted(since)
-    # What a client was told is committed, and the marker of the drain: no more, no less.
+    # Acknowledged transactions and the marker of the drain are there: no more, no less.
     native = {name: totals.native for name, totals in found.sites.items()}
     assert native == {name: t["transactions"] + 1 for name, t in told.items()}
     assert running.stop() == 0
@@ -71,18 +71,18 @@ def test_two_sided_load(
 
 
 def cut_links(pair: Sandbox) -> None:
-    """End every connection of the daemon, as a firewall would; it lives on with what it knows."""
+    """End every connection of the daemon, as a firewall would; the daemon lives on."""
     for site in pair.sites.values():
         for (number,) in site.query(
             "SELECT id FROM information_schema.processlist WHERE user IN"
             " ('drc_applier', 'drc_source')"
         ):
-            with contextlib.suppress(pymysql.err.OperationalError):  # it may have ended by itself
+            with contextlib.suppress(pymysql.err.OperationalError):  # may have ended by itself
                 site.query(f"KILL {number}")
 
 
 def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) -> None:
-    """What a session had in flight is forgotten: the next one asks the ledger."""
+    """Check that the next session asks the ledger: work in flight is forgotten."""
     rng = random.Random(11)
     running = daemon(pair)
     a, b = both(pair, schema)
@@ -92,7 +92,7 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     try:
         for _ in range(2 * KILLS if FULL else 3):
             running.await_commits()
-            time.sleep(rng.uniform(0, 0.3))  # when they are cut is the test's input
+            time.sleep(rng.uniform(0, 0.3))  # the time of the cut is the test's input
             cut_links(pair)
     finally:
         for load in loads.values():
@@ -101,7 +101,7 @@ def test_links_cut_at_random(pair: Sandbox, schema: str, daemon: StartDaemon) ->
     assert_identical(pair, schema)
     running.assert_accounted(since)
     assert running.stop() == 0
-    assert "fenced" not in running.log.read_text()  # nobody else was there
+    assert "fenced" not in running.log.read_text()  # no other daemon was there
 
 
 @LONG
@@ -119,7 +119,7 @@ def test_killed_at_random_with_the_store_deleted(
     try:
         for blow in range(KILLS):
             running.await_commits()  # both streams are at work again
-            time.sleep(rng.uniform(0, 1))  # when the blow falls is the test's input
+            time.sleep(rng.uniform(0, 1))  # the time of the kill is the test's input
             if kafka and blow % 5 == 1:
                 broker = kafka.nodes[0]
                 broker.kill9()

@@ -1,4 +1,4 @@
-"""A publisher that was replaced while it stood still, and does not know it when it goes on."""
+"""A publisher that is replaced while frozen, and goes on without knowing of the replacement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wait(condition: Callable[[], object]) -> None:
 
 
 class Running:
-    """A publisher in a thread; ``error`` is what ended it."""
+    """A publisher in a thread; ``error`` is the error that ended the publisher."""
 
     def __init__(self, config: Config, site: str) -> None:
         self.stop = threading.Event()
@@ -56,7 +56,7 @@ class Running:
 
 
 class Freezer:
-    """Hold a publisher between what it has read and what it sends; once."""
+    """A freezer that stops a publisher between reading and sending, once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.victim: threading.Event | None = None
@@ -114,7 +114,7 @@ def test_a_replaced_publisher_stops_and_nothing_comes_twice(
         arrives(4)
         new.end()
         assert new.error is None
-    # The old one did write after the new one: it is the gate that lets nothing through.
+    # The old publisher did write after the new publisher: the gate alone lets nothing through.
     written = epochs(config, "a")
     assert sorted(written) != written
     daemon["a"].start()

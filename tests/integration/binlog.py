@@ -1,4 +1,4 @@
-"""What a server has logged, for tests: whole transactions, where they end, and their rows."""
+"""The binlog of a server, for tests: whole transactions, their ends, and their rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drc.source.dump import reads, start_dump
 
 
 class Change(NamedTuple):
-    """One row of a rows event; an image is None where there is no row."""
+    """A row of a rows event; an image is None where the row does not exist."""
 
     table: TableMap
     before: bytes | None
@@ -28,12 +28,12 @@ class Change(NamedTuple):
 
 
 def executed(site: SandboxSite) -> GtidSet:
-    """Return what the server has executed."""
+    """Return the GTIDs that the server has executed."""
     return GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_executed")[0][0])
 
 
 def transactions(site: SandboxSite, since: GtidSet) -> Iterator[tuple[RawTransaction, Position]]:
-    """Yield the transactions after ``since`` that are executed by now, and where each ends."""
+    """Yield the transactions after ``since`` that are executed by now, each with its end."""
     wanted = executed(site) - since
     left = len(wanted)
     out: list[RawTransaction] = []
@@ -50,7 +50,7 @@ def transactions(site: SandboxSite, since: GtidSet) -> Iterator[tuple[RawTransac
 
 
 def _packets(conn: pymysql.Connection[Any], since: GtidSet) -> Generator[bytes]:
-    """Yield one packet at a time: the framer's position is that of the newest event it saw."""
+    """Yield packet by packet: the position of the framer is that of the newest event."""
     buffer = b""
     sock = start_dump(conn, since, server_id=4000, stream="tests", heartbeat_s=1)
     for data in reads(sock):

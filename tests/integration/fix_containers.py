@@ -1,6 +1,6 @@
-"""Pairs and brokers in containers, where a Docker engine answers; elsewhere tests skip, saying so.
+"""Pairs and brokers in containers: need a Docker engine; without an engine, tests skip and say so.
 
-They have the interface of the sandbox, so whatever is tested on a sandbox runs on them.
+Containers have the interface of the sandbox, so a test for a sandbox runs on containers, too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from drc.sandbox.servers import SandboxSite
 CONF = Path(__file__).parents[2] / "conf" / "docker"
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 _PING_S = 3
-_NOT_YET = (2003, 2013)  # refused; or the port's proxy listens, and nobody behind it
-_START_S = 180.0  # a server that makes its data folder on a slow disk
+_NOT_YET = (2003, 2013)  # refused; or the proxy of the port listens, but no server behind
+_START_S = 180.0  # for a server that creates the data folder on a slow disk
 
 
 def require_engine() -> None:
@@ -39,7 +39,7 @@ def require_engine() -> None:
 
 
 class ContainerSite(SandboxSite):
-    """A MySQL image as a site; root, too, comes by TCP."""
+    """A MySQL image as a site; root, too, connects by TCP."""
 
     def __init__(self, name: str, folder: Path, image: str, server_id: int) -> None:
         tag = image.rpartition(":")[2]
@@ -67,14 +67,14 @@ class ContainerSite(SandboxSite):
         self.adopt(container.get_container_host_ip(), container.get_exposed_port(3306))
 
     def adopt(self, host: str, port: int) -> None:
-        """Take the server at this address for the container's, and make our accounts on it."""
+        """Use the server at this address as the container's, and create drc's accounts there."""
         self.folder.mkdir(parents=True)
         self.host, self.port = host, port
         self._await_root()
         self.create_accounts()
 
     def _await_root(self) -> None:
-        """Wait until root comes in by TCP: only the server that stays listens there."""
+        """Wait until root connects by TCP: only the server that stays listens there."""
         deadline = time.monotonic() + _START_S
         while True:
             try:
@@ -95,7 +95,7 @@ class ContainerSite(SandboxSite):
     def _new_password(self, account: str) -> str:
         if account != "root":
             return super()._new_password(account)
-        self.password_file(account).touch()  # root keeps what the container began with
+        self.password_file(account).touch()  # root keeps the first password of the container
         return self.root_password
 
     def connect(self, account: str = "app", **options: Any) -> pymysql.Connection[Any]:
@@ -118,25 +118,25 @@ def container_pair(folder: Path, image: str) -> Iterator[Sandbox]:
 
 @dataclass
 class ContainerKafka:
-    """What a configuration needs to know of a cluster: how to reach it, and how many nodes."""
+    """A cluster, as a configuration describes clusters: addresses, and the number of nodes."""
 
     address: str
     nodes: list[str] = field(default_factory=lambda: ["kafka"])
 
     def addresses(self, listener: str) -> list[str]:
-        """Return the only one, which is not encrypted."""
+        """Return the only address, which is not encrypted."""
         assert listener == "PLAINTEXT"
         return [self.address]
 
     def client_settings(self, listener: str) -> list[str]:
-        """Return the configuration's further lines of its section ``[kafka]``."""
+        """Return the further lines of the configuration's section ``[kafka]``."""
         assert listener == "PLAINTEXT"
         return ['tls = { mode = "disabled" }']
 
 
 @contextlib.contextmanager
 def container_kafka() -> Iterator[ContainerKafka]:
-    """Run one broker of the Kafka image; its port is known first, as it must advertise it."""
+    """Run a broker of the Kafka image; the port is chosen first, for the broker to advertise."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 

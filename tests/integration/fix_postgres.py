@@ -1,7 +1,7 @@
-"""A PostgreSQL server for tests: Debian's, unpacked into the cache, run from a folder of its own.
+"""A PostgreSQL server for tests: Debian's, unpacked into the cache, run from a separate folder.
 
-It refuses to run as root. Then it runs as `nobody`, in a folder that `nobody` may enter:
-neither a cache below a home nor a test's own folder is one.
+PostgreSQL refuses to run as root. Under root the server runs as `nobody`, in a folder that `nobody`
+may enter: neither a cache below a home nor a test's own folder allows that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drc.sandbox.process import ServerProcess, free_port
 _SUITE, _PACKAGE = "trixie", "postgresql-17"
 _PARTS = ("usr/lib/postgresql", "usr/share/postgresql")
 _NOBODY = 65534
-# `initdb` starts `postgres` by itself, which must go through the loader of its tree, too.
+# `initdb` starts `postgres` by itself; that start, too, must go through the loader of the tree.
 _RUN = """#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 exec "$here/loader" --library-path "$here/libraries" "$here/NAME.real" "$@"
@@ -33,7 +33,7 @@ exec "$here/loader" --library-path "$here/libraries" "$here/NAME.real" "$@"
 
 
 def _fetch(into: Path, say: Say) -> None:
-    """Unpack the server; keep what it needs, so that a copy is made in no time."""
+    """Unpack the server; keep only the needed files, so that a copy takes no time."""
     with tempfile.TemporaryDirectory(prefix="drc-postgres-", dir=into.parent) as work:
         whole = Path(work)
         unpack_debian(_SUITE, (_PACKAGE,), whole, say)
@@ -59,7 +59,7 @@ def _programs(root: Path) -> Path:
 
 
 def _needed(own: str, folder: Path, programs: Path) -> set[Path]:
-    """Return the libraries of the programs and of what they load by name."""
+    """Return the libraries of the programs and of the modules that the programs load by name."""
     loaded = [programs / "postgres", programs / "initdb", *programs.parent.glob("lib/*.so")]
     out: set[Path] = set()
     for program in loaded:
@@ -71,7 +71,7 @@ def _needed(own: str, folder: Path, programs: Path) -> set[Path]:
 
 
 class Postgres(ServerProcess):
-    """One server; its user is ``drc``, who may create databases."""
+    """A PostgreSQL server; the user ``drc`` may create databases."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         port = free_port()
@@ -80,7 +80,7 @@ class Postgres(ServerProcess):
         self.password = secrets.token_hex(12)
 
     def begin(self) -> None:
-        """Make its files and start it."""
+        """Create the files of the server and start the server."""
         file = self.folder / "password"
         file.write_text(self.password)
         data = self.folder / "data"
@@ -127,7 +127,7 @@ class Postgres(ServerProcess):
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server of its own."""
+    """Run a separate PostgreSQL server."""
     try:
         root = cached(_PACKAGE, _fetch, print)
     except DrcError as error:

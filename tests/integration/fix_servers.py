@@ -1,4 +1,4 @@
-"""Real servers for tests: pairs that are started once and shared, each test in a fresh schema."""
+"""Real servers for tests: pairs are started once and shared, each test has a fresh schema."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def _sandbox(
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Two MySQL 9.7 servers, `a` and `b`."""
+    """Run two MySQL 9.7 servers, `a` and `b`."""
     yield from _sandbox(tmp_path_factory, "pair", ("9.7", "9.7"))
 
 
 @pytest.fixture(scope="session")
 def pair80(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Two MySQL 8.0.31 servers: no GTID tags."""
+    """Run two MySQL 8.0.31 servers, which have no GTID tags."""
     yield from _sandbox(tmp_path_factory, "pair80", ("8.0", "8.0"))
 
 
 @pytest.fixture(scope="session")
 def pair_mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """MySQL 8.0.31 as `a`, 9.7 as `b`: an upgrade, one datacenter at a time."""
+    """Run MySQL 8.0.31 as `a`, 9.7 as `b`, as in an upgrade datacenter by datacenter."""
     yield from _sandbox(tmp_path_factory, "mixed", ("8.0", "9.7"))
 
 
@@ -55,17 +55,17 @@ def _cluster(factory: pytest.TempPathFactory, name: str, spec: KafkaSpec) -> Ite
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """One Kafka broker that listens with TLS and SASL, too."""
+    """Run a Kafka broker that listens with TLS and SASL, too."""
     yield from _cluster(tmp_path_factory, "kafka", KafkaSpec(secure=True))
 
 
 @pytest.fixture
 def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three Kafka brokers."""
+    """Run three Kafka brokers."""
     yield from _cluster(tmp_path_factory, "kafka3", KafkaSpec(brokers=3))
 
 
 @pytest.fixture
 def schema() -> str:
-    """A schema name that no other test uses."""
+    """Return a schema name that no other test uses."""
     return f"t{next(_numbers)}"

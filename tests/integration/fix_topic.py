@@ -1,4 +1,4 @@
-"""A site with a publisher: its binlog goes to a topic of its own on a real broker."""
+"""A site with a publisher: the binlog goes to a topic on a real broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.faults.fix_daemon import forget_streams
 
 
 class Published:
-    """Site a with a publisher; ``known`` is what a had executed before the topic began."""
+    """Site a with a publisher; ``known`` is the set that a had executed before the topic began."""
 
     def __init__(self, box: Sandbox, path: Path, schema: str) -> None:
         self.site, self.path, self.schema = box.sites["a"], path, schema
@@ -40,14 +40,14 @@ class Published:
                 cursor.execute(statement)
 
     def read(self, reader: TopicReader, until: str | None = None) -> list[RawTransaction]:
-        """Read until all that the site has executed by now has come."""
+        """Read until everything that the site has executed by now has come."""
         wanted, out = GtidSet.parse(until or self.executed()), list[RawTransaction]()
         while not wanted <= reader.already_read:
             out += reader.read()
         return out
 
     def cut(self, offset: int) -> None:
-        """Delete everything before ``offset``, as retention does."""
+        """Delete all messages before ``offset``, as retention does."""
         place = TopicPartition(self.config.topic("a"), 0)
         with contextlib.closing(open_admin(self.config, "a")) as admin:
             admin.delete_records({place: offset})

@@ -1,4 +1,4 @@
-"""`drc cdc` on a real server and broker: what its messages say, once each, whoever is killed."""
+"""`drc cdc` on a real server and broker: the content of messages, each once, after any kill."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PATIENCE_S = 60.0
 
 
 class Seen(NamedTuple):
-    """A message as a consumer has it."""
+    """A message as a consumer gets messages."""
 
     key: Any
     value: Any
@@ -47,12 +47,12 @@ class Seen(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What is the same in a message that was written twice."""
+        """Return the part that is the same in a message that was written twice."""
         return self.value["transaction"]["id"], self.value["transaction"]["total_order"]
 
 
 def messages(published: Published, table: str, isolation: str = "read_committed") -> list[Seen]:
-    """Return all that is in the topic of a table now."""
+    """Return all messages that the topic of a table has now."""
     topic = f"{published.config.topic('a')}.{published.schema}.{table}"
     return read(published.config, topic, isolation)
 
@@ -71,7 +71,7 @@ def read(config: Config, topic: str, isolation: str) -> list[Seen]:
 
 
 class Feed:
-    """``drc cdc`` in this process."""
+    """``drc cdc`` in a thread of this process."""
 
     def __init__(self, published: Published, start: str = "earliest") -> None:
         self._published, self._stop = published, threading.Event()
@@ -107,7 +107,7 @@ class Feed:
 def await_position(
     published: Published, dead: Callable[[], bool], but: GtidSet | None = None
 ) -> None:
-    """Wait until all that the site has executed by now is in the committed position."""
+    """Wait until the committed GTID set has everything that the site has executed by now."""
     known = GtidSet.parse(published.known) | (but or GtidSet())
     wanted = (GtidSet.parse(published.executed()) - known).with_tag("")
     positions, deadline = PublishedTopic(published.config, "a"), time.monotonic() + _PATIENCE_S
@@ -208,7 +208,7 @@ def test_values_of_every_type(published: Published, feed: Callable[[], Feed]) ->
 
 
 def test_what_the_decoder_gets_wrong(published: Published, feed: Callable[[], Feed]) -> None:
-    """As docs/reference/json-topic.md says; when this fails, a newer library may do better."""
+    """Pin the errors that docs/reference/json-topic.md names; a newer library may have fewer."""
     columns = {
         "id": ("INT PRIMARY KEY", "1", 1),
         "dz": ("DATE", "'0000-00-00'", None),
@@ -255,7 +255,7 @@ def test_xa_comes_with_its_outcome(published: Published, feed: Callable[[], Feed
     )
     published.run("XA ROLLBACK 'two'")
     running.wait(but=prepared)
-    running.stop()  # it forgets what is prepared
+    running.stop()  # forgets the prepared transactions
     again = feed()
     published.run("XA COMMIT 'one'")
     again.wait()
@@ -297,7 +297,7 @@ def test_now_is_the_time_of_the_first_start(published: Published) -> None:
         feed.stop()
         published.run(f"INSERT INTO {published.schema}.t VALUES ({key}, 'a')")
         with TopicReader(published.config, "a", published.known) as reader:
-            published.read(reader)  # it is in the topic, and nobody publishes it as JSON
+            published.read(reader)  # in the topic, but not published as JSON
     feed = Feed(published, "now")
     feed.wait()
     feed.stop()
@@ -308,7 +308,7 @@ def test_now_is_the_time_of_the_first_start(published: Published) -> None:
 def test_a_torn_large_transaction_is_rolled_back(
     kafka: KafkaCluster, round_messages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames of a publisher that died inside a transaction, then those of the next one."""
+    """Write frames of a publisher that died inside a transaction, then of the next publisher."""
     monkeypatch.setattr("drc.cdc.publisher._ROUND_MESSAGES", round_messages)
     name = f"torn{round_messages}"
     config = config_of(kafka, name)
@@ -342,7 +342,7 @@ def test_a_torn_large_transaction_is_rolled_back(
 
 
 def test_killed_again_and_again(published: Published) -> None:
-    """Committed messages are exactly the table's history; others see few of them again."""
+    """Compare committed messages with the table's history; uncommitted reads repeat few."""
     schema, kills = published.schema, 6 if FULL else 3
     command = [sys.executable, "-m", "drc.cli", "cdc", "-c", str(published.path), "--site", "a"]
     command += ["--start", "earliest", "--tables", f"{schema}.*"]

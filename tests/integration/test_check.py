@@ -1,6 +1,7 @@
-"""`drc check` and `drc run` against real servers that are wrong in one way each.
+"""`drc check` and `drc run` against real servers with a single fault each.
 
-Each test breaks one thing on a pair of 9.7 and 8.0, looks at what both commands say, and mends it.
+Each test breaks a setting on a pair of 9.7 and 8.0, reads the answers of both commands, and
+repairs the setting.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _POLL_S = 0.05
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Servers of this file alone, as their settings are changed: `a` is 9.7, `b` is 8.0."""
+    """Run servers for this file alone, as settings are changed: `a` is 9.7, `b` is 8.0."""
     with Sandbox(tmp_path_factory.mktemp("check"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "8.0")])
         config = box.write_config(box.folder / "m.toml", ConfigSpec(start="now"))
@@ -41,7 +42,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _new_streams(sites: Sandbox) -> None:
-    """Let streams begin anew: then nothing is under way, whatever the test before left."""
+    """Let streams begin again, so that nothing of an earlier test is under way."""
     for site in sites.sites.values():
         site.query("DELETE FROM drc.ledger")
 
@@ -56,7 +57,7 @@ def config(sites: Sandbox, tmp_path: Path, schema: str) -> Iterator[Path]:
 
 
 def _check(config: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict[str, str]]]:
-    """Return exit code and what is neither good nor a warning."""
+    """Return the exit code and the failed findings."""
     capsys.readouterr()
     code = cli.invoke(["check", "--json", "-c", str(config)])
     body = json.loads(capsys.readouterr().out)
@@ -65,7 +66,7 @@ def _check(config: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[
 
 
 def _run(config: Path) -> tuple[int, dict[str, Any]]:
-    """Run the daemon, which must refuse; return its exit code and the last line of its log."""
+    """Run the daemon, which must refuse; return the exit code and the last line of the log."""
     done = subprocess.run(
         [sys.executable, "-m", "drc.cli", "run", "--all", "-c", str(config)],
         cwd=ROOT,
@@ -81,7 +82,7 @@ def _run(config: Path) -> tuple[int, dict[str, Any]]:
 def _both_name(
     config: Path, capsys: pytest.CaptureFixture[str], code: int, found: str, fix: str
 ) -> None:
-    """Assert that both commands end with ``code`` and name the trouble and its remedy."""
+    """Assert that both commands end with ``code`` and name the fault and the remedy."""
     checked, fails = _check(config, capsys)
     assert checked == code, fails
     assert any(found in f["found"] and fix in f["fix"] for f in fails), fails
@@ -172,9 +173,9 @@ def test_purged_binlog(
     site.query("PURGE BINARY LOGS TO %s", (last,))
     purged = GtidSet.parse(site.query("SELECT @@GLOBAL.gtid_purged")[0][0])
     own = parse_uuid(site.query("SELECT @@server_uuid")[0][0])
-    needed = str(purged.with_tag("").of_uuids({own}))  # what has our tag is never shipped
+    needed = str(purged.with_tag("").of_uuids({own}))  # tagged transactions are never shipped
     site.query(f"DROP TABLE {schema}.gone")
-    assert _check(config, capsys) == (0, [])  # a stream that begins now does not need it
+    assert _check(config, capsys) == (0, [])  # a stream that begins now needs nothing purged
     config.write_text(config.read_text().replace('start = "now"', 'start = "earliest"'))
     _both_name(config, capsys, 1, needed, "restore the purged binlogs")
 
@@ -283,7 +284,7 @@ def test_a_missing_right_is_named(
 def test_views_and_functions_that_the_applier_could_not_repeat(
     sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str], schema: str
 ) -> None:
-    """Follow what is said to do; then such a change goes through."""
+    """Follow the hint of the finding; then such a change is replicated."""
     a, b = sites.sites["a"], sites.sites["b"]
     for site in (a, b):
         site.query(f"CREATE TABLE {schema}.t (id INT PRIMARY KEY)")
@@ -345,7 +346,7 @@ def test_migrate_writes_nothing_when_there_is_nothing_to_do(
 
 
 def test_unreachable_peer(sites: Sandbox, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A peer that is away is no reason to give up: `run` says so and waits for it."""
+    """Check that `run` reports a peer that is away, and waits instead of giving up."""
     peer = sites.sites["b"]
     peer.stop()
     try:
@@ -436,7 +437,7 @@ def _await_line(daemon: subprocess.Popen[str], event: str) -> dict[str, Any]:
     """Return the next line of the log about ``event``; the test's own timeout ends the wait."""
     assert daemon.stderr
     for line in daemon.stderr:
-        print(line)  # pytest shows it when the test fails
+        print(line)  # pytest shows the line when the test fails
         fields = json.loads(line)
         if str(fields["event"]).startswith(event) and fields.get("setting", "account").startswith(
             "account"
@@ -448,7 +449,7 @@ def _await_line(daemon: subprocess.Popen[str], event: str) -> dict[str, Any]:
 def _await_rows(site: Any, sql: str, rows: tuple[tuple[Any, ...], ...]) -> None:
     """Wait until a query returns these rows; the test's own timeout ends the wait."""
     while True:
-        with contextlib.suppress(Exception):  # the table may not be there yet
+        with contextlib.suppress(Exception):  # the table may not exist yet
             if tuple(site.query(sql)) == rows:
                 return
         time.sleep(_POLL_S)

@@ -1,6 +1,6 @@
-"""Canonical text against a real server: whatever it takes for equal has one form, or none.
+"""Canonical text against a real server: equal texts have the same form, or no form.
 
-The server says what is equal by WEIGHT_STRING and by ``=``; thousands of strings a query.
+The server compares by WEIGHT_STRING and by ``=``, thousands of strings in a query.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ AI_CI, AS_CI, AS_CS = 255, 305, 278
 _CHUNK = 20_000
 _PAD_TO = 40  # characters; longer than any text here
 
-# Characters that some collation takes for one another, for nothing, or for several; twice, so
-# that equal texts are common.
+# Characters that some collation takes for each other, for nothing, or for several. The list is
+# there twice, so that equal texts are common.
 TRICKY = "aAáàÄåÅªａＡsSßſẞeEéæÆœ  \u00a0\u3000\t\0\x1f\u00ad\u0301\u0308" * 2 + (
     "lL·yYÿ~[\\]{|}^iIİıjǰ1¹１①〡½Жжйи\u0306あアｱかが한ᄒ張张一丁\u4e02\u9fa5😀💩\U00020000…．.,，"
 )
@@ -39,13 +39,13 @@ def cursor(pair: Sandbox) -> Iterable[Any]:
 
 @pytest.fixture(scope="module")
 def older(pair80: Sandbox) -> Iterable[Any]:
-    """MySQL 8.0: its tables must be the same, as both may be a site."""
+    """Connect to MySQL 8.0: the tables must be the same there, as both versions may be a site."""
     with contextlib.closing(pair80.sites["a"].connect()) as conn, conn.cursor() as cursor:
         yield cursor
 
 
 def _ask(cursor: Any, expression: str, charset: str, values: Sequence[bytes]) -> list[Any]:
-    """Evaluate ``expression`` for each value, there called ``v``, with its bytes as they are."""
+    """Evaluate ``expression`` for each value, bound to the name ``v`` with unchanged bytes."""
     out: list[Any] = []
     for i in range(0, len(values), _CHUNK):
         literals = json.dumps([value.hex() for value in values[i : i + _CHUNK]])
@@ -67,7 +67,10 @@ def weights(cursor: Any, id_: int, values: Sequence[bytes], *, pad: bool = True)
 
 
 def assert_equal_means_equal(id_: int, values: Sequence[bytes], answers: Weights) -> int:
-    """Check that values of one weight have one form or none; return how often that said much."""
+    """Check that values of equal weight have the same form or no form.
+
+    :return: how many values had the form of another value.
+    """
     canonical = canonical_text(id_)
     assert canonical is not None
     forms: dict[bytes, dict[bytes, bytes]] = defaultdict(dict)
@@ -75,7 +78,7 @@ def assert_equal_means_equal(id_: int, values: Sequence[bytes], answers: Weights
     for value, weight in zip(values, answers, strict=True):
         form = canonical(value)
         if weight is None or form is None:
-            continue  # not valid in this character set; not promised
+            continue  # not valid in this character set, or without a form
         known = forms[weight]
         known.setdefault(form, value)
         assert len(known) == 1, (COLLATIONS[id_].name, list(known.values()))
@@ -110,7 +113,7 @@ def test_every_byte_and_pair_of_bytes(cursor: Any, id_: int) -> None:
     answers = weights(cursor, id_, values, pad=False)
     assert None not in answers
     single = answers[:top]
-    for value, weight in zip(values, answers, strict=True):  # nothing contracts or expands
+    for value, weight in zip(values, answers, strict=True):  # no contractions or expansions
         assert weight == b"".join(single[b] or b"" for b in value)
     assert_equal_means_equal(id_, values, weights(cursor, id_, values))
 
@@ -121,7 +124,7 @@ def test_every_gbk_character(cursor: Any) -> None:
     answers = weights(cursor, 28, values, pad=False)
     assert_equal_means_equal(28, values, answers)
     distinct = {w for w in answers if w}
-    # Weights of one byte never begin one of two: so texts are equal only character by character.
+    # No weight of 1 byte begins a weight of 2, so texts are equal only character by character.
     assert {w[:1] for w in distinct if len(w) == 2}.isdisjoint(distinct)
     assert {len(w) for w in distinct} == {1, 2}
 
@@ -145,7 +148,7 @@ def levels(weight: bytes) -> list[bytes]:
 
 
 def uniquely_decodable(words: set[bytes]) -> bool:
-    """Sardinas and Patterson: can no sequence of words be read in two ways?"""
+    """Return whether no sequence of words can be read in two ways (Sardinas and Patterson)."""
     steps: dict[bytes, list[bytes]] = defaultdict(list)
     for word in words:
         for i in range(2, len(word), 2):
@@ -174,7 +177,7 @@ def test_unique_decoding_is_told() -> None:
 
 @pytest.mark.parametrize("id_", FOLDING, ids=lambda i: COLLATIONS[i].name)
 def test_folding_the_alphabet(cursor: Any, id_: int) -> None:
-    """Characters of one weight fold together, and texts are read in one way only."""
+    """Check that characters of equal weight fold together, and texts are read in a single way."""
     narrow = COLLATIONS[id_].charset == "utf8mb3"
     characters = [c for c in alphabet() if not (narrow and ord(c) > 0xFFFF)]
     values = [c.encode() for c in characters]
@@ -188,7 +191,7 @@ def test_folding_the_alphabet(cursor: Any, id_: int) -> None:
 
 
 def test_exact_characters(cursor: Any) -> None:
-    """utf8mb4_0900_as_cs: weights differ, and each level is read in one way only."""
+    """Check utf8mb4_0900_as_cs: weights differ, and each level is read in a single way."""
     characters = [c for c in alphabet() if c not in NOT_EXACT]
     answers = weights(cursor, AS_CS, [c.encode() for c in characters])
     assert len(set(answers)) == len(characters)
@@ -197,13 +200,13 @@ def test_exact_characters(cursor: Any) -> None:
         primary, secondary, tertiary = levels(weight or b"")
         assert len(secondary) == len(tertiary)
         pairs = [secondary[i : i + 2] for i in range(0, len(secondary), 2)]
-        syllable = 0xAC00 <= ord(character) <= 0xD7A3  # so many letters, so many bases
+        syllable = 0xAC00 <= ord(character) <= 0xD7A3  # as many bases as letters
         assert pairs[0] == base
         assert (pairs.count(base) == len(primary) // 2) if syllable else (base not in pairs[1:])
 
 
 def test_case_and_accents_add_levels_only(cursor: Any) -> None:
-    """The first level of as_ci and as_cs is ai_ci: what that tells apart, they do."""
+    """Check that the first level of as_ci and as_cs is ai_ci, so that both tell no less apart."""
     values = [c.encode() for c in alphabet()]
     plain = weights(cursor, AI_CI, values)
     for id_ in (AS_CI, AS_CS):
@@ -214,7 +217,7 @@ def test_case_and_accents_add_levels_only(cursor: Any) -> None:
     "id_", [45, 224, 246, AI_CI, AS_CI, AS_CS], ids=lambda i: COLLATIONS[i].name
 )
 def test_no_pair_contracts(cursor: Any, id_: int) -> None:
-    """Every pair of the alphabet side by side; ideographs and syllables by a few of them."""
+    """Check each pair of the alphabet side by side, ideographs and syllables by a few examples."""
     name, (first, last) = COLLATIONS[id_].name, PICTOGRAPHS
     many = [(0x3400, 0x9FFF), (0xAC00, 0xD7A3), (first, last)]
     sample = [c for c in alphabet() if not any(a < ord(c) < b - 1 for a, b in many)]
@@ -233,7 +236,7 @@ def test_no_pair_contracts(cursor: Any, id_: int) -> None:
 
 
 def test_both_versions_weigh_alike(cursor: Any, older: Any) -> None:
-    """The whole alphabet and texts; then what holds for one version holds for the other."""
+    """Check the whole alphabet and texts, so that results for either version hold for both."""
     for id_, row in COLLATIONS.items():
         wide = row.rule in ("fold", "exact")
         narrow = row.charset == "utf8mb3"
@@ -248,7 +251,7 @@ def test_both_versions_weigh_alike(cursor: Any, older: Any) -> None:
 
 
 def texts(id_: int, seed: int, count: int) -> list[bytes]:
-    """Return short texts of tricky characters as this collation's character set writes them."""
+    """Return short texts of tricky characters in the character set of the collation."""
     rng, row = random.Random(seed), COLLATIONS[id_]
     codecs = {"utf8mb3": "utf-8", "utf8mb4": "utf-8", "latin1": "cp1252", "gb18030": "gb18030"}
     codecs |= {"utf16": "utf-16-be", "utf16le": "utf-16-le", "ucs2": "utf-16-be"}
@@ -268,12 +271,12 @@ def test_equal_weights_have_equal_forms(cursor: Any, id_: int) -> None:
     values = texts(id_, seed=id_, count=20_000)
     telling = assert_equal_means_equal(id_, values, weights(cursor, id_, values))
     if COLLATIONS[id_].pads or COLLATIONS[id_].rule == "fold":
-        assert telling > 100  # the texts do meet
+        assert telling > 100  # different texts do have equal forms
 
 
 @pytest.mark.parametrize("id_", COLLATIONS, ids=lambda i: COLLATIONS[i].name)
 def test_the_operator_agrees(cursor: Any, id_: int) -> None:
-    """``=`` for neighbours by weight: what is equal has one form or none."""
+    """Compare neighbours by weight with ``=``: equal texts have the same form or no form."""
     row, canonical = COLLATIONS[id_], canonical_text(id_)
     assert canonical is not None
     values = texts(id_, seed=-id_, count=4000)
@@ -294,7 +297,7 @@ def test_the_operator_agrees(cursor: Any, id_: int) -> None:
 
 
 def test_a_wrong_rule_is_noticed(cursor: Any) -> None:
-    """The checks above can fail: utf8mb4_bin's rule does not fit utf8mb4_general_ci."""
+    """Show that the checks can fail: utf8mb4_bin's rule does not fit utf8mb4_general_ci."""
     values = texts(45, seed=1, count=2000)
     answers = weights(cursor, 45, values)
     with pytest.raises(AssertionError):

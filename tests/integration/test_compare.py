@@ -1,4 +1,4 @@
-"""The comparison against real servers: it must see every difference, and nothing else."""
+"""The comparison against real servers: finds every difference, and no other."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_change_of_one_column_is_seen(pair: Box, schema: str, column: str) -> 
 
 
 def test_keys_merge_in_every_type_of_key(pair: Box, schema: str) -> None:
-    """Remove rows on either side: the walk must stay in step over all of the composite key."""
+    """Remove rows at either side: the walk must stay in step over the whole composite key."""
     conns = both(pair, schema, ZOO)
     fill(conns)
     counts: list[int] = []

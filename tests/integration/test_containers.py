@@ -1,6 +1,7 @@
-"""One contract, kept by servers of the sandbox and by those of the official images alike.
+"""The contract of servers: kept by the sandbox and by the official images alike.
 
-A pair and a log between its sites are all it knows. The cases on images need a Docker engine.
+The contract needs only a pair and a transport between the sites. The cases on images need a
+Docker engine.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ IMAGES = ["mysql:8.0", "mysql:8.4", "mysql:9"]
 
 @contextlib.contextmanager
 def stand_ins(folder: Path) -> Iterator[Sandbox]:
-    """Two servers as an image leaves them, with a root that comes by TCP; but without an engine."""
+    """Run two servers in the state that an image leaves, with root by TCP, without an engine."""
     box, servers, tree = Sandbox(folder), [], fetch_server("9.7")
     try:
         for number, name in enumerate(("a", "b"), 1):
@@ -71,7 +72,7 @@ def box(
 
 @pytest.fixture(params=["direct", "kafka"])
 def log(request: pytest.FixtureRequest, box: Sandbox) -> Iterator[object]:
-    """None for the direct log, else a cluster of the same kind as the servers."""
+    """Return None for direct transport, else a cluster of the same kind as the servers."""
     if request.param == "direct":
         yield None
     elif request.node.callspec.params["box"] in IMAGES:
@@ -86,7 +87,7 @@ def log(request: pytest.FixtureRequest, box: Sandbox) -> Iterator[object]:
 def test_both_directions_exactly_once(
     box: Sandbox, log: object, schema: str, daemon: StartDaemon
 ) -> None:
-    """Rows and DDL of both sites, an update, a delete; and a daemon that is killed in between."""
+    """Replicate rows and DDL of both sites, an update, a delete; kill the daemon in between."""
     running = daemon(box, kafka=log, name=f"contract-{schema}")
     since = running.executed()
     a, b = box.sites["a"], box.sites["b"]
@@ -107,7 +108,7 @@ def test_both_directions_exactly_once(
     assert running.stop() == 0
 
 
-# ------------------------------------------------------------ what needs no engine
+# ------------------------------------------------------------ tests without an engine
 
 
 def test_without_an_engine_tests_skip_at_once_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +120,7 @@ def test_without_an_engine_tests_skip_at_once_and_say_why(monkeypatch: pytest.Mo
 
 
 def test_a_container_is_configured_as_a_site(tmp_path: Path) -> None:
-    """The configuration that daemons get names the container's address and password files."""
+    """Check the configuration of daemons: address and password files of the container."""
     box = Sandbox(tmp_path)
     for number, name in enumerate(("a", "b"), 1):
         site = ContainerSite(name, tmp_path / name, "mysql:8.0", number)

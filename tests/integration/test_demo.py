@@ -1,4 +1,4 @@
-"""The demo proves what it claims: it ends well on sound replication, and only then."""
+"""The demo: ends well on sound replication, and only then."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_twice_in_a_row_and_a_changed_row_is_found(
         trade(demo, daemon, shards, probes)
         with probes[0].target.connect("root") as conn, conn.cursor() as cursor:
             cursor.execute("SET SESSION sql_log_bin = 0")
-            # Money stays as it must be: only the rows tell.
+            # The sums of money stay right: only the rows show the change.
             cursor.execute("UPDATE shop.users SET name = CONCAT(name, '!') ORDER BY id LIMIT 1")
 
     monkeypatch.setattr(run.Demo, "_trade", tampered)
@@ -70,7 +70,7 @@ def test_both_sites_write_the_same_rows_and_a_wrong_counter_is_found(
 
     def tampered(demo: duel.Duel, daemon: Daemon, duelists: list[Duelist], *rest: Any) -> None:
         fight(demo, daemon, duelists, *rest)
-        duelists[0].added[0] += 1  # acknowledged, and lost
+        duelists[0].added[0] += 1  # an acknowledged write that is lost
 
     options = Options(tmp_path, seconds=3)
     found = duel.Duel(options, Console(quiet=True)).run()

@@ -1,4 +1,4 @@
-"""The files that docker-compose.yml mounts, on servers without Docker: accounts, settings, pair."""
+"""Files that docker-compose.yml mounts, on servers without Docker: accounts, settings, pair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _settings(offset: int) -> list[str]:
 
 
 def _accounts_sql() -> str:
-    """Return what accounts.sh tells the server, as the image's entrypoint sources it."""
+    """Return the SQL of accounts.sh, sourced as the image's entrypoint sources the script."""
     script = f"set -eo pipefail; docker_process_sql() {{ cat; }}; . {CONF / 'accounts.sh'}"
     done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
     return done.stdout

@@ -1,4 +1,4 @@
-"""``drc forecast`` over two real servers that know nothing of each other."""
+"""``drc forecast`` over two real servers without replication."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_known_overlaps_are_counted_exactly(pair: Sandbox, schema: str, tmp_path
             site.query(statement.replace("@", f"{schema}."), (), "app")
 
     write(a, "INSERT INTO @t VALUES (1, 'one', 0), (2, 'two', 0), (3, 'three', 0)")
-    write(b, "INSERT INTO @t VALUES (1, 'uno', 0)")  # row 1 meets
-    write(b, "INSERT INTO @t VALUES (12, 'TWO', 0)")  # an address meets, whatever its case
+    write(b, "INSERT INTO @t VALUES (1, 'uno', 0)")  # meets row 1 of a
+    write(b, "INSERT INTO @t VALUES (12, 'TWO', 0)")  # meets an address of a, in another case
     write(a, "UPDATE @t SET v = v + 1 WHERE id = 1", "UPDATE @t SET v = 9 WHERE id = 3")
     write(b, "UPDATE @t SET v = 5 WHERE id = 1", "DELETE FROM @t WHERE id = 12")
     write(a, "INSERT INTO @nokey VALUES (1)")
@@ -66,7 +66,7 @@ def test_known_overlaps_are_counted_exactly(pair: Sandbox, schema: str, tmp_path
     assert found["causal"] == []
     tables = {t["table"]: t for t in found["tables"]}
     one = tables[f"{schema}.t"]
-    # Row 1: a's two writes with b's two. Address: a's insert with b's insert, and with its delete.
+    # Row 1: two writes of a with two of b. Address: a's insert with b's insert and with b's delete.
     assert (one["row_conflicts"], one["unique_conflicts"]) == (4, 2)
     assert one["writes"] == {"a": 5, "b": 4}
     assert one["hottest"][0] == {"key": "id=1", "conflicts": 4}

@@ -1,4 +1,4 @@
-"""GTID sets against a real server: its text, its algebra, its bytes."""
+"""GTID sets against a real server: text, algebra, bytes."""
 
 import contextlib
 import random
@@ -57,7 +57,7 @@ def test_the_servers_algebra(cursor: Any) -> None:
 
 
 def first_set(site: Any, executed: GtidSet) -> tuple[bytes, GtidSet]:
-    """Dial a dump; return the PREVIOUS_GTIDS it begins with, raw and read."""
+    """Start a dump; return the PREVIOUS_GTIDS at the beginning, raw and read."""
     conn = site.connect("drc_source")
     received = b""
     try:
@@ -81,7 +81,7 @@ def first_set(site: Any, executed: GtidSet) -> tuple[bytes, GtidSet]:
 
 
 def test_the_servers_bytes(site: Any) -> None:
-    """What the server logs at a rotation we read, and would have written alike."""
+    """Read the set that the server logs at a rotation; writing the set must give the same bytes."""
     for tag in ("", "drc", "drc_b"):
         with contextlib.closing(site.connect("root")) as conn, conn.cursor() as cursor:
             cursor.execute(f"SET gtid_next = 'AUTOMATIC{':' if tag else ''}{tag}'")

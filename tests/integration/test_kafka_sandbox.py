@@ -47,7 +47,7 @@ def config_of(kafka: KafkaCluster, name: str, listener: str = "PLAINTEXT", **mor
 
 @pytest.fixture(params=["librdkafka", "kafka-python"])
 def client(request: pytest.FixtureRequest) -> str:
-    """Each library that may carry the log."""
+    """Return the name of the Kafka client; a test runs with each client that may carry a topic."""
     return str(request.param)
 
 
@@ -68,9 +68,9 @@ def exchange(config: Config, *messages: bytes) -> list[bytes]:
         topic.close()
 
 
-@pytest.mark.usefixtures("kafka")  # skips where there can be none
+@pytest.mark.usefixtures("kafka")  # skips where no broker can run
 def test_it_is_found_again_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # One id in 64 begins with a dash, which reads like an option.
+    # 1 id in 64 begins with a dash, which reads like an option.
     monkeypatch.setattr("drc.sandbox.kafka.uuid.uuid4", lambda: uuid.UUID(bytes=b"\xf8" * 16))
     first = KafkaCluster(tmp_path, die_with_parent=True)
     second = first
@@ -141,7 +141,7 @@ def test_a_wrong_password_is_refused_and_never_shown(
     wrong.write_text("s3cret-and-wrong")
     account = {"user": "drc", "password_file": str(wrong)}
     ca = {"ca": str(tls / "ca.pem")}
-    for _ in range(4):  # the broker may hang up before its answer was read
+    for _ in range(4):  # the broker may hang up before the client reads the answer
         error = refused(
             config_of(kafka, "wrong", "SASL_SSL", tls=ca, account=account, client=client)
         )

@@ -1,4 +1,4 @@
-"""The ledger on a real server: one applier at a time, and never half. And what a lane refuses."""
+"""The ledger on a real server: a single applier, whole batches, and refusals of a lane."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def format_of(config: Config, site: str) -> bytes:
 
 @pytest.fixture
 def lanes(config: Config) -> Iterator[tuple[Lane, Lane]]:
-    """Two appliers of one stream that know nothing of each other."""
+    """Open two lanes of the same stream that know nothing of each other."""
     fde = format_of(config, "a")
 
     def connect(client_flag: int) -> pymysql.Connection[Any]:
@@ -144,7 +144,7 @@ def test_a_row_that_is_there_already_or_missing_is_refused(
 def test_a_lane_knows_of_local_users_who_wait_for_it(
     config: Config, pair: Sandbox, schema: str, lanes: tuple[Lane, Lane], lock: str, waiter: str
 ) -> None:
-    """A row that was inserted has no lock of its own until somebody waits for it."""
+    """Check an insert, too: the row has no lock of its own until a session waits for the row."""
     b = pair.sites["b"]
     b.query(f"CREATE DATABASE `{schema}`")
     b.query(f"CREATE TABLE `{schema}`.t (id INT PRIMARY KEY, n INT)")
@@ -168,7 +168,7 @@ def test_a_lane_knows_of_local_users_who_wait_for_it(
         waiting: list[Future[object]] = []
         user.execute("BEGIN")
         user.execute(theirs)
-        waits(other.execute, theirs, 1)  # for a user
+        waits(other.execute, theirs, 1)  # waits for a user, not for the lane
         assert not lanes[0].awaited()
         waits(user.execute if waiter == "a local user" else lanes[1].execute, statement, 2)
         assert lanes[0].awaited() is (waiter == "a local user")
@@ -198,7 +198,7 @@ def test_a_lane_that_may_not_ask_thinks_that_users_wait(
 
 
 def test_a_schema_change_is_made_once(pair: Sandbox, schema: str, lanes: tuple[Lane, Lane]) -> None:
-    """The second lane is that of a daemon that died between the change and its ledger row."""
+    """Replay again on a second lane, as after a death between the change and the ledger row."""
     make_table(pair.sites["b"], schema)
     query = ev.QueryEvent(schema, b"ALTER TABLE t RENAME TO u", {})
     gtid = Gtid(parse_uuid(UUID), int(schema[1:]))

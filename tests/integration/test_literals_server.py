@@ -1,6 +1,6 @@
-"""Literals against servers: they store the same bytes, and a key's condition finds its row alone.
+"""Literals against servers: stored as the same bytes, and a key's condition finds only the row.
 
-Row images come from the binlog. Each row is deleted, written again by its literals, and its new
+Row images come from the binlog. Each row is deleted, written again by literals, and the new
 image must be the same.
 """
 
@@ -31,7 +31,7 @@ _ASSIGNED_ONLY = ("c_json", "c_geometry", "c_point", "c_vector")
 
 
 def _floats(code: str) -> list[str]:
-    """Return literals of random bit patterns, and those at the edges."""
+    """Return literals of random bit patterns and of edge cases."""
     rng = random.Random(code)
     size = struct.calcsize(code)
     values = [struct.unpack(code, rng.randbytes(size))[0] for _ in range(_RANDOM_ROWS)]
@@ -94,7 +94,7 @@ KEYS: list[tuple[str, int, list[str]]] = [
 
 
 class Logged(NamedTuple):
-    """A table of the server, and the images of its rows."""
+    """A table of the server, with the images of all rows."""
 
     table: TableMap
     images: list[bytes]
@@ -118,7 +118,7 @@ def cursor(site: SandboxSite) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def written(site: SandboxSite, cursor: Any) -> Iterator[tuple[Tables, Tables]]:
-    """Fill a table for each kind of key, and one of all types; then again by literals."""
+    """Fill a table for each kind of key and a table of all types; then fill again by literals."""
     cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO', NAMES utf8mb4")
     cursor.execute("DROP DATABASE IF EXISTS lit")
     cursor.execute("CREATE DATABASE lit CHARACTER SET utf8mb4")

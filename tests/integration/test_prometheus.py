@@ -1,4 +1,4 @@
-"""Prometheus' own tool on what it is given: rules, configuration and the metrics themselves."""
+"""promtool on the files of drc: rules, configuration and metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONF = Path(__file__).parents[2] / "conf"
 STREAM = 'pair="shop", origin="a", target="b"'
 RUNS = f'drc_stream_state{{{STREAM}, state="running"}}'
 CANARY = f"drc_stream_canary_landed_timestamp_seconds{{{STREAM}}}"
-# The series of ten minutes, a sample each 30 s, and the alerts that are raised at their end.
+# Series of ten minutes, a sample each 30 s, and the alerts at the end.
 CASES: list[tuple[dict[str, str], set[str]]] = [
     ({'up{job="drc", instance="x"}': "1x20"}, set()),
     ({'up{job="drc", instance="x"}': "0x20"}, {"DrcDown"}),
@@ -78,7 +78,7 @@ def _fetch(into: Path, say: Say) -> None:
 
 @pytest.fixture(scope="module")
 def promtool() -> list[str]:
-    """The tool: this machine's, or Debian's from the cache."""
+    """Return the command of promtool: this machine's, or Debian's from the cache."""
     if own := os.environ.get("PROMTOOL") or shutil.which("promtool"):
         return [own]
     try:
@@ -97,7 +97,7 @@ def run(promtool: list[str], *args: str, given: bytes = b"") -> str:
 
 def test_it_takes_rules_and_configuration(promtool: list[str]) -> None:
     assert "rules found" in run(promtool, "check", "rules", str(CONF / "alerts.yml"))
-    # Where the token is, is known to the containers alone.
+    # Only the containers know the place of the token.
     run(promtool, "check", "config", "--syntax-only", str(CONF / "prometheus.yml"))
 
 

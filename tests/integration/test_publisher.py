@@ -1,4 +1,4 @@
-"""A publisher that takes its transactions from its site's watcher: no gap, nothing twice."""
+"""A publisher that takes transactions from the site's watcher: no gap, nothing twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.faults.fix_daemon import forget_streams
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 WAIT_S = 30
-PART_BYTES = 20_000  # of a transaction; larger ones come in parts
+PART_BYTES = 20_000  # larger transactions come in parts
 QUEUE_BYTES = 1 << 20
 
 
@@ -46,7 +46,7 @@ def wait(true: Callable[[], object], what: str = "") -> None:
 
 
 class Site:
-    """Site a, with a table; its watcher and publisher run in threads."""
+    """Site a with a table; watcher and publisher run in threads."""
 
     def __init__(self, box: Sandbox, path: Path, schema: str) -> None:
         self.server, self.schema = box.sites["a"], schema
@@ -75,7 +75,7 @@ class Site:
         return GtidSet.parse(self.server.query("SELECT @@GLOBAL.gtid_executed")[0][0])
 
     def native(self) -> GtidSet:
-        return native_set(self.executed(), set())  # the watcher's notes are nobody's
+        return native_set(self.executed(), set())  # the watcher's notes are not native
 
     def dumps(self) -> list[int]:
         found = self.server.query(
@@ -132,7 +132,7 @@ def site(pair: Sandbox, kafka: KafkaCluster, schema: str, tmp_path: Path) -> Ite
 
 
 class Writer:
-    """Writes rows 1, 2, 3, … one a transaction, a large one now and then, until told to stop."""
+    """A client that writes rows 1, 2, 3, …, a transaction each, some large, until told to stop."""
 
     def __init__(self, site: Site) -> None:
         self._site, self._stop = site, threading.Event()
@@ -161,7 +161,7 @@ def test_who_comes_late_or_is_left_behind_catches_up_and_follows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = site.native()
-    site.start(site.publisher)  # alone: nothing is read yet that could be followed
+    site.start(site.publisher)  # alone: no watcher reads yet
     assert not site.follows()
     with Writer(site) as writer:
         writer.more()
@@ -169,7 +169,7 @@ def test_who_comes_late_or_is_left_behind_catches_up_and_follows(
         wait(site.follows, "it stays alone")
         wait(lambda: len(site.dumps()) == 1, "the binlog is read twice")
         writer.more()
-        # What it is given finds no room.
+        # The branch of the watcher finds no room.
         hold, send = threading.Event(), module._Session._send
 
         def held(session: module._Session, transactions: list[RawTransaction]) -> None:
@@ -184,7 +184,7 @@ def test_who_comes_late_or_is_left_behind_catches_up_and_follows(
         hold.set()
         wait(lambda: site.publisher.progress.sessions > sessions and site.follows())
         writer.more()
-        # The link breaks by which both read.
+        # The link breaks from which both read.
         sessions = site.publisher.progress.sessions
         for number in site.dumps():
             site.server.query(f"KILL {number}")
@@ -203,7 +203,7 @@ def test_who_comes_late_or_is_left_behind_catches_up_and_follows(
 def test_what_was_decided_when_it_began_is_not_published(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row is written and counts as decided, while the watcher has not read it yet."""
+    """Write a row that counts as decided while the watcher has not read the row yet."""
     start, holds = SourceSite.start, threading.Event()
     pass_on = site.watcher.tee.pass_on
 
@@ -231,7 +231,7 @@ def test_what_was_decided_when_it_began_is_not_published(
 def test_its_own_reading_ends_where_its_branch_begins(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have what was written between the branch and the dump, which comes in one read."""
+    """Write between the branch and the dump: both bring the rows, the dump in a single read."""
     before, read_first = site.executed(), SourceSite.read_first
 
     def later(source: SourceSite, *args: Any, **options: Any) -> Reader:

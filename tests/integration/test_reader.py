@@ -1,4 +1,4 @@
-"""A site's topic for readers: what `drc tail` shows of it, and what other programs get."""
+"""A site's topic for readers: lines of `drc tail`, and transactions for other programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_same_documents_from_binlog_and_topic(
         f" WHERE i < 200) SELECT i, REPEAT('y', 900) FROM n",
         f"DELETE FROM {schema}.t WHERE id < 100",
     )
-    # A server that is not there: the topic is enough.
+    # The servers do not answer: the topic is enough.
     away = tmp_path / "away.toml"
     away.write_text(re.sub(r"(?m)^port = \d+", "port = 1", published.path.read_text(), count=1))
     start = ("--tables", f"{schema}.*", "--start", published.known, "--limit")
@@ -79,7 +79,7 @@ def test_readers_do_not_disturb_each_other(published: Published) -> None:
         assert seen[0] == seen[1]
         assert seen[2] <= seen[0]
         assert len(seen[2]) >= 5
-    # From where one stopped, another goes on.
+    # A reader goes on where another reader stopped.
     published.run(f"INSERT INTO {published.schema}.t VALUES (9, 'a')")
     with TopicReader(published.config, "a", first.already_read) as fourth:
         assert len(published.read(fourth)) == 1
@@ -102,7 +102,7 @@ def test_a_hole_is_told_and_not_passed_over(
         with TopicReader(published.config, "a", "earliest") as late:
             assert len([t for t in published.read(late) if t.events]) == 1
     with TopicReader(published.config, "a", before) as behind:
-        for _ in range(2):  # it does not go on behind it
+        for _ in range(2):  # does not go on behind the gap
             with pytest.raises(TopicGapError) as caught:
                 published.read(behind)
             assert caught.value.missing == lost
@@ -140,7 +140,7 @@ def test_the_example_of_the_documentation(
     published.run(f"INSERT INTO {published.schema}.t VALUES (1, 'an example')")
     found = re.search(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
     assert found
-    # The database, the table, the row.
+    # Names of site, table and row of the test.
     code = found[1].replace("shanghai", "a").replace("shop.*", f"{published.schema}.t")
     code = code.replace("100", "3")
     monkeypatch.chdir(published.path.parent)

@@ -1,12 +1,12 @@
-"""The two rules of a server on which conflict detection stands, on few hot rows and many writers.
+"""Two rules of a server that conflict detection relies on, with few hot rows and many writers.
 
-L: the binlog holds the changes of a row in the order in which their transactions had it locked.
-R2: the binlog's end position, read by anybody once a row is locked, covers all who had that row
-locked before: their transactions, and what became of prepared ones, end at or before it.
-``gtid_executed`` does not, and is counted for it.
+L: the binlog holds the changes of a row in the order in which the transactions had the row locked.
+R2: the binlog's end position, read by any session once a row is locked, covers every earlier holder
+of that lock: the transactions, and the outcomes of prepared transactions, end at or before the
+position. ``gtid_executed`` does not cover all earlier holders; the misses are counted.
 
-L is seen in two ways: each change begins with what the one before it left, and the writers'
-own notes, made while they held the lock, come in the same order.
+L shows in two ways: each change begins with the values that the change before left, and the
+writers' notes, made under the lock, come in the same order.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.servers
 
 _ROWS, _WRITERS = 16, 8
 _TRANSACTIONS = 60_000 if FULL else 4_000
-_BINLOG_BYTES = 256 << 10  # files end often: the end position may be that of a fresh one
-_UNLUCKY = (1205, 1213, 1614)  # lock wait, deadlock, and what XA END says after it
+_BINLOG_BYTES = 256 << 10  # files end often, so the end position may be in a fresh file
+_UNLUCKY = (1205, 1213, 1614)  # lock wait, deadlock, and the error of XA END after a deadlock
 
 
 class Step(NamedTuple):
-    """A transaction in the binlog; its rows as (row, stamp before, stamp after)."""
+    """A transaction in the binlog, with rows as (row, stamp before, stamp after)."""
 
     kind: TransactionKind
     gtid: Gtid
@@ -51,9 +51,9 @@ class Step(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What was seen under the lock of the row into which ``stamp`` was written.
+    """A look at the binlog under the lock of the row into which ``stamp`` was written.
 
-    ``stale`` is the end position as it was before the lock was asked for.
+    ``stale`` is the end position before the lock was requested.
     """
 
     stamp: int
@@ -64,7 +64,7 @@ class Sight(NamedTuple):
 
 @dataclass
 class Notes:
-    """What writers noted: ``order`` numbers stamps while the lock is held."""
+    """Notes of the writers: ``order`` numbers stamps while the lock is held."""
 
     order: dict[int, int] = field(default_factory=dict)
     sights: list[Sight] = field(default_factory=list)
@@ -72,11 +72,11 @@ class Notes:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
-# ---------------------------------------------------------------- what is checked
+# ---------------------------------------------------------------- the check
 
 
 def follow(steps: Sequence[Step], order: dict[int, int]) -> tuple[list[str], dict[int, Step]]:
-    """Return complaints about the order, and by stamp who had let its row go before."""
+    """Return complaints about the order, and by stamp the step that had let the row go before."""
     complaints: list[str] = []
     previous: dict[int, Step] = {}
     now: dict[int, int | None] = {}
@@ -154,7 +154,7 @@ def test_the_checker_follows_prepared_transactions() -> None:
 
 
 class Writer:
-    """One of those who fight over the rows."""
+    """A writer that competes with others for the rows."""
 
     def __init__(self, site: SandboxSite, schema: str, number: int, notes: Notes) -> None:
         options = {"database": schema, "client_flag": CLIENT.MULTI_STATEMENTS}
@@ -177,7 +177,7 @@ class Writer:
                         raise
 
     def _do(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run statements in one packet; return the rows of all."""
+        """Run statements in a single packet; return the rows of all statements."""
         with self._conn.cursor() as cursor:
             cursor.execute(sql)
             rows = list(cursor.fetchall())
@@ -215,7 +215,7 @@ class Writer:
             self._do("COMMIT")
 
     def _look(self, _: str) -> None:
-        """Take one row and look at once where the binlog ends, here or on another connection."""
+        """Lock a row and read at once the end of the binlog, here or on another connection."""
         stamp, sql = self._stamp(self._row())
         looks = f"{self._status}; {sql}; SELECT @@GLOBAL.gtid_executed"
         with self._transaction("BEGIN", "ROLLBACK"):
@@ -265,7 +265,7 @@ def site(request: pytest.FixtureRequest) -> SandboxSite:
 
 @pytest.fixture(scope="module", params=["ON", "OFF"])
 def run(site: SandboxSite, request: pytest.FixtureRequest) -> Iterator[tuple[list[Step], Notes]]:
-    """Let writers fight; return what the binlog says and what they noted."""
+    """Let writers compete; return the steps in the binlog and the writers' notes."""
     settings = {
         "binlog_order_commits": request.param,
         "max_binlog_size": _BINLOG_BYTES,
@@ -324,6 +324,6 @@ def test_the_end_position_under_a_lock_covers_who_had_it(run: tuple[list[Step], 
     print(
         f"\n{len(sights)} sights; gtid_executed missed {unseen}, a position before the lock {stale}"
     )
-    assert stale > 0  # had it been read before the lock, this test would have failed
+    assert stale > 0  # a position from before the lock would have failed this test
     assert len(sights) > _TRANSACTIONS * 0.2
     assert len({step.end.file for step in steps}) > 2

@@ -1,4 +1,4 @@
-"""The sandbox itself: twice up, killed, side by side, and its accounts."""
+"""The sandbox itself: started twice, killed, side by side, and the accounts."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_command_line_tells_what_runs(
 
 
 def test_make_clean_stops_every_sandbox(tmp_path: Path) -> None:
-    python = tmp_path / ".venv" / "bin" / "python"  # no link to ours: `clean` removes it
+    python = tmp_path / ".venv" / "bin" / "python"  # no link: `clean` removes the file
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -118,12 +118,12 @@ def test_make_clean_stops_every_sandbox(tmp_path: Path) -> None:
             check=True,
         )
         assert server
-        assert server.wait(60) == 0  # at once, but for the kernel
+        assert server.wait(60) == 0  # at once, apart from the kernel
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_quick_server_is_small(pair: Sandbox) -> None:
-    """Redo log and template take little: a checkout of two sites is no gigabyte."""
+    """Check the size of the redo log: with a small template, two sites stay below a gigabyte."""
     for site in pair.sites.values():
         redo = sum(path.stat().st_size for path in (site.data / "#innodb_redo").iterdir())
         assert redo <= 64 << 20

@@ -1,4 +1,4 @@
-"""What a site remembers of the servers of others, on real servers."""
+"""Servers of other sites that a site remembers, on real servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config(pair: Sandbox, tmp_path: Path) -> Iterator[Config]:
     pair.sites["a"].query("DELETE FROM drc.site_uuid")
     assert drc_command(["migrate", "-c", str(path)]) == 0
     yield load(path)
-    # What is remembered wrongly would stop the streams of the tests that follow.
+    # A wrong entry would stop the streams of the tests that follow.
     pair.sites["a"].query("DELETE FROM drc.site_uuid")
 
 
@@ -39,7 +39,7 @@ def uuid_of(pair: Sandbox, site: str) -> bytes:
 
 
 def without(config: Config, site: str) -> Config:
-    """Return the configuration with nobody where ``site`` was."""
+    """Return the configuration with a free port in place of ``site``."""
     away = msgspec.structs.replace(config.sites[site], port=free_port())
     return msgspec.structs.replace(config, sites={**config.sites, site: away})
 
@@ -89,7 +89,7 @@ def test_a_site_that_was_never_seen_is_waited_for(pair: Sandbox, config: Config)
 
 
 def test_a_server_that_was_another_sites_is_refused(pair: Sandbox, config: Config) -> None:
-    """Else all that is written there would be taken for replicated, and be lost."""
+    """Check the refusal: otherwise all writes there would count as replicated, and be lost."""
     pair.sites["a"].query(INSERT, (pair.sites["a"].query("SELECT @@server_uuid")[0][0],))
     with pytest.raises(PreflightError, match="another site"):
         SourceSite(config, "a", "a")

@@ -1,7 +1,7 @@
-"""Slots of rows that a real server logged, against its own unique indexes.
+"""Slots of rows that a real server logged, compared with the server's own unique indexes.
 
-For each type that a key can hold: which of these values does a unique index take for equal? Those
-must have one slot, or none. Values that it tells apart should have two, but for known folding.
+For each type that a key can hold: values that a unique index takes for equal must have the same
+slot, or no slot. Values that the index tells apart should have two slots, but for known folding.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ TYPES: list[tuple[str, int, list[str], bool]] = [
             f"{kind} CHARACTER SET {charset} COLLATE {collation}",
             prefix,
             values,
-            # CHAR strips its padding after folding: more than the server's, as NBSP folds to it.
+            # CHAR strips spaces after folding, more than the server does, as NBSP folds to a space.
             exact and (kind[:4], collation) != ("CHAR", "utf8mb4_0900_ai_ci"),
         )
         for charset, collation, values, exact in [
@@ -118,7 +118,7 @@ def site(pair: Sandbox) -> Any:
 
 @pytest.fixture(scope="module")
 def logged(site: Any) -> Iterable[dict[str, tuple[ev.TableMap, list[bytes]]]]:
-    """Fill one table of each type; return its table map and row images from the binlog."""
+    """Fill a table for each type; return table maps and row images from the binlog."""
     before = executed(site)
     with contextlib.closing(site.connect()) as conn, conn.cursor() as cursor:
         cursor.execute("SET sql_mode = '', NAMES utf8mb4")
@@ -141,7 +141,7 @@ def _read(site: Any, before: GtidSet) -> dict[str, tuple[ev.TableMap, list[bytes
 
 
 def _equal_pairs(cursor: Any, number: int, prefix: int, count: int) -> set[tuple[int, int]]:
-    """Ask a unique index of the server which rows it takes for equal."""
+    """Ask a unique index of the server for the pairs of equal rows."""
     key = f"v({prefix})" if prefix else "v"
     cursor.execute(f"CREATE TABLE slots.u LIKE slots.t{number}")
     cursor.execute(f"ALTER TABLE slots.u ADD UNIQUE ({key})")
@@ -179,7 +179,7 @@ def test_a_unique_index_and_slots_agree(site: Any, logged: Any, number: int) -> 
 
 
 def test_most_values_have_a_slot(logged: Any) -> None:
-    """None is allowed everywhere above: so see that it is rare."""
+    """Check that None is rare, as the tests above allow None everywhere."""
     found = missing = 0
     for number, (kind, prefix, _, _) in enumerate(TYPES):
         table, images = logged[f"t{number}"]

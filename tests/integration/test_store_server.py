@@ -1,4 +1,4 @@
-"""The checkpoint store on real servers: MySQL, and PostgreSQL."""
+"""The checkpoint store on real servers: MySQL and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ S = 1_000_000
 
 
 class Place(NamedTuple):
-    """A database for a store: its URL, its password where the URL has none, and a way to ask."""
+    """A database for a store: the URL, the password if the URL has none, and a query function."""
 
     url: str
     password: str

@@ -1,4 +1,4 @@
-"""`drc tail` on a real binlog: plain, tagged, compressed, and what the library cannot decode."""
+"""`drc tail` on a real binlog: plain, tagged, compressed, and values that are not decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``drc top``: what it draws, what its keys do, and what it says where nothing answers."""
+"""``drc top``: the drawing, the keys, and the message where no daemon answers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_stream_is_paused_and_resumed(fake: FakeDaemon, daemon: Daemon) -> Non
             for key, action in (("p", "pause"), ("r", "resume")):
                 await pilot.press(key)
                 await until(pilot, lambda: isinstance(app.focused, Input))
-                await pilot.press("enter")  # not without a reason
+                await pilot.press("enter")  # refused without a reason
                 assert isinstance(app.focused, Input)
                 await pilot.press(*action, "enter")
                 await until(pilot, lambda a=action: fake.commands and fake.commands[-1][1] == a)

@@ -1,4 +1,4 @@
-"""Every column type and every kind of transaction arrives byte by byte, from either side."""
+"""Column types and kinds of transactions: each arrives byte by byte, from either side."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def ddl(conn: pymysql.Connection, s: str) -> None:
 
 
 def triggers(conn: pymysql.Connection, s: str) -> None:
-    """What a trigger wrote comes as rows; it must not fire again."""
+    """Write by a trigger, whose rows are logged: the trigger must not fire again."""
     sql(conn, f"CREATE TABLE `{s}`.audit (id INT AUTO_INCREMENT PRIMARY KEY, t INT)",
         f"CREATE TRIGGER `{s}`.tr AFTER INSERT ON `{s}`.t FOR EACH ROW"
         f" INSERT INTO `{s}`.audit (t) VALUES (NEW.id)",
@@ -215,7 +215,7 @@ def odd_names(conn: pymysql.Connection, s: str) -> None:
 
 
 def unselected(conn: pymysql.Connection, s: str) -> None:
-    """A transaction over two schemas, one of them not replicated."""
+    """Write to two schemas in a transaction, with a single schema replicated."""
     sql(conn, f"CREATE DATABASE IF NOT EXISTS `{s}_local`",
         f"CREATE TABLE `{s}_local`.x (id INT PRIMARY KEY)", "BEGIN",
         f"INSERT INTO `{s}_local`.x VALUES (1)", f"INSERT INTO `{s}`.t (id) VALUES (700)",
@@ -257,7 +257,7 @@ def test_kinds_of_transactions(
                 kind(conn, schema)
             running.drain(schema)
             assert_identical(box, schema)
-            if site.name == "a":  # so that the other side can write the same again
+            if site.name == "a":  # so that the other site can write the same again
                 with site.connect("app") as conn:
                     clean(conn, schema)
                 running.drain(schema)

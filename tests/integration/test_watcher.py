@@ -1,4 +1,4 @@
-"""A site's own binlog: parts that the server has deleted, and a link that breaks."""
+"""The watcher of a site: purged parts of the binlog, and a link that breaks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Servers of this file alone, as their binlogs are purged."""
+    """Run servers for this file alone, as binlogs are purged."""
     with Sandbox(tmp_path_factory.mktemp("watcher"), die_with_parent=True) as box:
         box.up([SiteSpec("a", "9.7"), SiteSpec("b", "9.7")])
         yield box
@@ -45,7 +45,7 @@ def config(sites: Sandbox, tmp_path: Path) -> Config:
 
 
 def purge(sites: Sandbox) -> GtidSet:
-    """Write at ``a``, have it deleted from the binlog; return what was."""
+    """Write at ``a`` and purge the writes from the binlog; return the purged set."""
     a = sites.sites["a"]
     before = GtidSet.parse(a.query("SELECT @@GLOBAL.gtid_executed")[0][0])
     a.query("CREATE DATABASE gone")
@@ -102,7 +102,7 @@ def wait(true: Callable[[], object]) -> None:
 
 
 def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None:
-    """What is in the index stays there, and the rest is read once."""
+    """Break the link: the index keeps the writes, and the rest is read once."""
     a = sites.sites["a"]
     with watched(config) as (index, watcher):
         progress = watcher.progress
@@ -131,8 +131,8 @@ def test_a_link_that_breaks_costs_a_link(sites: Sandbox, config: Config) -> None
         (ONE, "1-9", "", True),
         (ONE, "1-9", "1-5", True),
         (OTHER, "1-9", "", False),  # another server has other positions
-        (ONE, "1-4", "", False),  # it lost what it had
-        (ONE, "1-9", "1-7", False),  # what comes next is deleted
+        (ONE, "1-4", "", False),  # the server lost transactions
+        (ONE, "1-9", "1-7", False),  # the next transactions are purged
     ],
 )
 def test_where_the_next_session_may_read_on(

@@ -1,4 +1,4 @@
-"""A daemon's metrics, asked of it while it replicates, as Prometheus asks."""
+"""A daemon's metrics during replication, requested as Prometheus does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(port: int, path: str, token: str = "") -> tuple[int, str]:
 
 
 def scrape(port: int) -> dict[tuple[str, frozenset[str]], float]:
-    """Return the values of all samples by name and values of the labels."""
+    """Return the values of all samples, by name and label values."""
     status, text = ask(port, "/metrics", TOKEN)
     assert status == 200, text
     return {
@@ -99,7 +99,7 @@ def test_a_running_daemon_tells_of_itself(
 def test_a_stream_that_stopped_is_not_ready(
     pair: Sandbox, schema: str, daemon: StartDaemon
 ) -> None:
-    """The other direction goes on, so the process lives and says which one needs a person."""
+    """Check that the other direction goes on, so the process lives and names the stopped stream."""
     ports = {name: free_port() for name in pair.sites}
     running = daemon(pair, listen=ports)
     running.drain(schema)
@@ -107,7 +107,7 @@ def test_a_stream_that_stopped_is_not_ready(
     for site in pair.sites.values():
         with site.connect("root") as conn, conn.cursor() as cursor:
             cursor.execute("SET SESSION sql_log_bin = 0")
-            cursor.execute(f"CREATE TABLE `{schema}`.t (id INT)")  # no key: it cannot be applied
+            cursor.execute(f"CREATE TABLE `{schema}`.t (id INT)")  # no key: rows cannot be applied
     pair.sites["a"].query(f"INSERT INTO `{schema}`.t VALUES (1)", account="app")
     deadline = time.monotonic() + WAIT_S
     while json.loads(ask(ports["b"], "/readyz")[1])["states"]["a->b"] == "running":

@@ -1,4 +1,4 @@
-"""Whatever happens to the messages of a topic: each transaction once, in order, none left out."""
+"""The gate under any damage to a topic: each transaction once, in order, without a gap."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WANTED = [content(t) for t in HISTORY]
 
 
 def publish(rng: random.Random, epoch: int, start: int, stop: int) -> list[list[bytes]]:
-    """Return the messages of one publisher's frames from transaction ``start`` on."""
+    """Return the messages of a publisher's frames from transaction ``start`` on."""
     encoder = FrameEncoder(STREAM, rng.choice([150, 700, 100_000]), compress=rng.random() < 0.5)
     session, covered = rng.randbytes(8), GtidSet()
     for transaction in HISTORY[:start]:
@@ -75,14 +75,14 @@ def publish(rng: random.Random, epoch: int, start: int, stop: int) -> list[list[
 
 
 def whole_before(index: int) -> int:
-    """Return where the transaction begins of which ``index`` is a part."""
+    """Return the index at which the transaction with part ``index`` begins."""
     while index < len(HISTORY) and HISTORY[index].part:
         index -= 1
     return index
 
 
 def topic(rng: random.Random) -> list[bytes]:
-    """Return the messages of one to three publishers, each of which took over from the last."""
+    """Return the messages of 1 to 3 publishers, each in place of the publisher before."""
     out: list[bytes] = []
     epoch, at = 1, 0
     for _ in range(rng.randrange(3)):
@@ -90,7 +90,7 @@ def topic(rng: random.Random) -> list[bytes]:
         frames = publish(rng, epoch, at, stop)
         zombie = [m for frame in frames[len(frames) - rng.randrange(3) :] for m in frame]
         out += [m for frame in frames for m in frame]
-        if rng.random() < 0.3:  # it died inside a frame
+        if rng.random() < 0.3:  # the publisher died inside a frame
             del out[len(out) - rng.randrange(len(frames[-1])) :]
             stop = max(at, stop - rng.randrange(10))
         at, epoch = whole_before(stop), epoch + 1
@@ -103,7 +103,7 @@ def topic(rng: random.Random) -> list[bytes]:
 
 
 class Target:
-    """What the applier does with what passes: parts become visible with the last one."""
+    """The applier behind the gate: parts become visible with the last part."""
 
     def __init__(self) -> None:
         self.applied: list[tuple[object, ...]] = []
@@ -123,7 +123,7 @@ class Target:
         self._parts = []
 
     def fill(self, missing: GtidSet) -> None:
-        """Read the origin's binlog until nothing of ``missing`` is."""
+        """Read the origin's binlog until all of ``missing`` is applied."""
         self.roll_back()
         for transaction in HISTORY:
             if not missing - self.ledger:
@@ -133,7 +133,7 @@ class Target:
 
 
 def consume(messages: list[bytes]) -> tuple[Target, Counter[str]]:
-    """Take a topic to its end, as the sessions of a stream do."""
+    """Take a topic to the end, as the sessions of a stream do."""
     target, counts = Target(), Counter[str]()
     torn: Torn = set()
     for _ in range(200):
@@ -154,7 +154,7 @@ def consume(messages: list[bytes]) -> tuple[Target, Counter[str]]:
 
 
 def spoil(rng: random.Random, messages: list[bytes]) -> tuple[list[bytes], str]:
-    """Do one kind of harm; return the kinds of fate it may be counted as, by space."""
+    """Do a single kind of harm; return the fates that may be counted, separated by spaces."""
     out, at = list(messages), rng.randrange(len(messages))
     match rng.choice(["nothing", "flip", "cut", "swap", "twice", "old", "foreign", "lose"]):
         case "flip":
@@ -193,7 +193,7 @@ def test_spoiled_topics(block: int) -> None:
         assert target.applied == WANTED[: len(target.applied)], f"case {block}, {case}"
         if kinds:
             assert any(counts[k] for k in kinds.split()), f"case {block}, {case}: {counts}"
-        target.fill(GtidSet.parse(f"{'aa' * 16}:1-40"))  # the next idle frame's gap
+        target.fill(GtidSet.parse(f"{'aa' * 16}:1-40"))  # a gap that the next idle frame shows
         assert target.applied == WANTED, f"case {block}, {case}"
         seen.update(counts)
     assert all(
@@ -207,7 +207,7 @@ def test_spoiled_topics(block: int) -> None:
 def messages_of(
     count: int, *, stream: str = STREAM, fde: bytes = FORMAT, seq: int = 0, size: int = 10_000
 ) -> list[bytes]:
-    """Return the messages of one frame that holds the first ``count`` of the history."""
+    """Return the messages of a frame with the first ``count`` transactions of the history."""
     covered = GtidSet()
     for transaction in HISTORY[:count]:
         covered.add(transaction.gtid)
@@ -254,7 +254,7 @@ def test_events_of_another_format_are_not_mixed_in() -> None:
 
 
 def test_a_large_transaction_is_complete_with_its_last_part_only() -> None:
-    """Who goes on after a publisher that died inside it begins it again."""
+    """Check a publisher that died inside a transaction: the successor sends the whole again."""
     inside = next(i for i, t in enumerate(HISTORY) if not t.last) + 1
     whole = Assembler(Counter()).take(decode_chunk(messages_of(inside)[0]))
     assert whole is not None

@@ -1,4 +1,4 @@
-"""The algebra of GTID sets against plain Python sets."""
+"""The algebra of GTID sets, compared with plain Python sets."""
 
 import operator
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def members_of(gtid_set: GtidSet) -> frozenset[Gtid]:
 
 
 def assert_canonical(gtid_set: GtidSet) -> None:
-    """Bounds of one server and tag increase strictly: no empty, touching or split intervals."""
+    """Check that bounds of a server and tag strictly increase: none empty, touching or split."""
     seen: dict[tuple[bytes, str], int] = {}
     for uuid, tag, start, end in gtid_set.intervals():
         assert seen.get((uuid, tag), 0) < start < end
@@ -65,7 +65,7 @@ def test_algebra(
     assert isinstance(result, GtidSet)
     assert_canonical(result)
     assert members_of(result) == operation(a, b)
-    assert (members_of(left), members_of(right)) == (a, b)  # operands are left alone
+    assert (members_of(left), members_of(right)) == (a, b)  # the operands are unchanged
 
 
 @given(many, many)

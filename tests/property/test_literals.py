@@ -1,4 +1,4 @@
-"""Numbers survive their packing, and sort in it as MySQL says they do."""
+"""Packed numbers: packing changes no value, and the bytes sort as MySQL says."""
 
 from decimal import Decimal
 from typing import Any
@@ -48,7 +48,7 @@ def test_numbers_survive(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_stored_decimals_sort_as_numbers(data: st.DataObject) -> None:
-    """InnoDB compares DECIMAL by its bytes: a packing that got that wrong is none."""
+    """Check DECIMAL: InnoDB compares the bytes, so packed bytes must sort as the numbers do."""
     column = data.draw(columns().filter(lambda c: c.type == ev.TYPE_NEWDECIMAL))
     one, two = data.draw(numbers(column)), data.draw(numbers(column))
     assert (pack_number(column, one) < pack_number(column, two)) == (one < two)

@@ -1,8 +1,8 @@
-"""I11: applying the net rows of a batch equals applying its events in order, keys included.
+"""I11: net rows of a batch have the effect of the batch's events in order, keys included.
 
-A state machine changes an origin table under its keys, statement by statement, as a server would;
-batches of whole transactions go as net rows to a target that enforces the same keys after every
-row. The unnetted events go to a second target.
+A state machine changes an origin table under unique keys, statement by statement, as a server
+would. Batches of whole transactions go as net rows to a target that enforces the same keys after
+every row. The events without netting go to a second target.
 """
 
 import struct
@@ -29,8 +29,9 @@ def lower(value: bytes) -> bytes:
     return value[:1] + value[1:].lower()
 
 
-# Two shapes: a number as primary key, and text that compares without case. Both have a unique key
-# of one column, and one of two that shares a column with it.
+# Two kinds of table: with a number as primary key, and with text that compares without case. Both
+# have a unique key of a single column, and a unique key of two columns that shares a column with
+# the first.
 NUMBERED = table_map(
     "shop",
     "numbered",
@@ -105,7 +106,7 @@ def fake(table: TableMap) -> KeyedTable:
 
 
 class NetRowsEqualEvents(RuleBasedStateMachine):
-    """One origin, one target fed with net rows, one with the events as they came."""
+    """An origin, a target that gets net rows, and a target that gets the events as written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
         numbered=st.lists(numbered_rows(), max_size=5), named=st.lists(named_rows(), max_size=5)
     )
     def fill(self, numbered: list[bytes], named: list[bytes]) -> None:
-        """Rows that were there before the batch."""
+        """Insert the rows from before the first batch."""
         self.statement(NUMBERED, ev.WRITE_ROWS, numbered)
         self.statement(NAMED, ev.WRITE_ROWS, named)
         self.commit()
@@ -131,7 +132,7 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
     # ------------------------------------------------------------ the origin
 
     def statement(self, table: TableMap, kind: int, images: list[bytes]) -> None:
-        """Log the rows that the origin takes, one event for all of them."""
+        """Log the rows that the origin accepts, in a single event."""
         origin, taken = self.origin[table.name], []
         step = 2 if kind == ev.UPDATE_ROWS else 1
         for i in range(0, len(images), step):
@@ -164,14 +165,14 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
         self.update(NAMED, data, after)
 
     def update(self, table: TableMap, data: Any, after: list[bytes]) -> None:
-        for image in after:  # one at a time: the next row may be the one just changed
+        for image in after:  # row by row: the next row may be the row just changed
             row = data.draw(st.sampled_from(self.origin[table.name].images()))
             self.statement(table, ev.UPDATE_ROWS, [row, image])
 
     @precondition(lambda self: len(self.origin[NUMBERED.name].rows) > 1)
     @rule(data=st.data())
     def exchange(self, data: Any) -> None:
-        """Two rows exchange their unique values by way of NULL: no order of updates works."""
+        """Exchange the unique values of two rows by way of NULL: no order of updates works."""
         rows = self.origin[NUMBERED.name].images()
         one, two = data.draw(st.permutations(rows))[:2]
         (key, a, *rest), (other_key, other_a, *others) = _values(one), _values(two)
@@ -212,7 +213,7 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
 
     @rule()
     def apply_batch(self) -> None:
-        """Apply the net rows of everything committed; no row of theirs may be refused."""
+        """Apply the net rows of everything committed; the target must refuse no row."""
         assert self.open or self.net.rows_in == self.rows
         rows_in = self.net.rows_in
         changes = self.net.take()
@@ -226,13 +227,13 @@ class NetRowsEqualEvents(RuleBasedStateMachine):
             else:
                 self.target[current].apply(event)
                 applied += 1
-        assert applied <= 6  # of each table one event of each kind
+        assert applied <= 6  # at most an event of each kind for each table
         for name in self.maps:
             assert self.target[name].images() == self.replayed[name].images()
 
     @invariant()
     def replay_is_the_origin(self) -> None:
-        """The events in order bring the origin's rows: the model itself is sound."""
+        """Check the model itself: events replayed in order give the rows of the origin."""
         if not self.open:
             for name in self.maps:
                 assert self.replayed[name].images() == self.origin[name].images()
@@ -247,7 +248,7 @@ TestNetRowsEqualEvents.settings = settings(max_examples=120, stateful_step_count
 
 
 def test_an_exchange_of_unique_values() -> None:
-    """The case that chance misses now and then, written out."""
+    """Check the case that chance misses now and then."""
     machine = NetRowsEqualEvents()
     one, two = (
         _image([bytes([n]), _text(t), None, _text(b"1")]) for n, t in ((1, b"p"), (2, b"q"))

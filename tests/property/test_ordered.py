@@ -1,4 +1,4 @@
-"""What a query returned becomes the bytes that an image holds, and their order is the values'."""
+"""Values of a query: become the bytes of an image, in the order of the values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches without a common slot may be applied in any order, or row by row in turns."""
+"""Batches without a common slot: may be applied in any order, or alternating row by row."""
 
 import struct
 from typing import Any
@@ -29,7 +29,7 @@ TABLE = table_map(
     [0],
 )
 UNIQUE = [((1, 0),), ((2, 0), (3, 0))]
-# One letter of each line equals another of it for utf8mb4_0900_ai_ci, as the server says.
+# Letters of the same string are equal in utf8mb4_0900_ai_ci, as the server says.
 MAILS = ["aAáＡ", "bB", "ß", "张", "éE", "x", "y", "z", "1１"]
 SAME = {c: line[0] for line in MAILS for c in line}
 
@@ -61,7 +61,7 @@ def image(row: Row) -> bytes:
 
 
 def change(table: KeyedTable, row: Row, *, delete: bool) -> bytes | None:
-    """Change the row with this key as a server's statement would; return its event."""
+    """Change the row with the key of ``row``, as a statement would; return the event, or None."""
     after = image(row)
     stored = table.rows.get((after[1:2],))
     if stored is None:
@@ -120,7 +120,7 @@ def test_disjoint_batches_commute(
 
 @given(rows, rows)
 def test_rows_that_collide_share_a_slot(one: Row, two: Row) -> None:
-    """The fake table knows what is equal by a table of its own."""
+    """Compare with the fake table, which has a table of equal letters independent of the slots."""
     table = KeyedTable(TABLE, UNIQUE, {1: fold})
     table.insert(image(one))
     slots = compile_slots(TABLE, UNIQUE)

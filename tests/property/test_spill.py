@@ -1,4 +1,4 @@
-"""An index that spills answers as one that holds everything, whatever the order of things."""
+"""The index with a spill: answers as an index that holds everything, for any history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SITES = "abc"
 
 
 class History:
-    """What happens at ``a``, to an index that is large enough and to one that spills."""
+    """Random events at ``a``, for an index that is large enough and for an index that spills."""
 
     def __init__(self, rng: random.Random, spill: Spill, sites: str) -> None:
         self._rng, self._spill, self._sites = rng, spill, sites
@@ -42,7 +42,7 @@ class History:
     def _record(self) -> None:
         name, rng = self._rng.choice(self._sites), self._rng
         written = self._written[name]
-        if not written or rng.random() < 0.8:  # else it is another part of the newest
+        if not written or rng.random() < 0.8:  # else another part of the newest transaction
             gno = written[-1].gno + rng.randint(1, 2) if written else 1
             written.append(Gtid(name.encode() * 16, gno, rng.choice(("", "t"))))
         slots = rng.sample(SLOTS, rng.randint(0, 4))
@@ -66,7 +66,7 @@ class History:
         seen, slots = self._seen(peer), self._rng.sample(SLOTS, self._rng.randint(1, 5))
         wanted = self._whole.rivals(peer, seen, slots)
         found = self._small.rivals(peer, seen, slots)
-        if found.blind:  # of a transaction in parts it may have lost one
+        if found.blind:  # the index may have lost a part of a transaction
             self.blind += not wanted.blind
             assert {w.gtid for w in found.writes} <= {w.gtid for w in wanted.writes}
         else:
@@ -76,7 +76,7 @@ class History:
             assert not wanted.blind
 
     def _seen(self, peer: str) -> Seen:
-        """Return what a transaction of ``peer`` may have seen: at least its frontier."""
+        """Return seen sets for a transaction of ``peer``: at least the frontier of ``peer``."""
         out = {}
         for name in self._sites:
             known = self._frontier[peer].get(name, NOTHING).copy()
@@ -107,7 +107,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(st.integers(0), st.sampled_from((SITES[:2], SITES)), st.sampled_from((64, 1000)))
 @settings(max_examples=300, deadline=None)
 def test_what_is_spilled_is_found_as_if_it_were_not(seed: int, sites: str, most: int) -> None:
-    """With 64 segments end after 4 slots; there are less than 1000."""
+    """Check two sizes: with 64, segments end after 4 slots; a history has fewer than 1000."""
     spill = Spill(most, MemorySegment)
     found = history(seed, spill, sites)
     assert most == 64 or not found.blind
@@ -116,7 +116,7 @@ def test_what_is_spilled_is_found_as_if_it_were_not(seed: int, sites: str, most:
 @given(st.integers(0), st.sampled_from((SITES[:2], SITES)), st.sampled_from((1 << 17, 1 << 30)))
 @settings(max_examples=60, deadline=None)
 def test_files_answer_alike(folder: Path, seed: int, sites: str, most: int) -> None:
-    """Each file has 5 pages: with 2**17 bytes they are sealed at once and the oldest go."""
+    """Check files of 5 pages: with 2**17 bytes, each file is sealed at once and the oldest go."""
     spill = Spill(most, lambda: FileSegment(folder))
     try:
         assert not history(seed, spill, sites).blind or most < 1 << 30

@@ -1,12 +1,13 @@
-"""What is promised when all is delivered:
+"""Promises that hold when everything is delivered:
 
-1. All sites hold the same rows, but for keys that one of them has logged as open.
-2. With ``last_writer_wins`` a row is what its newest writer by ``(ets, site)`` left, with
-   ``column_merge`` each column; a counter is the sum of all increments, a maximum the greatest of
-   all values.
-3. Each site has met each pair of concurrent writes, and no other; none contradicts another.
-4. A transaction has one ``ets``, whoever reads it.
-5. Nothing is unexplained: no row is missing, or there already, without a concurrent writer.
+1. All sites hold the same rows, except for keys that a site has logged as open.
+2. With ``last_writer_wins`` a row has the values of the newest writer by ``(ets, site)``; with
+  ``column_merge`` each column has. A counter is the sum of all increments, a maximum the
+  greatest of all values.
+3. Each site has met each pair of concurrent writes, and no other; no two sites disagree on the
+  winner of a pair.
+4. A transaction has the same ``ets`` for every reader.
+5. No conflict is unexplained: a row that is missing, or there already, has a concurrent writer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.simulation.world import World
 
 
 def broken_promises(world: World) -> list[str]:
-    """Return what does not hold at the end of a schedule."""
+    """Return the promises that are broken at the end of a schedule."""
     return [*world.wrong, *_rows(world), *_pairs(world)]
 
 
@@ -68,7 +69,7 @@ def _newest(world: World, key: int, row: Row | None) -> Iterator[str]:
 
 
 def _highest(world: World, key: int, row: Row) -> Iterator[str]:
-    """Judge a column whose greatest value stays, in a row that nobody deleted or lowered."""
+    """Judge a column whose greatest value stays, in a row that was never deleted or lowered."""
     edits = [e for native in world.natives for e in native.edits if e.key == key]
     if any(e.after is None or (e.before and e.before.counter > e.after.counter) for e in edits):
         return
@@ -92,9 +93,9 @@ def _pairs(world: World) -> Iterator[str]:
             missed, false = sorted(wanted - site.met), sorted(site.met - wanted)
             yield f"{site.name}: conflicts missed {missed}, false {false}"
     beaten = set().union(*(s.beaten for s in sites))
-    if world.policy.owner_column:  # each site may have deleted a row that was its own
+    if world.policy.owner_column:  # each site may have deleted a row that the site owned
         beaten = {won for won in beaten if len(_units(world, won[0])) == 1}
-    if world.policy.function:  # a site that met one write cannot know that the other met several
+    if world.policy.function:  # a site that met a single write cannot know of several at the peer
         opened = set().union(*(s.open for s in sites))
         beaten = {won for won in beaten if won[0] not in opened}
     if any((key, loser, winner) in beaten for key, winner, loser in beaten):
@@ -107,7 +108,7 @@ def _units(world: World, key: int) -> set[int]:
 
 
 def concurrent(natives: list[Native]) -> set[Pair]:
-    """Return the pairs of concurrent writes to one row, from the truth of the model."""
+    """Return the pairs of concurrent writes to the same row, from the truth of the model."""
     by_key: dict[int, list[Native]] = {}
     for native in natives:
         for edit in native.edits:

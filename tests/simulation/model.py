@@ -1,4 +1,4 @@
-"""What moves in the model: rows, transactions, and how they stand in binlogs and streams."""
+"""Data of the model: rows, transactions, and the entries of binlogs and streams."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from drc.rows.walk import ALL_COLUMNS
 
 NAMES = ("a", "b", "c")
 UUIDS = {name: name.encode() * 16 for name in NAMES}
-UNIQUE_SLOTS = 100  # slot of a value of the unique column; below are keys
+UNIQUE_SLOTS = 100  # the slot of unique value 0; lower slots are keys
 
 
 class Row(NamedTuple):
-    """A row's columns beside its key: an ordinary one, a counter, a unique one, and its unit."""
+    """Columns of a row beside the key: an ordinary value, a counter, a unique value, the unit."""
 
     value: int
     counter: int = 0
@@ -23,9 +23,9 @@ class Row(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What a transaction does to one row; ``slots`` begins with that of its primary key.
+    """The change of a row by a transaction; ``slots`` begins with the slot of the primary key.
 
-    ``changed`` are bits of the columns of :class:`Row`.
+    ``changed`` has a bit for each column of :class:`Row`.
     """
 
     key: int
@@ -36,7 +36,7 @@ class Edit(NamedTuple):
 
 
 class Native(NamedTuple):
-    """A transaction of clients in a binlog; ``saw`` is the truth that clocks must find."""
+    """A native transaction in a binlog; ``saw`` is the truth that clocks must find."""
 
     gtid: Gtid
     commit_us: int
@@ -46,12 +46,12 @@ class Native(NamedTuple):
 
     @property
     def columns(self) -> dict[int, int]:
-        """Return the columns that it changed, by the slot of the primary key."""
+        """Return the changed columns, by the slot of the primary key."""
         return {edit.slots[0]: edit.changed for edit in self.edits}
 
 
 class Learned(NamedTuple):
-    """A replicated transaction in a binlog: its ledger row, and which slots it touched."""
+    """A replicated transaction in a binlog: the ledger row, and the touched slots."""
 
     origin: str
     applied: GtidSet
@@ -60,7 +60,7 @@ class Learned(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A native transaction as a stream read it; ``end`` is the position behind it."""
+    """A native transaction as read by a stream; ``end`` is the position after the transaction."""
 
     native: Native
     ets: int
@@ -73,7 +73,7 @@ class CrashedError(Exception):
 
 
 Entry = Native | Learned
-Pair = tuple[int, Gtid, Gtid]  # key, the lesser GTID, the other
+Pair = tuple[int, Gtid, Gtid]  # key, the lesser GTID, the greater GTID
 
 
 def name_of(gtid: Gtid) -> str:

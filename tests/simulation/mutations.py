@@ -1,6 +1,6 @@
-"""What the schedules do when an invariant is broken: each mutation breaks one, in one place.
+"""Mutations of the simulation: each breaks a single invariant, in a single place.
 
-A simulation that lets one of them pass would prove nothing about the real classes.
+A simulation that lets a mutation pass would prove nothing about the real classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Columns = Mapping[int, int] | None
 
 
 class RawClock(Clock):
-    """I1: commit timestamps as they are."""
+    """I1: commit timestamps count as ``ets`` unchanged."""
 
     def native(self, commit_us: int) -> int:
         self.ets = commit_us
@@ -33,7 +33,7 @@ class RawClock(Clock):
 
 
 class StandingClock(Clock):
-    """I1: not less than before, but perhaps equal."""
+    """I1: an ``ets`` is not less than the ``ets`` before, but perhaps equal."""
 
     def native(self, commit_us: int) -> int:
         self.ets = max(self.ets, commit_us)
@@ -41,21 +41,21 @@ class StandingClock(Clock):
 
 
 class DeafClock(Clock):
-    """I2: replicated transactions do not move it."""
+    """I2: replicated transactions do not advance the clock."""
 
     def replicated(self, origin: str, applied: GtidSet, ets: int) -> None:
         super().replicated(origin, applied, 0)
 
 
 class BlindClock(Clock):
-    """I9: what a replicated transaction brought is not learned."""
+    """I9: the clock does not learn the decided set that a replicated transaction brings."""
 
     def replicated(self, origin: str, applied: GtidSet, ets: int) -> None:
         self.ets = max(self.ets, ets)
 
 
 class ForgetfulClock(Clock):
-    """I6: after a restart it begins at zero."""
+    """I6: after a restart the clock begins at zero."""
 
     def __init__(self, mark: Mark) -> None:
         super().__init__(Mark(0, mark.seen))
@@ -65,21 +65,21 @@ class ForgetfulClock(Clock):
 
 
 class NoBarrier(Site):
-    """I3: the index is asked as it is."""
+    """I3: the index is asked without a barrier."""
 
     def barrier(self) -> None:
         pass
 
 
 class ShortBarrier(Site):
-    """I3: the barrier is ``gtid_executed``, which does not have the newest commit yet."""
+    """I3: the barrier waits for ``gtid_executed``, which lacks the newest commit."""
 
     def barrier(self) -> None:
         self.watch(len(self.binlog) - 1)
 
 
 class AnyPeer(WindowIndex):
-    """I4: an entry leaves when one peer has seen it."""
+    """I4: an entry leaves the index when a single peer has seen the write."""
 
     def advance(self, peer: str, seen: Seen) -> None:
         for name in self._frontier:
@@ -87,7 +87,7 @@ class AnyPeer(WindowIndex):
 
 
 class ShortMemory(WindowIndex):
-    """I4: an entry leaves by age, and nobody remembers that it did."""
+    """I4: an entry leaves the index by age, and nothing records the loss."""
 
     def record(
         self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
@@ -99,7 +99,7 @@ class ShortMemory(WindowIndex):
 
 
 class Careless(WindowIndex):
-    """I4: what had to be forgotten is not named."""
+    """I4: writes that the index had to forget are not named."""
 
     def record(
         self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
@@ -110,14 +110,14 @@ class Careless(WindowIndex):
 
 
 class Unasked(Spill):
-    """I4: what has left memory is not asked."""
+    """I4: writes that have left memory are not looked up."""
 
     def find(self, origin: str, slots: Iterable[int], known: GtidSet) -> Remembered:
         return Remembered({}, GtidSet())
 
 
 class FirstSeen(Spill):
-    """I4: a segment is let go, and not asked, when its first write was seen."""
+    """I4: a segment is dropped, and not looked up, when the first write was seen."""
 
     def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
         lost = super().put(origin, moved)
@@ -129,7 +129,7 @@ class FirstSeen(Spill):
 
 
 class OnePeer(Spill):
-    """I4: a segment is let go when one peer has seen it."""
+    """I4: a segment is dropped when a single peer has seen the writes."""
 
     def advance(self, origin: str, known: Sequence[GtidSet]) -> None:
         for one in known:
@@ -137,7 +137,7 @@ class OnePeer(Spill):
 
 
 class Silent(Spill):
-    """I4: what the spill had to forget is not named."""
+    """I4: writes that the spill had to forget are not named."""
 
     def put(self, origin: str, moved: Sequence[Moved]) -> list[Forgotten]:
         super().put(origin, moved)
@@ -145,7 +145,7 @@ class Silent(Spill):
 
 
 class HastyNote(Site):
-    """I4: after a restart the index begins where it ended."""
+    """I4: after a restart the index begins at the place where the last reading ended."""
 
     def known(self, natives: int) -> bool:
         return True
@@ -170,14 +170,14 @@ def _without_deletes(native: Native) -> Native:
 
 
 class Twice(Site):
-    """I5: what is delivered again is applied again."""
+    """I5: a transaction that is delivered again is applied again."""
 
     def is_new(self, stream: Stream, taken: Taken) -> bool:
         return True
 
 
 class LateLedger(Site):
-    """I5: the ledger is written after the rows, and a crash comes between."""
+    """I5: the ledger row is written after the rows, and a crash comes between."""
 
     def commit(self, stream: Stream, batch: list[Taken]) -> None:
         before = stream.applied.copy(), stream.end, stream.mark
@@ -220,7 +220,7 @@ class Echo(Site):
 
 
 class Swallow(Site):
-    """I9: a native transaction right after a replicated one is taken for replicated."""
+    """I9: a native transaction right after a replicated transaction counts as replicated."""
 
     def write(self, edits: tuple[Edit, ...], now_us: int) -> None:
         super().write(edits, now_us)
@@ -267,14 +267,14 @@ class Promoted(Site):
 
 
 class Impatient(Site):
-    """Three sites: what was seen of a third one is not waited for."""
+    """Three sites: a transaction does not wait for the seen transactions of a third site."""
 
     def is_ready(self, taken: Taken) -> bool:
         return True
 
 
 class OwnOnly(WindowIndex):
-    """Three sites: what comes from peers is not in the index."""
+    """Three sites: writes that come from peers are not in the index."""
 
     def record(
         self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
@@ -284,7 +284,7 @@ class OwnOnly(WindowIndex):
 
 
 class Amnesia(Site):
-    """Three sites: after a restart the index has the own writes only."""
+    """Three sites: after a restart the index has only the native writes."""
 
     def remember(self, stream: Stream) -> None:
         pass
@@ -294,7 +294,7 @@ class Amnesia(Site):
 
 
 class Evict(Site):
-    """I7: a row that has the unique value makes room."""
+    """I7: a row that has the unique value is deleted to make room."""
 
     def collides(self, key: int, row: Row) -> bool:
         if super().collides(key, row):
@@ -303,7 +303,7 @@ class Evict(Site):
 
 
 class OneLook(Site):
-    """I3: a batch is judged by what its newest transaction had seen."""
+    """I3: a batch is judged by the seen set of the newest transaction."""
 
     def certify(self, origin: str, batch: list[Taken]) -> int:
         newest = batch[-1].seen
@@ -311,7 +311,7 @@ class OneLook(Site):
 
 
 class FirstImage(Site):
-    """I11: the net row of a key is its first after image."""
+    """I11: the net row of a key is the first after image."""
 
     def write_net(self, batch: list[Taken]) -> bool:
         first: dict[int, Row | None] = {}
@@ -326,11 +326,11 @@ class FirstImage(Site):
 
 
 class OutOfOrder(Site):
-    """I12: the newest of a batch commits first, and the ledger counts what is before it."""
+    """I12: the newest transaction of a batch commits first, and the ledger counts all before."""
 
     def commit(self, stream: Stream, batch: list[Taken]) -> None:
         if len(batch) > 1 and self.commits_left == 1:
-            for edit in batch[0].native.edits:  # not executed yet when the crash comes
+            for edit in batch[0].native.edits:  # not run yet when the crash comes
                 self.put(edit.key, edit.before)
         super().commit(stream, batch)
 
@@ -339,7 +339,7 @@ class OutOfOrder(Site):
 
 
 class NoColumns(WindowIndex):
-    """``column_merge``: what a write changed is not noted, so it counts for all columns."""
+    """``column_merge``: the index does not note changed columns, so a write counts for all."""
 
     def record(
         self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
@@ -348,7 +348,7 @@ class NoColumns(WindowIndex):
 
 
 class NetColumns(WindowIndex):
-    """``column_merge``: what a write changed here is not what the other site takes it for."""
+    """``column_merge``: the index notes fewer changed columns than the other site sees."""
 
     def record(
         self, origin: str, gtid: Gtid, ets: int, slots: Iterable[int], columns: Columns = None
@@ -358,14 +358,14 @@ class NetColumns(WindowIndex):
 
 
 class OwnerHere(Site):
-    """``owner_unit``: the row here tells its owner, whatever others wrote."""
+    """``owner_unit``: the local row alone names the owner; the images of the write do not count."""
 
     def owner(self, edit: Edit, here: Row | None) -> str | None:
         return super().owner(edit._replace(before=None, after=None), here or edit.before)
 
 
 class LocalFirst(Site):
-    """A function: it is given the local write first, whichever was the earlier."""
+    """A function: the local write is given as the earlier write, at any ``ets``."""
 
     def ask(
         self,
@@ -381,7 +381,7 @@ class LocalFirst(Site):
 
 
 class WholeTransactions(Site):
-    """A transaction that loses in one row loses in all (docs/adr/0006)."""
+    """A transaction that loses in a single row loses in all rows (docs/adr/0006)."""
 
     def settle(self, origin: str, taken: Taken) -> None:
         before, lost = dict(self.rows), len(self.lost)
@@ -407,7 +407,7 @@ class TakenBack(Site):
 
 
 class LastValue(Site):
-    """``max``: the value of the write that comes last stays."""
+    """``max``: the value of the last write stays."""
 
     def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
         assert edit.after
@@ -420,33 +420,33 @@ class LastValue(Site):
 def local_on_ties(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """Without the site the order is not total."""
+    """Leave out the site, without which the order is not total."""
     return resolve(change, found, ets, site if policy.sites else "", policy)
 
 
 def remote_wins(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """PostgreSQL's default: what comes last stays."""
+    """Let the last arrival stay, which is PostgreSQL's default."""
     return resolve(change, found, 1 << 62, site, policy)
 
 
 def first_rival(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """Only one rival is looked at."""
+    """Look at a single rival."""
     return resolve(change, found._replace(writes=found.writes[:1]), ets, site, policy)
 
 
 def guess(change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy) -> Decision:
-    """What the index forgot is taken for nothing."""
+    """Take forgotten writes for absent writes."""
     return resolve(change, found._replace(blind=False), ets, site, policy)
 
 
 def deletes_go_by_time(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """Merges: where a delete meets an update, the later one stays."""
+    """Merges: let the later write stay where a delete meets an update."""
     if (policy.joins or policy.policy == "column_merge") and not (change.after and change.exists):
         policy = TablePolicy()
     return resolve(change, found, ets, site, policy)
@@ -455,14 +455,14 @@ def deletes_go_by_time(
 def disagreement_goes_by_time(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """``owner_unit``: where units differ, the later write stays."""
+    """``owner_unit``: let the later write stay where units differ."""
     return resolve(change._replace(owner=change.owner or ""), found, ets, site, policy)
 
 
 def several_go_by_time(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """A function: what met several writes goes by time."""
+    """A function: resolve by time where a write met several writes."""
     if policy.function and len(found.writes) > 1:
         policy = TablePolicy()
     return resolve(change, found, ets, site, policy)
@@ -471,7 +471,7 @@ def several_go_by_time(
 def columns_of_the_winner(
     change: Change, found: Rivals, ets: int, site: str, policy: TablePolicy
 ) -> Decision:
-    """``column_merge``: the later write brings what it changed, the earlier one nothing."""
+    """``column_merge``: take the changes of the later write, and nothing of the earlier write."""
     decision = resolve(change, found, ets, site, policy)
     if decision.action is RowAction.MERGE and decision.takes != change.changed:
         return decision._replace(takes=0)

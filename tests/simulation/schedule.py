@@ -1,4 +1,4 @@
-"""From a seed to a schedule: the world it happens in, and what happens."""
+"""Schedules: a seed becomes a world and random events."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ STEPS_MAX = 12
 
 
 class Setting(NamedTuple):
-    """What a schedule is about.
+    """Settings of a schedule.
 
-    :param bounded: whether the index holds but a few slots in memory.
-    :param spilled: how many it may hold beside memory.
+    :param bounded: whether the index holds only a few slots in memory.
+    :param spilled: how many slots the index may hold beside memory.
     """
 
     sites: int = 2
@@ -69,9 +69,9 @@ SETTINGS = (
 def run(
     seed: int, parts: Parts = REAL, trace: Trace | None = None, setting: Setting | None = None
 ) -> list[str]:
-    """Run one schedule; return the promises that it broke.
+    """Run a schedule; return the promises that were broken.
 
-    :param setting: by default one after the other, by seed.
+    :param setting: by default, ``seed`` chooses from ``SETTINGS``.
     """
     rng = random.Random(seed)
     setting = setting or SETTINGS[seed % len(SETTINGS)]
@@ -99,7 +99,7 @@ def run(
 
 
 class Schedule:
-    """What happens, by chance; each schedule has its own inclinations."""
+    """Random events in a world; the likelihoods differ by schedule."""
 
     def __init__(
         self, world: World, rng: random.Random, keys: int, *, unique: bool, deletes: float
@@ -113,7 +113,7 @@ class Schedule:
         self._owned = bool(world.policy.owner_column)
         self._moves = 0.1 if self._owned and rng.random() < 0.7 else 0.0
         self._values = 0
-        self._deletes = deletes  # how many of the writes to a row
+        self._deletes = deletes  # share of deletes among the writes to a row
         self._lowers = 2 if not world.policy.joins or rng.random() < 0.5 else 0
         self._now_us = 40
         for site in world.sites.values():
@@ -182,7 +182,7 @@ class Schedule:
         return Row(self._values, counter, unique, self._unit(key, before))
 
     def _unit(self, key: int, before: Row | None) -> int:
-        """Return the unit that a row belongs to: mostly the one that it belonged to."""
+        """Return the unit of a row: mostly the unit before."""
         if not self._owned:
             return 0
         if self._chance() < self._moves:
@@ -190,7 +190,7 @@ class Schedule:
         return before.unit if before else key
 
     def _some_columns(self, before: Row) -> Row:
-        """Change a row in one column, or in several."""
+        """Change a single column of a row, or several."""
         what = self._chance()
         if what < 0.6:
             before = before._replace(value=self._values)
@@ -202,7 +202,7 @@ class Schedule:
         return before
 
     def _edit(self, key: int, before: Row | None, after: Row | None) -> Edit:
-        """Return what changes a row, with its slots; a column may change and change back."""
+        """Return the edit of a row, with slots; a column may change and change back."""
         values = dict.fromkeys(r.unique for r in (before, after) if r and r.unique is not None)
         slots = (key, *(UNIQUE_SLOTS + value for value in values))
         if before is None or after is None or not self._by_column:
@@ -215,7 +215,7 @@ class Schedule:
 
 
 def _exchange(site: Site, after: dict[int, Row | None]) -> None:
-    """Let two rows exchange their values of the unique column."""
+    """Exchange two rows' values of the unique column."""
     one, two = after
     first, second = site.rows.get(one), site.rows.get(two)
     if first and second:

@@ -1,7 +1,7 @@
-"""A site in memory: rows, a binlog, and the daemon that watches it and applies there.
+"""A site in memory: rows, a binlog, and the daemon that watches the binlog and applies.
 
-The clock, the index and the resolver are the real ones, or a mutation of one of them. Not modelled:
-bytes, SQL, threads. A step is atomic, as its locks make it in MySQL.
+The clock, the index and the resolver are the real classes, or mutations. Not modelled: bytes,
+SQL, threads. A step is atomic; in MySQL locks have that effect.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-Decided = tuple[Edit, Rivals, Decision, Row | None]  # and what becomes of the row
+Decided = tuple[Edit, Rivals, Decision, Row | None]  # the row is the outcome
 
 
 class Stream:
-    """What is native at ``origin``, on its way to one target."""
+    """The native transactions of ``origin``, on the way to a target."""
 
     def __init__(self, origin: str, world: World) -> None:
         self.origin = origin
         self.world = world
-        # durable, as the ledger's row
+        # durable, as the ledger row is
         self.applied = GtidSet()
         self.end = 0
         self.mark = Mark()
-        self.places = [(self.end, self.mark)]  # from where it may be delivered again
+        self.places = [(self.end, self.mark)]  # places from which delivery may start again
         self.restart(self.end, self.mark)
 
     def restart(self, at: int, mark: Mark) -> None:
@@ -73,7 +73,7 @@ class Stream:
 
 
 class Site:
-    """A server with its rows and binlog, and the daemon that applies there."""
+    """A server with rows and a binlog, and the daemon that applies there."""
 
     def __init__(self, name: str, world: World) -> None:
         self.name = name
@@ -89,10 +89,10 @@ class Site:
         self.open: set[int] = set()
         self.unexplained: set[int] = set()
         self.blind = False
-        self.commits_left = -1  # before it crashes; negative: it does not
+        self.commits_left = -1  # commits until a crash; negative: no crash
 
     def start(self) -> None:
-        """Begin, or begin again after a crash, with what is durable."""
+        """Begin, or begin again after a crash, with the durable state."""
         world = self.world
         spill = world.parts.spill(world.spill_max, MemorySegment) if world.spill_max else None
         self.index = world.parts.index(self.name, world.names, world.slots_max, spill)
@@ -105,7 +105,7 @@ class Site:
             self.index.advance(stream.origin, stream.mark.seen)
 
     def remember(self, stream: Stream) -> None:
-        """Put what is applied of ``stream`` into the index, reading its log again."""
+        """Put the applied transactions of ``stream`` into the index again, from the binlog."""
         if len(self.world.names) < 3 or not stream.end:
             return
         again = Stream(stream.origin, self.world)
@@ -115,10 +115,10 @@ class Site:
             native = taken.native
             self.index.record(stream.origin, native.gtid, taken.ets, native.slots, native.columns)
 
-    # ------------------------------------------------------------ its clients
+    # ------------------------------------------------------------ clients
 
     def write(self, edits: tuple[Edit, ...], now_us: int) -> None:
-        """Commit a transaction of a client."""
+        """Commit a client's transaction."""
         self.gno += 1
         for edit in edits:
             self.put(edit.key, edit.after)
@@ -136,7 +136,7 @@ class Site:
             self.rows[key] = row
 
     def collides(self, key: int, row: Row) -> bool:
-        """Return whether the server refuses a row, as another one has its unique value."""
+        """Return whether the server refuses a row because another row has the unique value."""
         return self.taken(key, row)
 
     def taken(self, key: int, row: Row) -> bool:
@@ -145,7 +145,7 @@ class Site:
             other.unique == row.unique and k != key for k, other in self.rows.items()
         )
 
-    # ------------------------------------------------------------ its own binlog
+    # ------------------------------------------------------------ the own binlog
 
     def watch(self, end: int) -> None:
         """Read the own binlog for the index up to ``end``."""
@@ -160,11 +160,11 @@ class Site:
                 self.clock.replicated(entry.origin, entry.applied, entry.ets)
 
     def barrier(self) -> None:
-        """Wait until the index holds all that is committed here."""
+        """Wait until the index holds everything that is committed here."""
         self.watch(len(self.binlog))
 
     def write_note(self) -> None:
-        """Note the newest moment of the own binlog before which all peers know everything."""
+        """Note the newest place of the own binlog before which all peers know everything."""
         natives = sum(isinstance(e, Native) for e in self.binlog[: self.watched])
         self.candidates.append((self.watched, self.clock.mark, natives))
         while self.candidates and self.known(self.candidates[0][2]):
@@ -172,7 +172,7 @@ class Site:
             self.note = at, mark
 
     def known(self, natives: int) -> bool:
-        """Return whether all peers have said that they know these of our transactions."""
+        """Return whether all peers know the first ``natives`` native transactions."""
         return all(
             len(s.mark.seen.get(self.name, NOTHING)) >= natives for s in self.streams.values()
         )
@@ -180,7 +180,7 @@ class Site:
     # ------------------------------------------------------------ applying
 
     def deliver(self, origin: str, count: int) -> None:
-        """Apply the next ``count`` transactions of ``origin``, in one batch where possible."""
+        """Apply the next ``count`` transactions of ``origin``, in a single batch where possible."""
         try:
             self._deliver(self.streams[origin], count)
         except CrashedError:
@@ -190,20 +190,20 @@ class Site:
         batch = [t for t in stream.read(count) if self.is_new(stream, t)]
         ready = next((i for i, t in enumerate(batch) if not self.is_ready(t)), len(batch))
         self.apply(stream, batch[:ready])
-        if ready < len(batch):  # it waits in the stream
+        if ready < len(batch):  # the rest waits in the stream
             stream.restart(stream.end, stream.mark)
         elif stream.drained:
             self.index.advance(stream.origin, stream.clock.seen)
 
     def is_new(self, stream: Stream, taken: Taken) -> bool:
-        """Return whether the ledger does not have it yet."""
+        """Return whether the ledger lacks the transaction."""
         return taken.native.gtid not in stream.applied
 
     def is_ready(self, taken: Taken) -> bool:
-        """Return whether all that it has seen of third sites is applied here.
+        """Return whether everything that the transaction has seen of third sites is applied here.
 
-        Without that wait nothing could be netted: of an insert and a delete nothing is left, but
-        a third site's earlier write, which comes later, must lose against them.
+        Without that wait nothing could be netted: an insert and a delete leave nothing, but a third
+        site's earlier write that comes later must lose against both.
         """
         return all(
             o == self.name or gtids <= self.streams[o].applied for o, gtids in taken.seen.items()
@@ -215,7 +215,7 @@ class Site:
             if free and self.write_net(batch[:free]):
                 self.commit(stream, batch[:free])
                 del batch[:free]
-            elif free > 1:  # taken apart, to find what was refused
+            elif free > 1:  # taken apart, to find the refused transaction
                 for taken in batch[:free]:
                     self.apply(stream, [taken])
                 del batch[:free]
@@ -225,7 +225,7 @@ class Site:
                 del batch[0]
 
     def certify(self, origin: str, batch: list[Taken]) -> int:
-        """Return how many of a batch have no rivals; as ``Causal.certify``."""
+        """Return how many transactions of a batch have no rivals, as ``Causal.certify`` does."""
         self.barrier()
         slots = frozenset().union(*(t.native.slots for t in batch))
         if self.index.clean(origin, batch[0].seen, slots):
@@ -237,7 +237,7 @@ class Site:
         return len(batch)
 
     def write_net(self, batch: list[Taken]) -> bool:
-        """Apply net rows in STRICT mode; False, and nothing done, when one is refused."""
+        """Apply net rows in STRICT mode; return False, with nothing done, when a row is refused."""
         net: dict[int, tuple[Row | None, Row | None]] = {}
         for taken in batch:
             for edit in taken.native.edits:
@@ -258,7 +258,7 @@ class Site:
         return True
 
     def settle(self, origin: str, taken: Taken) -> None:
-        """Decide row by row; as ``Settler``."""
+        """Decide row by row, as ``Settler`` does."""
         self.barrier()
         before, decided = dict(self.rows), list[Decided]()
         for edit in taken.native.edits:
@@ -287,7 +287,7 @@ class Site:
             self.log(edit.key, taken, found, decision)
 
     def one(self, edit: Edit, found: Rivals, decision: Decision, row: Row | None) -> Decided:
-        """Write one row of a transaction whose rows collide; park it when it does."""
+        """Write a row of a transaction whose rows collide; park a row that collides."""
         if row and self.collides(edit.key, row):
             return edit, found, PARKED, row
         self.put(edit.key, row)
@@ -302,7 +302,7 @@ class Site:
         found: Rivals,
         kind: ConflictKind,
     ) -> Verdict:
-        """Let the function of the world decide."""
+        """Let the user's function decide."""
         rival = found.writes[0]
         remote = Version(shown(edit.after), taken.ets, origin)
         local = Version(shown(here), rival.ets, rival.origin)
@@ -314,7 +314,7 @@ class Site:
         return policy.owner(row.unit for row in rows if row) if policy.owner_column else ""
 
     def can_merge(self, edit: Edit) -> bool:
-        """Return whether a write moves the column that is merged as its policy says."""
+        """Return whether a write moves the merged column in the direction of the policy."""
         join = self.world.policy.joins.get("counter")
         return not (
             join
@@ -324,7 +324,7 @@ class Site:
         )
 
     def decided_row(self, edit: Edit, here: Row | None, decision: Decision) -> Row | None:
-        """Return what a row becomes."""
+        """Return the row after a decision."""
         if decision.action is RowAction.KEEP:
             return here
         if decision.action is RowAction.MERGE:
@@ -334,7 +334,7 @@ class Site:
         return edit.after
 
     def merged(self, edit: Edit, here: Row, decision: Decision) -> Row:
-        """Return what a row becomes whose columns are merged."""
+        """Return the row after a merge by column."""
         assert edit.after
         policy, pairs = self.world.policy, zip(here, edit.after, strict=True)
         row = Row._make(
@@ -368,7 +368,7 @@ class Site:
             self.unexplained.add(key)
 
     def commit(self, stream: Stream, batch: list[Taken]) -> None:
-        """Record in ledger, binlog and index what is decided."""
+        """Record decided transactions in ledger, binlog and index."""
         last = batch[-1]
         for taken in batch:
             native = taken.native
@@ -392,12 +392,12 @@ PARKED = Decision(
 
 
 def shown(row: Row | None) -> dict[str, Any] | None:
-    """Return a row as a function is given it."""
+    """Return a row as functions get rows."""
     return row and row._asdict()
 
 
 def either(conflict: Conflict) -> Any:
-    """Decide in each of the ways in which a user's function may, by values alone."""
+    """Decide in each of the ways that a user's function has, by values alone."""
     earlier, later, base = conflict.earlier.values, conflict.later.values, conflict.base
     if earlier is None or later is None:
         return "earlier" if conflict.later.ets % 2 else "later"

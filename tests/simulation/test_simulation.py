@@ -1,6 +1,6 @@
-"""Schedules by chance: what holds with the real classes does not hold with any mutation.
+"""Random schedules: the promises hold with the real classes, and break with every mutation.
 
-``make sim`` runs a million of them.
+``make sim`` runs a million schedules.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import Setting, run
 
 SCHEDULES = 5_000
-MUTATED_MAX = 20_000  # most are noticed within a hundred
+MUTATED_MAX = 20_000  # most mutations are noticed within a hundred
 
 
 @pytest.mark.parametrize("block", range(5))
@@ -28,7 +28,10 @@ def test_a_broken_invariant_is_noticed(name: str) -> None:
 
 
 def test_a_preference_does_not_make_three_sites_agree() -> None:
-    """So it is refused: A is preferred to B, C comes after A, B is newer than C."""
+    """Show the cycle for which drc refuses the policy at three sites.
+
+    A is preferred to B, C comes after A, B is newer than C.
+    """
     setting = Setting(3, TablePolicy(policy="site_priority", sites=("b", "a", "c")))
     assert any("differs" in str(run(seed, setting=setting)) for seed in range(MUTATED_MAX))
 

@@ -1,4 +1,4 @@
-"""All sites, and what their schedules need to know of each other."""
+"""The world: all sites of a schedule, and the records that the sites share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.simulation.site import Site, Stream
 
 @dataclass(frozen=True)
 class Parts:
-    """The classes under test; a mutation replaces one."""
+    """The classes under test; a mutation replaces a single class."""
 
     clock: Callable[[Mark], Clock] = Clock
     index: Callable[[str, tuple[str, ...], int, Spill | None], WindowIndex] = WindowIndex
@@ -30,7 +30,7 @@ REAL = Parts()
 
 
 class World:
-    """All sites, one schedule."""
+    """All sites of a schedule."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class World:
             site.start()
 
     def timed(self, gtid: Gtid, ets: int) -> None:
-        """Note the clock of a transaction as one reader has it."""
+        """Note the clock value that a reader found for a transaction."""
         if self.ets.setdefault(gtid, ets) != ets:
             self.wrong.append(f"{show(gtid)} has two clocks: {self.ets[gtid]} and {ets}")
 

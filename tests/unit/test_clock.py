@@ -1,4 +1,4 @@
-"""A site's clock: greater than all before it, and the same from any mark."""
+"""The clock of a site: greater than all earlier values, and the same from any mark."""
 
 from __future__ import annotations
 

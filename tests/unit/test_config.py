@@ -1,4 +1,4 @@
-"""The configuration explains what is wrong in it, and never shows a secret."""
+"""The configuration: an error is explained, and a secret is never shown."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_example_loads_and_names_every_key() -> None:
 
 
 def test_commented_defaults_of_the_example_are_the_defaults() -> None:
-    """Take the comment marks away: the file must still load and change nothing but the names."""
+    """Uncomment the defaults: the file must still load and change nothing but the names."""
     lines = (ROOT / "conf" / "pair.toml").read_text().splitlines()
     shown: dict[str, dict[str, Any]] = {"apply": {}, "source": {}, "kafka": {}, "alerts": {}}
     section = ""
@@ -86,7 +86,7 @@ def test_commented_defaults_of_the_example_are_the_defaults() -> None:
         "kafka": config.KafkaConfig(),
         "alerts": config.AlertsConfig(),
     }
-    samples = ("brokers", "account", "tls")  # no default would do
+    samples = ("brokers", "account", "tls")  # no default is possible
     for name, values in shown.items():
         wanted = msgspec.to_builtins(defaults[name])
         assert values | {k: wanted[k] for k in samples if k in wanted} == wanted, name
@@ -132,7 +132,7 @@ def test_an_unknown_key_names_its_path_and_the_nearest() -> None:
     assert "sites.a.source.pasword_file" in error.message
     assert "password_file" in error.hint
     error = _refused(lambda raw: raw.update(zzz=1))
-    assert "sites" in error.hint  # nothing near: all keys are listed
+    assert "sites" in error.hint  # no key is similar: all keys are listed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""GTIDs and their sets: text as the server prints it, bytes as the server sends them."""
+"""GTIDs and GTID sets: text as the server prints, bytes as the server sends."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_uuid_text() -> None:
         parse_uuid(U[:8] + U[9:])  # some hyphens, not all
 
 
-# What GTID_SUBTRACT(text, '') of MySQL 9.7.4 answers.
+# Answers of GTID_SUBTRACT(text, '') in MySQL 9.7.4.
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
@@ -113,7 +113,7 @@ def test_empty_is_false_and_huge_is_true() -> None:
 
 
 def test_untagged_bytes() -> None:
-    """The layout of Gtid_set::encode before tags existed, written out by hand."""
+    """Compare with Gtid_set::encode as before tags existed, written out by hand."""
     expected = (
         (2).to_bytes(8, "little")
         + RAW_U

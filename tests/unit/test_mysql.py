@@ -1,4 +1,4 @@
-"""The driver's words in ours, without a server."""
+"""Errors of the driver: translated into errors of drc, without a server."""
 
 from __future__ import annotations
 

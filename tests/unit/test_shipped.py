@@ -1,4 +1,4 @@
-"""What an installed drc carries: the files are in the wheel, and the commands find them there."""
+"""Files of an installed drc: in the wheel, and found there by the commands."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ _OF_THE_REPOSITORY = re.compile(
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
     """Yield place and text of strings that users may see.
 
-    Left out are docstrings, except those of commands, and arguments of ``shipped``.
+    Docstrings are left out, except for commands; so are arguments of ``shipped``.
     """
     tree = ast.parse(path.read_text())
     unseen: set[int] = set()
@@ -181,12 +181,12 @@ def test_the_page_and_printed_files_name_only_what_an_installed_user_has() -> No
     for path in paths:
         assert not _OF_THE_REPOSITORY.search(path.read_text()), path
     for path in (ROOT / "docs/operations").glob("*.md"):
-        if path.name != "docker.md":  # docker-compose.yml is of the repository
+        if path.name != "docker.md":  # docker-compose.yml is in the repository only
             assert "conf/" not in path.read_text(), path
 
 
 def test_commands_in_messages_exist() -> None:
-    """A hint such as `drc docs install` names a page that there is."""
+    """Check that a hint such as `drc docs install` names an existing page."""
     texts = [text for path in (ROOT / "drc").rglob("*.py") for _, text in _texts(path)]
     texts += [(ROOT / path).read_text() for path in PRINTED.values() if path.startswith("conf/")]
     named = {page for text in texts for page in re.findall(r"drc docs ([a-z-]+)", text)}

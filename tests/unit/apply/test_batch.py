@@ -1,4 +1,4 @@
-"""Batches: order, bounds, what is decided; and netting on known cases."""
+"""Batches: order of transactions, bounds, the decided set, and netting on known cases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def batcher(**options: object) -> Batcher:
 
 
 def hundred() -> Batch:
-    """A batch of so many transactions."""
+    """Return a batch of 100 transactions."""
     log = FakeBinlog()
     for i in range(100):
         log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(i, b"x")])])
@@ -44,7 +44,7 @@ def hundred() -> Batch:
 
 
 def rows(batch: Batch) -> list[tuple[int, bytes]]:
-    """(type, images as they stand) of each rows event of a netted batch."""
+    """Return (type, bytes of the images) of each rows event of a netted batch."""
     out = []
     for event in as_events(batch.changes):
         if event[4] != ev.TABLE_MAP:
@@ -191,7 +191,7 @@ def test_a_changed_definition_ends_the_batch_without_loss() -> None:
 
 @pytest.mark.parametrize("kind", [ev.WRITE_ROWS, ev.UPDATE_ROWS, ev.DELETE_ROWS])
 def test_a_partial_image_goes_as_it_was_written(kind: int) -> None:
-    """Whatever the event: a partial one cannot be walked."""
+    """Check each kind of rows event: drc cannot walk a partial image, so the event stays as is."""
     log = FakeBinlog()
     log.gtid()
     log.begin()
@@ -258,7 +258,7 @@ def test_what_cannot_be_netted_leaves_nothing_in_the_batch_before_it(
 
 
 def test_a_table_id_that_names_another_definition_now() -> None:
-    """A source that was restarted gives its ids anew."""
+    """Use a table id for another table, as a source does after a restart."""
     log = FakeBinlog()
     others = FakeTable(USERS.table_id, "shop", "other")
     log.transaction(USERS, [(ev.WRITE_ROWS, [USERS.image(1, b"x")])])
@@ -358,13 +358,13 @@ def test_the_limit_follows_the_target_time() -> None:
         limit.learn(batch, 0)
         seen.append(limit.transactions)
     assert all(a <= b for a, b in pairwise(seen))
-    assert 200 <= seen[-1] <= 500  # never far beyond what was seen to be quick
+    assert 200 <= seen[-1] <= 500  # never far beyond the sizes that were quick
 
 
 def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
     limit = BatchLimit(1000, 50, 250)
     batch = hundred()
-    assert limit.transactions == 100  # not yet as many as it may become
+    assert limit.transactions == 100  # below the maximum at first
     batch.run_us = 200_000
     limit.learn(batch, OLD_US)
     assert limit.transactions == 151
@@ -384,7 +384,7 @@ def test_batches_are_long_until_a_user_has_waited_for_one() -> None:
 
 
 def test_batches_are_short_where_long_ones_would_be_the_lag() -> None:
-    """A batch may take a quarter of what it is late by, between the target and the longest."""
+    """Check the time of a batch: a quarter of the lateness, from the target to the longest time."""
     batch = hundred()
     batch.run_us = 250_000
     for late_us, transactions in ((-9_000_000, 20), (200_000, 20), (500_000, 50), (1_000_000, 151)):

@@ -1,4 +1,4 @@
-"""The conveyor: order of execution and commit, and what comes back after a failure."""
+"""The conveyor: order of runs and commits, and the batches that come back after a failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TABLE = parse_table_map(FakeTable(7, "shop", "users").body())
 
 
 def change(gno: int) -> WrittenRows:
-    """A change whose only content is the number of its batch."""
+    """Return a change whose only content is the number of the batch."""
     return WrittenRows(TABLE, b"%d" % gno)
 
 
@@ -38,7 +38,7 @@ def batch(gno: int, slots: frozenset[int] | None = None) -> Batch:
 
 
 class Target:
-    """What all lanes share: the order of things, and gates that tests hold shut."""
+    """State that all lanes share: the sequence of steps, and gates that tests keep shut."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -61,7 +61,7 @@ class Target:
 
 
 class FakeLane:
-    """A lane that records; the number of its batch is its event."""
+    """A lane that records each step; the event of a batch is the number of that batch."""
 
     connection = 0
     epoch = 0
@@ -182,7 +182,7 @@ def test_a_failure_rolls_back_itself_and_all_later_ones(belt: Callable[..., Belt
     assert failure.error.errno == 1032
     assert [x.gtids for x in failure.batches] == ["g2", "g3"]
     assert b.steps("commit") == [1]
-    # The numbers of what was rolled back are used again: the ledger has no gap.
+    # The numbers of rolled back batches are used again: the ledger has no gap.
     again = batch(2)
     assert b.conveyor.put(again)
     assert again.seq == 1
@@ -259,11 +259,11 @@ def test_what_was_rolled_back_comes_back_in_order(belt: Callable[..., Belt]) -> 
         ([], None, 0, True),
         ([{1}], {2}, 0, True),
         ([{1}, {2}], {3}, 0, True),
-        ([{1}, {2}, {3}], {4}, 0, False),  # as many as may run at once
+        ([{1}, {2}, {3}], {4}, 0, False),  # the maximum that may run at once
         ([{1, 5}, {2}], {5}, 0, False),
         ([{1}], None, 0, False),
         ([None], {1}, 0, False),
-        ([{1}], {2}, 9, False),  # something has just failed
+        ([{1}], {2}, 9, False),  # right after a failure
     ],
 )
 def test_which_batches_run_at_once(

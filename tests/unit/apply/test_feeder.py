@@ -1,4 +1,4 @@
-"""The feeder's own promises: a large transaction is all or nothing; what came is applied."""
+"""The feeder: a large transaction is applied whole or not at all; received transactions commit."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TABLE = FakeTable(7, "shop", "users")
 WAIT_S = 10
 
 
-class Log(TransactionQueue):
-    """A queue that tells when it has raised what ended it."""
+class EndingQueue(TransactionQueue):
+    """A queue that sets ``raised`` when ``take`` raises the error that ended the queue."""
 
     def __init__(self) -> None:
         super().__init__(1 << 20)
@@ -49,7 +49,7 @@ class Log(TransactionQueue):
 
 
 class RecordingLane:
-    """A lane that writes down what it was told."""
+    """A lane that records each call."""
 
     connection = 0
     epoch = 0
@@ -80,7 +80,7 @@ class RecordingLane:
 
 
 def parts() -> list[RawTransaction]:
-    """Return one large transaction, as it comes of the binlog."""
+    """Return the parts of a large transaction, as the framer delivers parts."""
     log = FakeBinlog()
     out: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(i, b"x" * 90)]) for i in range(9)])
@@ -89,8 +89,8 @@ def parts() -> list[RawTransaction]:
     return out
 
 
-def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
-    """Return a feeder whose conveyor has one lane."""
+def feeder_of(queue: TransactionQueue, lane: RecordingLane, stop: threading.Event) -> Feeder:
+    """Return a feeder whose conveyor has a single lane."""
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
     conveyor = Conveyor(
         [cast(Lane, lane)],
@@ -100,7 +100,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         1,
         1_000_000,
         lambda _: None,
-        log.wake,
+        queue.wake,
     )
     batcher = Batcher(tables, GtidSet(), bytes_max=1 << 20)
     progress = StreamProgress("a", "b")
@@ -113,7 +113,7 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
         progress=progress,
     )
     return Feeder(
-        Intake(log, GtidSet(), stop),
+        Intake(queue, GtidSet(), stop),
         batcher,
         BatchLimit(1000, 50, 50),
         Throttle(0),
@@ -125,17 +125,17 @@ def feeder_of(log: TransactionQueue, lane: RecordingLane, stop: threading.Event)
 
 
 def feed(transactions: list[RawTransaction], error: DrcError | None = None) -> list[str]:
-    """Run a feeder over these until its lane commits; return what the lane was told.
+    """Run a feeder over ``transactions`` until the lane commits; return the calls of the lane.
 
-    :raises DrcError: what ended the feeder before that.
+    :raises DrcError: the error that ended the feeder before the commit.
     """
-    stop, log = threading.Event(), Log()
+    stop, queue = threading.Event(), EndingQueue()
     if error is None or not transactions[-1].last:
-        log.raised.set()  # the lane need not wait for it
-    lane = RecordingLane(stop, log.raised)
-    feeder = feeder_of(log, lane, stop)
-    log.append(transactions)
-    log.end(error)
+        queue.raised.set()  # no error is raised before the commit: begin at once
+    lane = RecordingLane(stop, queue.raised)
+    feeder = feeder_of(queue, lane, stop)
+    queue.append(transactions)
+    queue.end(error)
     try:
         feeder.run()
     except DrcError:
@@ -166,7 +166,7 @@ def test_parts_whose_end_does_not_come_are_not_committed() -> None:
 
 
 def test_what_came_before_the_log_ended_is_committed() -> None:
-    """A session that reads only what a topic lacks ends with an error, and must have done it."""
+    """Check a session that reads only a gap of a topic: commit, then end with the error."""
     log = FakeBinlog()
     small: list[RawTransaction] = []
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])

@@ -1,4 +1,4 @@
-"""The intake: what is settled next, and transactions put back in order."""
+"""The intake: transactions that settle next, and transactions put back in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = {"n": TransactionKind.ROWS, "s": TransactionKind.SKIPPED, "d": Transacti
 
 
 def intake(kinds: str) -> Intake:
-    """An intake with pending transactions: native, skipped, schema changes."""
+    """Return an intake with a pending transaction for each letter of ``kinds`` (``KINDS``)."""
     out = Intake(TransactionQueue(1), GtidSet(), threading.Event())
     for gno, kind in enumerate(kinds, 1):
         transaction = RawTransaction(Gtid(b"u" * 16, gno), gno, b"", [], 1, 0)

@@ -1,4 +1,4 @@
-"""What follows a failure: each row of both tables, and how the next transactions then go."""
+"""Recovery: each row of both tables of failures, and the way of the next transactions."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_after_a_settlement(failures: list[Failure], alone: list[bool], remedy: 
     [
         ("nnn", 0, 0, "nnn"),
         ("nnn", 2, 2, "n"),
-        ("ssn", 2, 0, "ssn"),  # these would wait for ever before what is settled
+        ("ssn", 2, 0, "ssn"),  # left in front, skipped ones would wait for ever
         ("nssn", 3, 1, "ssn"),
         ("nsnsn", 3, 2, "sn"),
     ],

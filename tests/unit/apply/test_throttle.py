@@ -1,4 +1,4 @@
-"""The throttle of a stream: it gives out its rate and no more."""
+"""The throttle: a stream applies at the configured rate and no faster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_throttle_gives_out_its_rate_and_no_more() -> None:
         throttle.spend(count)
         gone += count
     assert 990 <= gone <= 1020
-    throttle.spend(100)  # a large transaction is made good by waiting
+    throttle.spend(100)  # after a large transaction the throttle waits
     before = now[0]
     throttle.wait(Stop())
     assert now[0] - before == pytest.approx(1, abs=0.2)

@@ -1,4 +1,4 @@
-"""Bytes in, transactions out: nothing half, nothing skipped, whatever the reads look like."""
+"""The framer: bytes become whole transactions without a gap, however reads split the bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def framed(
 
 
 def content(transactions: list[RawTransaction]) -> list[tuple[object, ...]]:
-    """What a transaction is, without where its bytes lie."""
+    """Return the content of transactions, without the places of the bytes."""
     out: list[tuple[object, ...]] = []
     for t in transactions:
         events = [
@@ -113,7 +113,8 @@ def test_every_flipped_bit_is_noticed() -> None:
             Framer(delivered.extend).feed(bytes(data))
         except (TransientError, InvariantError, DataError):
             continue
-        # Only a packet header may be hit unseen: then the stream waits, or its number changed.
+        # Only a bit of a packet header can flip unnoticed: in the length, then the framer waits for
+        # more bytes, or in the packet number.
         assert not delivered or content(delivered) == content(framed(log.data))
 
 
@@ -206,7 +207,7 @@ def test_a_large_transaction_comes_in_parts() -> None:
 
 @pytest.mark.parametrize("payload", [5 << 20, 0xFFFFFF * 2 - 1, 40 << 20])
 def test_events_larger_than_a_packet(payload: int) -> None:
-    """The second size makes event and OK byte an exact multiple of the packet limit."""
+    """Check large events; the second, with the OK byte, is a multiple of the packet limit."""
     log = FakeBinlog()
     log.gtid()
     log.begin().raw(ev.TABLE_MAP, TABLE.body())
@@ -296,7 +297,7 @@ def test_an_unknown_checksum_algorithm_is_refused() -> None:
 
 
 def test_a_large_xa_transaction_is_refused() -> None:
-    """Its parts could not be held until their outcome is known."""
+    """Check the refusal: the parts cannot be held until the outcome of the transaction is known."""
     log = FakeBinlog()
     log.gtid()
     log.query(b"XA START X'31',X'',1").rows(TABLE, ev.WRITE_ROWS, [TABLE.image(1, b"x" * 900)])

@@ -1,4 +1,4 @@
-"""Prepared transactions wait for their outcome."""
+"""XA: prepared transactions wait for the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Change messages from real events, without a server or a broker."""
+"""Change messages: made from real events, without a server or a broker."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_row_that_is_not_whole_is_refused(kind: int) -> None:
     data = bytearray(transaction.data)
     at = transaction.events[1] + ev.HEADER_BYTES + 11
     assert data[at] == 0xFF
-    data[at] = 0b01  # only the key is there
+    data[at] = 0b01  # only the key is present
     transaction.data = bytes(data)
     with pytest.raises(DataError, match="whole row") as caught:
         list(Envelopes("p", lambda *_: True, lambda: 0).messages(transaction))

@@ -54,7 +54,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ],
 )
 def test_a_command_imports_only_what_it_needs(code: str, unwanted: set[str]) -> None:
-    """Each start of a daemon pays for it, in seconds of CPU."""
+    """Check imports: an unneeded module costs CPU seconds at each start of a daemon."""
     command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
@@ -145,7 +145,7 @@ def test_errors_become_message_and_hint(
     monkeypatch.setattr(cli._Lazy, "get_command", lambda *_: stop)
     assert cli.invoke(["run"]) == 3
     shown = capsys.readouterr().err
-    assert "error: row is gone (gtid u:7, table s.[bold]t)" in shown  # markup is not obeyed
+    assert "error: row is gone (gtid u:7, table s.[bold]t)" in shown  # markup is shown as text
     assert "fix: compare" in shown
 
 

@@ -1,4 +1,4 @@
-"""The certificate: locks, then the binlog's end, then the index."""
+"""The certificate: row locks first, then the end of the binlog, then the index."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ END = Position("binlog.000002", 100)
 
 
 def batch(tables: Tables, *, net_rows: bool) -> Batch:
-    """Three transactions of one row each, with keys 1, 2 and 3; the first alone without netting."""
+    """Return a batch of three transactions of a row each, with keys 1, 2 and 3.
+
+    Without net rows the batch has only the first transaction.
+    """
     log, transactions = FakeBinlog(), list[RawTransaction]()
     for key in (1, 2, 3):
         log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(key, b"x")])])
@@ -36,7 +39,10 @@ def batch(tables: Tables, *, net_rows: bool) -> Batch:
 
 
 def certified(written: int | None, reached: Position | None = END, *, net_rows: bool = True) -> int:
-    """Certify the batch where one of its keys was written here."""
+    """Certify the batch after a local write; return how many transactions have no rival.
+
+    :param written: the transaction whose key was written locally: 0, 1 or 2, or None.
+    """
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
     one = batch(tables, net_rows=net_rows)
     index = LiveIndex("a", ["a", "b"], 1000)
@@ -72,7 +78,7 @@ def test_an_index_that_does_not_get_there_is_a_lock_that_is_not_got(
 
 
 def test_a_certificate_leaves_the_table_ids_of_the_feeder_alone() -> None:
-    """A source that was restarted gives an id anew while batches from before are certified."""
+    """Use a table id again after the batch was built, as a restarted source does."""
     tables = Tables(Definitions(lambda *_: True, lambda _: []))
     one = batch(tables, net_rows=False)
     other = FakeTable(TABLE.table_id, "shop", "orders")

@@ -1,4 +1,4 @@
-"""A user's function: what it is given, and what its answers mean at each of the two sites."""
+"""User functions: the arguments, and the meaning of the answers at each of the two sites."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = Version(None, 30, "b")
 
 
 def verdicts(answer: Any, one: Version = A, other: Version = B) -> list[Any]:
-    """Return what a function comes to where ``one`` is remote, and where it is local."""
+    """Return a function's verdicts: ``one`` is remote in the first, local in the second."""
     asked = Asked("m:f", answer if callable(answer) else lambda _: answer)
     return [asked.verdict(KIND, "s.t", BASE, *sides) for sides in ((one, other), (other, one))]
 

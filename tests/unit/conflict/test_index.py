@@ -1,4 +1,4 @@
-"""The window index: what is a rival, what may be forgotten, what must be said of it."""
+"""The window index: rivals, writes that may be forgotten, and forgotten writes that are named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gtid(name: str) -> Gtid:
 
 
 def seen(*names: str) -> Seen:
-    """Return a vector of transactions such as ``b1``."""
+    """Return the seen sets with transactions such as ``b1``."""
     out: dict[str, GtidSet] = {}
     for name in names:
         out.setdefault(name[0], GtidSet()).add(gtid(name))
@@ -28,7 +28,7 @@ def seen(*names: str) -> Seen:
 
 
 def index(*writes: tuple[str, int, set[int]], sites: str = "ab", slots: int = 100) -> WindowIndex:
-    """Return the index of ``a`` with (transaction, ets, slots)."""
+    """Return the index of site ``a`` after ``writes``, each as (transaction, ets, slots)."""
     out = WindowIndex("a", sites, slots)
     for name, ets, touched in writes:
         out.record(name[0], gtid(name), ets, touched)
@@ -60,9 +60,9 @@ def test_what_a_write_changed_is_told_of_its_row() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_hot_row_is_answered_as_if_each_of_its_writes_was_looked_at(seed: int) -> None:
-    """Whatever was seen of it, with parts of large transactions and another server in between."""
+    """Check random seen sets, with parts of large transactions and GTIDs of another server."""
     rng = random.Random(seed)
-    odd = rng.choice((0.0, 0.05))  # how often something spoils the order of numbers
+    odd = rng.choice((0.0, 0.05))  # share of writes without the next number
     held, last = WindowIndex("a", "ab", 1000), gtid("a1")
     wanted: dict[Gtid, Write] = {}
     for ets in range(80):

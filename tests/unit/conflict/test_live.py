@@ -1,4 +1,4 @@
-"""The index as threads share it: positions after writes, and what comes between."""
+"""The shared index: positions after writes, and writes between certificate and commit."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_was_rolled_back_is_not_waited_for() -> None:
     index.record([], at(9))
     index.certified("b", "uuid:1-5", SLOTS)
     index.record([native(1, 1)], at(12))
-    index.certified("b", "uuid:1-3", SLOTS)  # built again, smaller
+    index.certified("b", "uuid:1-3", SLOTS)  # the batch is built again, smaller
     index.record([Met("b", "uuid:1-3"), native(2, 1)], at(20))
     assert index.late_conflicts == 0
     index.record([Met("b", "uuid:1-5")], at(30))

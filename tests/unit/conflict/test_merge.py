@@ -1,4 +1,4 @@
-"""Which value of a column stays."""
+"""Merging columns: the value that stays."""
 
 from __future__ import annotations
 

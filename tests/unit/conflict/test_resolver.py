@@ -1,4 +1,4 @@
-"""The resolver: total, and of one mind at both sites."""
+"""The resolver: an answer to every case, the same at both sites."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOBODY = Rivals(())
 
 
 def by(site: str, *ets: int) -> Rivals:
-    """Return rivals in the index's order, whatever the order of ``ets``."""
+    """Return rivals in the order of the index, for any order of ``ets``."""
     return Rivals(tuple(Write(site, Gtid(site.encode() * 16, e), e) for e in sorted(ets)))
 
 
@@ -184,7 +184,7 @@ def test_a_function_is_asked_about_two_writes() -> None:
     assert resolve(DELETE, by("b", 5), 10, "a", ASKED).action is RowAction.ASK
     assert (
         resolve(DELETE_MISSING, by("b", 5), 10, "a", ASKED).winner is Winner.REMOTE
-    )  # both deleted it
+    )  # both sites deleted the row
     for change in (UPDATE, DELETE_MISSING):
         assert resolve(change, by("b", 4, 5), 10, "a", ASKED).winner is Winner.OPEN
 

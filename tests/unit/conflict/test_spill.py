@@ -1,4 +1,4 @@
-"""The spill: what leaves memory is asked as before, let go in time, and named where it is lost."""
+"""The spill: writes are found as in memory, released in time, and named when lost."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_nobody_else_reads_the_file_and_nothing_remains(
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Have the system refuse every byte of a file beyond the first 8 KiB."""
+    """Make the system refuse every byte of a file beyond the first 8 KiB."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
@@ -187,7 +187,7 @@ def broken_later(made: list[MemorySegment]) -> Callable[[], Segment]:
     return segment
 
 
-# ------------------------------------------------------------ what stays and what goes
+# ------------------------------------------------------------ segments that stay or go
 
 
 def test_a_segment_goes_with_the_last_of_its_writes() -> None:

@@ -1,4 +1,4 @@
-"""Keys of the configuration that a running daemon takes up, and keys that need a restart."""
+"""Reload: keys that a running daemon takes up, and keys that need a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new place for a stream: what is read again, what is given up, and what is refused."""
+"""Reposition: transactions that are read again or given up, and refused GTID sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor, with children that are small scripts."""
+"""The supervisor: small scripts stand in for the daemons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAIT_S = 20
 
 
 class _Scripted(Supervisor):
-    """Starts one script after the other for each site instead of daemons."""
+    """A supervisor that starts scripts, in sequence for each site, in place of daemons."""
 
     def __init__(self, scripts: dict[str, list[str]], stop: threading.Event) -> None:
         super().__init__(Path("x.toml"), list(scripts), stop, drain_s=2)
@@ -109,7 +109,7 @@ def test_a_child_that_does_not_drain_is_killed() -> None:
     assert box._children["a"].returncode == -signal.SIGKILL
 
 
-# Stands in for `click`, the first import that takes time: this one never comes to an end.
+# A module in place of `click`, the first slow import: importing this module never ends.
 IMPORT_THAT_HANGS = f"""
 import signal
 print("importing", flush=True)
@@ -134,7 +134,7 @@ def test_a_child_ends_with_a_killed_parent_even_while_it_imports(tmp_path: Path)
         assert parent.stdout
         assert parent.stdout.readline() == "importing\n"
         parent.kill()
-        # The child inherited standard output: it ends when the child is gone.
+        # The child inherited standard output, so the pipe closes when the child is gone.
         assert parent.stdout.read() == ""
 
 

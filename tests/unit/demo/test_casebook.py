@@ -1,4 +1,4 @@
-"""Two conflict logs agree when every pair of concurrent writes is in both, with one winner."""
+"""Agreement of conflict logs: each pair of concurrent writes is in both, with the same winner."""
 
 from __future__ import annotations
 

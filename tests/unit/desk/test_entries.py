@@ -1,4 +1,4 @@
-"""The conflict desk: what is shown is text, what is masked stays hidden, the resolver agrees."""
+"""The conflict desk: shown values are text, masked values stay hidden, the resolver agrees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A forecast counts each pair of writes that would have met, and no other."""
+"""The forecast: counts each pair of writes that would have met, and no other pair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def row(primary: int, *secondary: int) -> Row:
 
 
 class Streams:
-    """Writes at two sites, by time; nothing is replicated unless ``seen`` says so."""
+    """Writes at two sites, by time; a write has seen only the transactions in ``seen``."""
 
     def __init__(self, slots_max: int = 10_000) -> None:
         self.forecast = Forecast(("a", "b"), LAG, slots_max)
@@ -59,8 +59,8 @@ def test_each_pair_counts_once_and_the_hottest_key_is_named() -> None:
     streams = Streams()
     streams.write("a", 1000, row(1), row(2))
     streams.write("a", 1010, row(1))
-    streams.write("b", 1020, row(1))  # meets two
-    streams.write("a", 1030, row(1))  # meets one
+    streams.write("b", 1020, row(1))  # meets 2 writes
+    streams.write("a", 1030, row(1))  # meets 1 write
     streams.write("b", 1040, row(2))
     assert streams.table.row_pairs == 4
     assert streams.table.keys.most_common() == [("key 1", 3), ("key 2", 1)]
@@ -82,7 +82,7 @@ def test_unique_values_of_two_rows_are_counted_apart() -> None:
     streams.write("b", 1010, row(2, 50))
     assert (streams.table.row_pairs, streams.table.unique_pairs) == (0, 1)
     assert list(streams.table.keys) == ["key 50"]
-    streams.write("a", 1020, row(2, 50))  # the same row: all of its keys are one conflict
+    streams.write("a", 1020, row(2, 50))  # the same row: all keys of a row are a single conflict
     assert (streams.table.row_pairs, streams.table.unique_pairs) == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Where a publisher's own reading goes over to the watcher's: at one place, and inside nothing."""
+"""The feed of a publisher: goes over from an own dump to the watcher's, between transactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = config.parse({"name": "t", "sites": {"a": SITE, "b": {**SITE, "host": "
 
 
 class Server:
-    """A site that nothing was published of; ``queue`` is what a dump brings."""
+    """A site without published transactions; ``queue`` gets the transactions of a dump."""
 
     queue = TransactionQueue(1)
 
@@ -50,7 +50,7 @@ def tee() -> Tee:
 
 @pytest.fixture
 def feed(tee: Tee, monkeypatch: pytest.MonkeyPatch) -> Feed:
-    """One that reads by itself: the watcher reads nothing yet."""
+    """Return a feed with an own dump, as the watcher reads nothing yet."""
     monkeypatch.setattr(module, "SourceSite", Server)
     monkeypatch.setattr(module, "_JOIN_S", 0.0)
     return Feed(CONFIG, "a", tee, None, contextlib.ExitStack())
@@ -86,7 +86,7 @@ def test_it_does_not_go_over_inside_a_transaction(feed: Feed, tee: Tee) -> None:
         tee.pass_on([transaction(1)])
         own.queue.append([transaction(1, last=False)])
         assert taken(feed) == [(1, False)]
-        feed.join(upto(1))  # a publisher counts it as soon as it has begun
+        feed.join(upto(1))  # a publisher counts a transaction from the first part on
         own.queue.append([transaction(1)])
         assert taken(feed) == [(1, True)]
         feed.join(upto(1))

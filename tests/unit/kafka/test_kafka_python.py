@@ -1,4 +1,4 @@
-"""What kafka-python does that must not reach us."""
+"""kafka-python: errors and behaviour that must not reach the rest of drc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drc.kafka.kafka_python import abandon, translate
 
 
 def test_a_producer_is_abandoned_though_its_broker_is_away() -> None:
-    """Seen with all brokers killed: the publisher's thread ended by the error of closing."""
+    """Check the close with all brokers killed: an error there once ended the publisher's thread."""
 
     class Stuck:
         def close(self, timeout: float) -> None:

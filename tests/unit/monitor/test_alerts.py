@@ -1,4 +1,4 @@
-"""Alerts: raised once, repeated, resolved once; nothing flaps."""
+"""Alerts: raised once, repeated, resolved once, without flapping."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_canary_that_does_not_land_is_told_unless_the_stream_is_held() -> None
     held = Alerts(CONFIG)
     for at in (1, 89, 90):
         assert _events(held, at, _said(canary=_canary(None), what="paused", since_s=1)) == []
-    # One that never came is missed from the first look on.
+    # A canary that never landed is missed from the first look on.
     assert [_events(held, at, _said(canary=_canary(None))) for at in (91, 180, 181)] == [
         [],
         [],

@@ -1,4 +1,4 @@
-"""What holds a stream: a table of cases."""
+"""Causes that keep a stream from applying: a table of cases."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Hints:
 
 
 def running() -> Any:
-    """Return a site at work, as far as others look at it: each number is another one."""
+    """Return a site at work, as far as readers look; every number is different."""
     hints: Any = Hints()
     site: Any = Site(CONFIG, "b", threading.Event(), hints)
     stream = site.streams["a"].progress
@@ -187,7 +187,7 @@ def test_the_store_returns_the_snapshot_that_was_saved(tmp_path: Path) -> None:
 
 
 def strange(value: Any) -> Any:
-    """Return a document as a newer release might write it: with keys that nobody knows."""
+    """Return a document as a newer release might write the document: with unknown keys."""
     if isinstance(value, dict):
         return {**{k: strange(v) for k, v in value.items()}, "of_a_newer_release": {"x": [1]}}
     return [strange(one) for one in value] if isinstance(value, list) else value
@@ -201,10 +201,10 @@ def test_a_newer_release_may_say_more_and_an_older_one_less(kind: type[Struct]) 
     assert msgspec.to_builtins(read) == CONTRACT[known]
     more = strange(CONTRACT[known])
     for counts in (more.get("streams", [{}])[0], more.get("streams", [{}])[-1].get("snapshot", {})):
-        for key in ("conflicts", "frames"):  # by kinds and fates, which a release may add to
+        for key in ("conflicts", "frames"):  # counts by kind and fate, to which a release may add
             counts.get(key, {})["of_a_newer_release"] = 1
     for names in (more.get("sites", {}), more.get("controls", {})):
-        names.pop("of_a_newer_release", None)  # of sites and streams
+        names.pop("of_a_newer_release", None)  # the keys are names of sites and streams
     assert msgspec.json.decode(json.dumps(more), type=kind)
     stream = {"origin": "a", "target": "b", "state": "running"}
     less = msgspec.json.decode(json.dumps({"streams": [stream]}), type=kind)
@@ -223,7 +223,7 @@ def test_a_status_that_cannot_be_read_counts_as_unknown(
     assert list(store.statuses()) == ["b"]
 
 
-# ------------------------------------------------------------ what describes it
+# ------------------------------------------------------------ the description of the document
 
 
 def test_every_field_has_a_description_of_one_line() -> None:
@@ -250,7 +250,7 @@ def fields(kind: type[Struct]) -> set[str]:
 
 
 def documented() -> dict[str, set[str]]:
-    """Return the names in the first column of the page's tables, by what the table is of."""
+    """Return the names in the first column of the page's tables, by title of the table."""
     out: defaultdict[str, set[str]] = defaultdict(set)
     for table in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
         title, _, *cells = (line.split("|")[1] for line in table.splitlines())

@@ -1,4 +1,4 @@
-"""The observer, with pulses that answer at once: what it adds to a stream's progress."""
+"""The observer: facts added to the progress of a stream, with pulses that answer at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_stream_is_behind_by_what_its_origin_has_executed(
 ) -> None:
     it, progress = observed
     it.tick()
-    assert progress.snapshot().behind == Behind()  # nobody knows what is decided
+    assert progress.snapshot().behind == Behind()  # the decided set is not known
     progress.decided_by_sessions = f"{A}:1-7"
     it.tick()
     said = progress.snapshot()

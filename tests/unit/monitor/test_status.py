@@ -1,4 +1,4 @@
-"""Status: the servers' answers count, the daemons' own words explain them while they are fresh."""
+"""Status: the servers' answers count; fresh snapshots of daemons explain the answers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_servers_alone() -> None:
     assert back.transactions_behind == 0
     assert there.state == "unknown"
     assert "drc run" in there.reason
-    assert not status.ok  # nobody knows whether a daemon runs
+    assert not status.ok  # whether a daemon runs is not known
 
 
 def test_a_fresh_snapshot_tells_of_what_was_passed_over() -> None:

@@ -1,4 +1,4 @@
-"""The webhook on a real HTTP server: what arrives, what is tried again, what is never logged."""
+"""The webhook on a real HTTP server: delivery, repeated attempts, and no secret in the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "of-the-test-only"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what is posted; answers with ``statuses``, then 204."""
+    """A server that keeps each posted body; answers with ``statuses``, then 204."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        # Before the answer: who has it may look at once.
+        # Before the answer is sent: with the answer, a test may look at once.
         self.server.got.put((self.headers.get("Authorization", ""), body))
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
         self.send_header("Location", f"{self.server.url}/elsewhere")
@@ -64,7 +64,7 @@ def test_it_arrives_with_sentence_command_and_secret_after_failures(
     receiver.statuses = [500]
     with capture_logs() as logs:
         webhook = Webhook(AlertsConfig(webhook_url=receiver.url, secret_env="DRC_HOOK"), "p")
-        monkeypatch.setattr(webhook._closed, "wait", lambda _: False)  # between two attempts
+        monkeypatch.setattr(webhook._closed, "wait", lambda _: False)  # no wait between attempts
         webhook.tell(NOTE)
         receiver.got.get(timeout=10)
         header, body = receiver.got.get(timeout=10)

@@ -1,4 +1,4 @@
-"""One reading for two: where a branch begins, that it has no gap, and that it stops nobody."""
+"""The tee: a branch begins between transactions, has no gap, and never holds up the reader."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_branch_begins_between_transactions_and_once_something_was_read() -> N
     tee = Tee()
     assert tee.join(GtidSet(), ROOM, 0) is None
     with tee.reading(upto(1)):
-        assert tee.join(GtidSet(), ROOM, 0) is None  # by which format is not known
+        assert tee.join(GtidSet(), ROOM, 0) is None  # the format description is not known yet
         tee.begun(FORMAT, 10)
         tee.pass_on([transaction(2, last=False)])
         assert tee.join(GtidSet(), ROOM, 0) is None
@@ -103,7 +103,7 @@ def test_what_is_replicated_is_counted_and_a_closed_branch_holds_nobody_up() -> 
         assert branch.skipped == 1
         branch.close()
         for gno in range(3, 6):
-            tee.pass_on([transaction(gno)])  # would wait for room, or be kept for ever
+            tee.pass_on([transaction(gno)])  # if open: waits for room, or is kept for ever
         assert branch.queue.bytes == 0
 
 

@@ -1,4 +1,4 @@
-"""Every preflight rule, on facts that hold and on facts that break it, without a server."""
+"""Preflight rules, without a server: on facts that satisfy and on facts that break each rule."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _config(**replicate: Any) -> Config:
 
 
 def _facts(**changes: dict[str, Any]) -> dict[str, SiteFacts]:
-    """Return facts of two sites with nothing wrong but what ``a=`` or ``b=`` change."""
+    """Return facts of two sites, without a fault but for the changes ``a=`` and ``b=``."""
     out = {}
     for number, name in enumerate("ab", 1):
         out[name] = SiteFacts(
@@ -109,7 +109,7 @@ def _bad(found: Iterable[Finding]) -> list[Finding]:
 
 
 def _only(facts: dict[str, SiteFacts], level: str, **replicate: Any) -> Finding:
-    """Return the one finding that is not ok; it must have that level and a remedy."""
+    """Return the only finding that is not ok, checked for ``level`` and a remedy."""
     bad = _bad(evaluate(_config(**replicate), facts, HEAD))
     assert len(bad) == 1, bad
     assert bad[0].level == level
@@ -242,7 +242,7 @@ def test_rights_come_in_other_shapes() -> None:
 def test_rights_that_do_not_reach() -> None:
     whole = GRANTS["applier"][2].replace("`shop`.*", "*.*")
     revoked = (*GRANTS["applier"], whole, "REVOKE DELETE ON `shop`.* FROM `u`@`%`")
-    # The schema's own grant still holds against a partial revoke of the global one.
+    # A grant on the schema still holds against a partial revoke of the global grant.
     assert not _bad(
         evaluate(_config(), _account("applier", AccountFacts("u", None, revoked)), HEAD)
     )
@@ -284,7 +284,7 @@ def test_needs_follow_the_configuration_and_the_version() -> None:
 def test_rights_on_views_and_stored_programs_are_needed_where_there_are_any(
     kind: str, rights: str
 ) -> None:
-    """What one site has is changed at all: also where nobody can see it."""
+    """Check both sites: a view at a is changed at b, too, even if b's account cannot see views."""
     facts = _facts(a={"programs": frozenset({(kind, "shop")}), "version": (8, 0, 31)})
     bad = _bad(evaluate(_config(), facts, HEAD))
     assert [(f.site, f.level) for f in bad] == [("a", "warn"), ("b", "warn")]
@@ -377,7 +377,7 @@ def test_auto_increment(offsets: tuple[str, str], steps: tuple[str, str], *, mee
     assert not _bad(evaluate(_config(), facts, HEAD))
 
 
-# ------------------------------------------------------------ positions
+# ------------------------------------------------------------ decided and purged sets
 
 
 def _positions(
@@ -483,7 +483,7 @@ def test_drift_is_named_column_by_column() -> None:
         (
             ColumnFacts("id", "bigint", "c", nullable=False),
             "collation  and c",
-        ),  # no key of text at both
+        ),  # not a text key at both sites
         (
             ColumnFacts("id", "bigint", nullable=False, generated="STORED 1"),
             "generated  and STORED 1",
@@ -520,7 +520,7 @@ def test_key_columns_must_have_one_collation(primary: Any, unique: Any) -> None:
     behind = {"a": LedgerFacts(GtidSet.parse(f"{A}:1-9"))}
     facts["a"] = replace(facts["a"], gtid_executed=GtidSet.parse(f"{A}:1-10"))
     facts["b"] = replace(facts["b"], ledger=behind)
-    assert _only(facts, "warn").setting == "key collations"  # the ALTER may be on its way
+    assert _only(facts, "warn").setting == "key collations"  # the ALTER may still arrive
     assert _only(facts, "fail", ddl="skip").setting == "key collations"
 
 

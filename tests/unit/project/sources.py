@@ -1,4 +1,4 @@
-"""The files of the project, as the tests of this folder read them."""
+"""Files of the project, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def text_of(file: Path) -> str:
 
 
 def name(file: Path) -> str:
-    """Return the path of ``file`` in the project, as messages show it."""
+    """Return the path of ``file`` inside the project, for messages."""
     return file.relative_to(ROOT).as_posix()
 
 
 def parse(file: Path) -> ast.Module:
-    """Return the syntax tree of ``file``; a caller that keeps hundreds pays for their garbage."""
+    """Return the syntax tree of ``file``; hundreds of kept trees slow the garbage collection."""
     return ast.parse(text_of(file))

@@ -1,4 +1,4 @@
-"""What docker-compose.yml brings up fits together: files, names, ports, secrets, metrics."""
+"""docker-compose.yml and the files around: names, ports, secrets and metrics fit together."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def _functions(statements: Iterable[ast.stmt]) -> Iterator[Function]:
-    # Only statements hold functions: expressions, which are most of a tree, are not looked at.
+    # Only statements hold functions; expressions, most of a tree, are skipped.
     for statement in statements:
         if isinstance(statement, Function):
             yield statement

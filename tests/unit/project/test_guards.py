@@ -1,4 +1,4 @@
-"""Guards that `make guards` removes: each guard and its tests are where the script looks."""
+"""Guards that `make guards` removes: the script finds each guard and the tests of the guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout of the project: unit tests mirror the modules, and each pure module is held pure."""
+"""The layout of the project: unit tests mirror the modules; the contract has each pure module."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def test_each_unit_test_file_is_named_after_the_module_that_it_tests() -> None:
     strangers = []
     for file in UNIT.rglob("test_*.py"):
         room = file.parent.relative_to(UNIT)
-        if room == Path("project"):  # of the files around drc/: docs, scripts, containers
+        if room == Path("project"):  # tests files around drc/: docs, scripts, containers
             continue
         tested = file.stem.removeprefix("test_")
         module = ROOT / "drc" / room / tested
-        # tests/unit/cli/test_cli.py tests what stands in drc/cli/__init__.py.
+        # tests/unit/cli/test_cli.py tests drc/cli/__init__.py.
         if not (module.with_suffix(".py").is_file() or tested == room.name):
             strangers.append(name(file))
     assert strangers == []
@@ -46,7 +46,7 @@ def test_each_module_that_calls_itself_pure_is_held_pure() -> None:
 def _pure_modules() -> Iterator[str]:
     for file in python_files("drc"):
         docstring = text_of(file).removeprefix('"""').partition('"""')[0]
-        # "Pure." ends a headline, "Pure:" begins a sentence; "pure" elsewhere is of a function.
+        # "Pure." ends a headline, "Pure:" begins a sentence; "pure" in lower case is of a function.
         if re.search(r"\bPure\b", docstring):
             path = file.relative_to(ROOT).with_suffix("")
             yield ".".join(path.parts).removesuffix(".__init__")

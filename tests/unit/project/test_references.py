@@ -13,7 +13,7 @@ from tests.unit.project.sources import ROOT, name, parse, text_of
 _FOLDERS = ("drc", "tests", "scripts", "conf", "docs", "migrations", ".github")
 _KINDS = (".md", ".py", ".js", ".css", ".html", ".toml", ".yml", ".yaml", ".sh", ".service")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-# A path of this project: Python or Markdown, also without a folder; of other kinds with a folder.
+# A path of this project: Python or Markdown with or without a folder, other files with a folder.
 _PATH = re.compile(
     r"(?<![\w./:@<>{}*$~-])((?:[\w-]+/)+[\w.-]+\.(?:py|md|js|toml|yml|sh|json|sql)"
     r"|[\w-]+\.(?:py|md))(?![\w/({-])"
@@ -23,7 +23,7 @@ _DECISION = re.compile(r"\bdocs/adr/(\d{4})\b")
 _ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`~?([\w.]+)`")
 _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 _FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
-# `unit/tee`: `one_promise`, `another`; that is tests/unit/…/test_tee.py and two of its functions.
+# `unit/tee`: `one_promise`, `another` names tests/unit/…/test_tee.py and two of the functions.
 _TESTS = re.compile(
     r"`(unit|property|integration|faults|simulation|browser)/(\w+)`((?:[:,] `\w+`)*)"
 )
@@ -34,7 +34,7 @@ def test_links_between_pages_lead_to_files_and_headings() -> None:
     for page in _pages():
         for target in _LINK.findall(_FENCE.sub("", text_of(page))):
             path, _, anchor = target.partition("#")
-            if ":" in path:  # another site
+            if ":" in path:  # a page of another host
                 continue
             file = (page.parent / path).resolve() if path else page
             if not file.exists() or (anchor and anchor not in _anchors(file)):
@@ -100,7 +100,7 @@ def _texts() -> list[Path]:
 
 
 def _paragraphs(file: Path) -> Iterator[str]:
-    # In a page a bare name belongs to a folder that its paragraph or row of a table names.
+    # On a page, a bare name belongs to a folder that the same paragraph or table row names.
     text = text_of(file)
     if file.suffix != ".md":
         yield text
@@ -121,20 +121,20 @@ def _folders_near(file: Path, text: str) -> list[Path]:
 
 
 def _is_code(text: str, match: re.Match[str]) -> bool:
-    # "x.py" in quotes is a value of the program; so is a name of which a placeholder is a part.
+    # "x.py" in quotes is a value of the program; "NNNN" is a placeholder in a name.
     return text[match.start() - 1 : match.start()] in ('"', "'") or "NNNN" in match[1]
 
 
 @cache
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes from the headings of a page."""
     headings = _HEADING.findall(_FENCE.sub("", text_of(page)))
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
 
 
 def _exists(target: str, file: Path) -> bool:
-    """Return whether a docstring's name is a module of drc, or a name that its file knows."""
+    """Return whether a docstring's name is a module of drc, or a name known in ``file``."""
     parts = target.split(".")
     if parts[0] == "drc":
         for size in range(len(parts), 0, -1):

@@ -1,4 +1,4 @@
-"""Canonical text: what folds together, what stays apart, what is refused."""
+"""Canonical text: texts that fold together, texts that stay apart, texts that are refused."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_refuses_undecodable_bytes(collation: int) -> None:
 
 def test_case_sensitive_text_is_exact() -> None:
     assert form(AS_CS, "Aéア") == "Aéア".encode()
-    assert form(AS_CS, "〡") is None  # equals the digit 1 there
+    assert form(AS_CS, "〡") is None  # equals the digit 1 in this collation
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_padding(collation: int, *, pads: bool) -> None:
 def test_wide_characters_pad_with_wide_spaces() -> None:
     for collation, encoding in ((55, "utf-16-be"), (62, "utf-16-le"), (61, "utf-32-be")):
         assert form(collation, "ab ", encoding) == form(collation, "ab", encoding)
-        # U+2020 ends in the byte of a space, and is none
+        # U+2020 ends in the byte of a space, but is not a space
         assert form(collation, "a\u2020", encoding) != form(collation, "a", encoding)
 
 
@@ -106,7 +106,7 @@ def test_gbk_folds_no_second_byte() -> None:
     # 丄 is 81 41, 乤 is 81 61: their second bytes are 'A' and 'a'
     assert form(GBK, "丄", "gbk") != form(GBK, "乤", "gbk")
     assert form(GBK, "丄a", "gbk") == form(GBK, "丄A", "gbk")
-    assert form(GBK, "y", "gbk") == form(GBK, "~", "gbk")  # a quirk of its weight table
+    assert form(GBK, "y", "gbk") == form(GBK, "~", "gbk")  # a quirk of the weight table
     assert form(GBK, "丄ab", "gbk", 2) == form(GBK, "丄ac", "gbk", 2)
 
 

@@ -1,4 +1,4 @@
-"""What `drc tail` shows, without a server; tests/integration/test_tail.py feeds it real events."""
+"""Lines of `drc tail`, without a server; tests/integration/test_tail.py has real events."""
 
 from __future__ import annotations
 

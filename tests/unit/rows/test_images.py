@@ -1,4 +1,4 @@
-"""Walkers find the end of every kind of value, whatever is NULL."""
+"""Walkers: find the end of each kind of value, for any pattern of NULL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def varchar(value: bytes, prefix: int) -> bytes:
     return len(value).to_bytes(prefix, "little") + value
 
 
-# (column type, meta, one value as the image holds it)
+# (column type, meta, a value as in the image)
 VALUES = [
     (ev.TYPE_TINY, 0, b"\x01"),
     (ev.TYPE_SHORT, 0, b"\x01\x02"),
@@ -94,7 +94,7 @@ def test_keys_are_the_joined_bytes(key: tuple[int, ...]) -> None:
 
 
 def test_composite_keys_stay_unambiguous() -> None:
-    """('a', 'bc') and ('ab', 'c') join to different bytes, as lengths come along."""
+    """Check that ('a', 'bc') and ('ab', 'c') join to different bytes, as lengths are included."""
     walkers = key_walkers(table_of([(ev.TYPE_VARCHAR, 9, b""), (ev.TYPE_VARCHAR, 9, b"")], (0, 1)))
     one = b"\0" + varchar(b"a", 1) + varchar(b"bc", 1)
     two = b"\0" + varchar(b"ab", 1) + varchar(b"c", 1)
@@ -102,7 +102,7 @@ def test_composite_keys_stay_unambiguous() -> None:
 
 
 def test_functions_are_bounded() -> None:
-    """As many as a table can have bitmaps would take a millisecond and kilobytes each."""
+    """Check the bound: a function for each bitmap would take a millisecond and kilobytes each."""
     values = [(ev.TYPE_TINY, 0, b"\0")] * 16
     walkers = key_walkers(table_of(values, ()))
     assert len({walkers[pattern.to_bytes(2, "little")] for pattern in range(2000)}) <= 33
@@ -118,5 +118,5 @@ def test_an_unknown_type_names_its_column() -> None:
     ("precision", "scale", "size"), [(1, 0, 1), (9, 0, 4), (10, 0, 5), (14, 4, 7), (65, 0, 29)]
 )
 def test_decimal_sizes(precision: int, scale: int, size: int) -> None:
-    """The manual's table, 14.22: nine digits in four bytes, the rest in one to four."""
+    """Check the manual's table 14.22: 9 digits take 4 bytes, the rest 1 to 4."""
     assert decimal_bytes(precision, scale) == size

@@ -1,4 +1,4 @@
-"""Literals of values whose bytes are known; those of real servers are in ``integration/``."""
+"""Literals of values with known bytes; ``integration/`` has the values of real servers."""
 
 import struct
 from decimal import Decimal

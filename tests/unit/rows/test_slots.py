@@ -1,4 +1,4 @@
-"""Slots of row images: one for each key, equal for equal keys, None for "any key"."""
+"""Slots of row images: a slot for each key, equal for equal keys, None for "any key"."""
 
 import struct
 
@@ -121,7 +121,7 @@ def test_a_walker_starts_anywhere_and_knows_the_end() -> None:
 
 
 def test_slots_are_the_same_in_every_process() -> None:
-    """They travel with frames and are compared with those of other sites."""
+    """Pin the numbers: slots travel with frames and are compared with slots of other sites."""
     assert compile_slots(USERS, [((1, 0),)])(image(7, "x", None)) == PINNED
 
 

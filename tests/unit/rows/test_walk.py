@@ -1,4 +1,4 @@
-"""Which columns a transaction changed, as both sites of a conflict must find it."""
+"""Changed columns of a transaction: both sites of a conflict must find the same columns."""
 
 from __future__ import annotations
 

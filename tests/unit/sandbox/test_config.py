@@ -1,4 +1,4 @@
-"""The configuration that a sandbox writes is one that a daemon loads."""
+"""The configuration of a sandbox: a daemon can load the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site is known by all servers that it has had: a promotion makes no transaction native."""
+"""Servers of a site: past servers count, too, so a promotion makes no transaction native."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from drc.testing.binlog import FakeBinlog
 from drc.verify.counts import BinlogCount
 from tests.unit.monitor.test_status import CONFIG
 
-A, OLD, NEW = b"\xaa" * 16, b"\xbb" * 16, b"\xcc" * 16  # b had OLD, and has NEW
+A, OLD, NEW = b"\xaa" * 16, b"\xbb" * 16, b"\xcc" * 16  # site b had server OLD and now has NEW
 A_TEXT, OLD_TEXT = format_uuid(A), format_uuid(OLD)
 PROMOTED = Servers.of(("a", A), ("b", OLD), ("b", NEW))
 
@@ -56,7 +56,7 @@ def test_servers_of_several_sources_add_up() -> None:
     assert PROMOTED.at("b") == PROMOTED.foreign_to("a") == PROMOTED.foreign_to("c") - {A}
     assert PROMOTED.foreign_to("b") == {A}
     assert Servers().at("a") == Servers().foreign_to("a") == frozenset()
-    noted_twice = Servers.of(("a", A), ("b", A))  # a caller has to refuse the server
+    noted_twice = Servers.of(("a", A), ("b", A))  # the caller must refuse this server
     assert noted_twice.foreign_to("a") == {A}
 
 
@@ -77,7 +77,10 @@ def test_a_table_that_cannot_be_read_is_no_servers_but_a_lost_link_is_an_error(
 
 
 def test_a_stream_remembers_the_origin_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the target learns of a promoted origin too late: when another stream begins."""
+    """Check that a stream notes the server of the origin, too.
+
+    Otherwise the target learns of a promoted origin too late: when another stream begins.
+    """
     noted: list[Any] = []
     now = {"a": A, "b": NEW}
     monkeypatch.setattr(mysql, "connect", _connect)
@@ -163,7 +166,7 @@ def _ddl(uuid: bytes) -> RawTransaction:
 
 
 def test_a_watcher_learns_of_a_promotion_while_it_reads() -> None:
-    """A schema change carries the GTID of its origin: of a server that is new at the other site."""
+    """Check a schema change, whose GTID has the UUID of the other site's new server."""
     tagger = Tagger({OLD}, Mark())
     assert tagger.tag([_ddl(NEW)])[0].kind is TransactionKind.DDL
     native = GtidSet.parse(f"{A_TEXT}:1-5,{format_uuid(NEW)}:1")

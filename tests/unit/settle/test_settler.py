@@ -1,4 +1,4 @@
-"""Settlement, as far as it needs no server: what a person is told when it cannot be judged."""
+"""The settler without a server: the error when a transaction cannot be judged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END = Position("binlog.000002", 100)
 
 
 class _Lane:
-    """Locks rows that are not there."""
+    """A lane whose target lacks the rows to lock."""
 
     def locked(self, table: Any, condition: str) -> None:
         return None
@@ -37,7 +37,7 @@ class _Lane:
 
 
 def refused(spill: Spill) -> DataError:
-    """Settle a transaction at a site that had to forget one."""
+    """Return the error of settling at a site that had to forget a transaction."""
     log, transactions = FakeBinlog(), list[RawTransaction]()
     log.transaction(TABLE, [(ev.WRITE_ROWS, [TABLE.image(1, b"x")])])
     Framer(transactions.extend).feed(bytes(log.data))

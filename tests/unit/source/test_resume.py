@@ -1,4 +1,4 @@
-"""Where a session starts."""
+"""Resume: the GTID set from which a session starts."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_a_source_that_lost_transactions_is_named() -> None:
 
 
 def test_a_start_set_is_cut_to_what_is_native() -> None:
-    """One set of the configuration serves every stream; a site's own part is all that counts."""
+    """Check the cut: a configured set serves all streams, and only native GTIDs of a site count."""
     here = start_set(f"{A}:1-5,{B}:1-7", GtidSet, lambda: {parse_uuid(B)})
     assert str(here) == f"{A}:1-5"

@@ -1,4 +1,4 @@
-"""What is ours to ship, and what is not."""
+"""The tagger: tells native transactions from replicated transactions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_ledger_row_first_is_the_tag() -> None:
 
 
 def test_a_ledger_row_later_is_no_tag() -> None:
-    """A user who reads our schema in his transaction is still native."""
+    """Check a client's transaction that also reads schema `drc`: still native."""
     assert kind_after(one(USERS, LEDGER)) is TransactionKind.ROWS
 
 

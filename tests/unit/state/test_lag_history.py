@@ -1,4 +1,4 @@
-"""The history of lag: bounded, and the worst of what was joined is still seen."""
+"""The history of lag: bounded in size, and the worst value stays when buckets are joined."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_seconds_become_longer_buckets() -> None:
 
 def test_the_store_keeps_a_bounded_history_and_tells_each_time_once(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/s.db")
-    store.save_status("b", Snapshot())  # creates it
+    store.save_status("b", Snapshot())  # creates the store
     history = History("a", "b")
     for second in range(1000):
         store.save_lag(history.add(second * S, one(second + 1)))

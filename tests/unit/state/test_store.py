@@ -1,4 +1,4 @@
-"""The checkpoint store holds hints: whatever happens to it, nobody is stopped by it."""
+"""The checkpoint store: holds only hints, so that no failure of the store stops a caller."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _save(url: str, password: str, site: str) -> None:
 
 
 def create_together(url: str, processes: int, password: str = "") -> None:
-    """Have so many processes save a status each into a store that is not there yet."""
+    """Let processes save a status each, all into a store that does not exist yet."""
     # Imports take a second and are done once, so the children begin close together.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -1,4 +1,4 @@
-"""KeyedTable refuses what InnoDB refuses, after every row."""
+"""KeyedTable: refuses the changes that InnoDB refuses, checked after every row."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What counts as having to arrive, and what two binlogs say of each other."""
+"""The audit: transactions that must arrive, and the comparison of two binlogs."""
 
 from __future__ import annotations
 

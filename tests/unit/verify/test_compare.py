@@ -1,4 +1,4 @@
-"""The walk of two row streams in key order: what it finds, and that it holds next to nothing."""
+"""The walk over two row streams in key order: differences found, and little memory held."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TABLE = Definition("s", "t", (column("id"), column("v", "varbinary")), (column("
 
 
 def packet(key: int, value: str) -> bytes:
-    """Return a row as the server sends it: sort field, then the columns."""
+    """Return a row as a packet of the server: sort field, then the columns."""
     texts = (str(key), str(key), value)
     return b"".join(pack_lenenc(len(t)) + t.encode() for t in texts)
 

@@ -1,4 +1,4 @@
-"""The scan for orphans: the statement it asks; on servers in ``faults/test_policies.py``."""
+"""The scan for orphans: the statement; ``faults/test_policies.py`` runs the scan on servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon tells over HTTP: every number of a snapshot, no data, and only to those who may."""
+"""HTTP of a daemon: every number of a snapshot, no data, and only with the right token."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ S = TypeVar("S", bound=WorkerSnapshot)
 
 
 def snapshot(**stream: Any) -> Snapshot:
-    """A snapshot in which each number is another one."""
+    """Return a snapshot in which every number is different."""
     numbers = iter(range(1000, 9999))
 
     def filled(kind: type[S], **fields: Any) -> S:
-        # Each type is Annotated: its origin is the type itself.
+        # Each field type is Annotated, whose `__origin__` is the plain type.
         ints = [f.name for f in structs.fields(kind) if f.type.__origin__ is int]
         counts = {name: next(numbers) for name in ints}
         return kind(**{**counts, **fields})
@@ -72,7 +72,7 @@ def snapshot(**stream: Any) -> Snapshot:
     return Snapshot(streams=[one], publisher=publisher, watcher=watcher)
 
 
-NOT_METRICS = {"every_s", "rates"}  # a setting; counters tell the rates
+NOT_METRICS = {"every_s", "rates"}  # a setting; and rates, which counters give
 
 
 def numbers(worker: WorkerSnapshot | None) -> Counter[float]:
@@ -152,14 +152,14 @@ def test_errors_and_names_of_rows_stay_inside() -> None:
 
 
 def running(said: Snapshot | None) -> Any:
-    """Return what a daemon shows once it runs: something with a snapshot."""
+    """Return a getter of the running site: an object with a snapshot, or None before that."""
     return lambda: said and SimpleNamespace(snapshot=lambda: said)
 
 
 def ask(
     app: Any, path: str, authorization: str | None = None, *, host: str = ""
 ) -> tuple[int, str]:
-    """Put one GET to the application, without a socket; return status and body."""
+    """Send a GET to the application, without a socket; return status and body."""
     said = {"authorization": authorization or "", "host": host}
     headers = [(name.encode(), value.encode()) for name, value in said.items() if value]
     scope = {

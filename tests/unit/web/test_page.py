@@ -1,4 +1,4 @@
-"""The dashboard's files: complete, nothing inline, and nothing that would take text for markup."""
+"""The dashboard's files: complete, nothing inline, and no value taken for markup."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_page_asks_for_a_token_where_one_is_needed() -> None:
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_nothing_is_inline_or_from_elsewhere(name: str) -> None:
-    """The policy has the browser refuse it; here it is named before somebody wonders why."""
+    """Name inline code before a browser refuses the code by policy and somebody wonders why."""
     text = FILES[name]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=\"", text)

@@ -1,4 +1,4 @@
-"""The standing canary: it is shipped, told where it landed, and noticed when it comes back."""
+"""The standing canary: shipped, timed where landed, and noticed when coming back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _tlv(kind: int, value: bytes) -> bytes:
 
 
 class CanaryTable(FakeTable):
-    """``drc.canary`` as its migration makes it."""
+    """The table ``drc.canary`` with the columns of the migration."""
 
     def body(self) -> bytes:
         names = b"".join(bytes((len(n),)) + n for n in (b"site", b"beat", b"sent_us"))
@@ -76,7 +76,7 @@ def test_it_is_applied_and_no_user_replicates_it() -> None:
     for schemas in ((), ("shop",)):
         selection = Selection(ReplicateConfig(schemas=schemas))
         assert selection.is_applied("drc", "canary")
-        assert not selection.table("drc", "canary")  # nor publishes, compares or resolves it
+        assert not selection.table("drc", "canary")  # nor published, compared or resolved
         assert not selection.is_applied("drc", "ledger")
 
 

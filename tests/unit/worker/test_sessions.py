@@ -1,4 +1,4 @@
-"""The one restart story: what passes is tried again, what needs a person ends and says so."""
+"""Sessions of a worker: a passing error is retried, others end the worker and are shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from drc.worker.wanted import Wanted
 
 
 class Script(Worker):
-    """Ends its sessions as it is told."""
+    """A worker whose sessions end with the given outcomes."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self.stop = threading.Event()
@@ -57,7 +57,7 @@ def test_what_needs_a_person_ends_it_and_names_the_site() -> None:
 
 
 class Store:
-    """Keeps what a site says of itself."""
+    """A store that keeps the saved snapshots."""
 
     def __init__(self) -> None:
         self.saved: list[Snapshot] = []
@@ -115,7 +115,7 @@ def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
     begins = {kind: kind.run for kind in (Stream, Watcher)}
 
     def watcher_run(worker: Watcher) -> None:
-        looked.wait(10)  # a thread that gets its turn late
+        looked.wait(10)  # a thread that starts late
         begins[Watcher](worker)
 
     def stream_run(worker: Stream) -> None:
@@ -146,11 +146,11 @@ def test_neither_a_start_nor_a_stop_by_request_is_an_alarm(
     assert [said.alerts for said in store.saved if said.alerts] == []
 
 
-# ------------------------------------------------------------ whose turn it is
+# ------------------------------------------------------------ permits
 
 
 class Patient(Worker):
-    """Its sessions last until they are told to end."""
+    """A worker whose sessions last until told to end."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()

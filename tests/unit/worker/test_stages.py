@@ -1,4 +1,4 @@
-"""Lag by stages, the offset of clocks, and how far behind a stream is that stands still."""
+"""Stages: lag by stage, the offset of clocks, and the backlog of a stream that stands still."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_backlog_that_is_not_read_grows_older() -> None:
     ages = Ages()
     assert ages.look(1, gtids(5), gtids(5), set()) == (GtidSet(), 1)
     assert ages.look(2, gtids(5), gtids(5), set()) == (GtidSet(), 2)
-    for at in (3, 4, 5):  # more is executed, nothing applied
+    for at in (3, 4, 5):  # more is executed, nothing more decided
         undecided, since = ages.look(at, gtids(at + 4), gtids(5), set())
         assert (len(undecided), since) == (at - 1, 3)
     assert ages.look(6, gtids(9), gtids(8), set())[1] == 5
@@ -91,7 +91,7 @@ def test_under_load_a_backlog_is_as_old_as_what_was_decided_last() -> None:
     ages.look(100, gtids(5), gtids(5), set(), 90)
     assert ages.look(200, gtids(9), gtids(7), set(), 120)[1] == 120
     assert ages.look(300, gtids(20), gtids(7), set(), 120)[1] == 120
-    # What came between two looks of an idle site is no older than the one that found it.
+    # Transactions found at an idle site are no older than the look that found the backlog.
     ages = Ages()
     ages.look(100, gtids(5), gtids(5), set(), 90)
     assert ages.look(200, gtids(9), gtids(5), set(), 90)[1] == 200
