@@ -266,6 +266,6 @@ def test_json_has_no_literal(site: SandboxSite, cursor: Any, tables: object) -> 
     cursor.execute("INSERT INTO j VALUES (1, '{}'), (2, NULL)")
     table, images = _read(site, before)["j"]
     (_, (column, document)), (_, (_, null)) = (_values(table, image) for image in images)
-    with pytest.raises(NoLiteralError, match="`j` holds a value of type 245"):
+    with pytest.raises(NoLiteralError, match="column `j` as SQL: the value is of type 245"):
         literal(column, document)
     assert literal(column, null) == "NULL"
