@@ -43,14 +43,23 @@ def test_daemons_over_tls_and_scram(
             [sys.executable, "-m", "drc.cli", "run", "--site", "a", "-c", str(path)], stderr=log
         )
     deadline = time.monotonic() + WAIT_S
-    while daemon.poll() is None and "publisher stopped" not in said.read_text():
+    while daemon.poll() is None and not _stopped(said.read_text()):
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(0.1)
     if daemon.poll() is None:
         daemon.kill()
         daemon.wait()
+        told = said.read_text()
+        last = _stopped(told)
     else:
-        assert daemon.returncode == 2, said.read_text()
-    told = said.read_text()
-    assert "[kafka.account]" in told
+        told = said.read_text()
+        assert daemon.returncode == 2, told
+        last = told.splitlines()[-1]
+    assert "[kafka.account]" in last
     assert "s3cret" not in told
+
+
+def _stopped(said: str) -> str:
+    """Return the line of a daemon's log that reports a stopped publisher; '' before that line."""
+    whole = said[: said.rfind("\n") + 1].splitlines()
+    return next((line for line in whole if "publisher stopped" in line), "")
