@@ -222,9 +222,10 @@ class Batcher:
         gtids = self._decide(taken)
         return Batch(taken, changes, gtids, str(self.decided), rows, rows, plain=True)
 
-    def decide(self, transactions: Sequence[RawTransaction]) -> tuple[str, str]:
-        """Decide transactions outside a batch; return (gtids, decided set) for the ledger row."""
-        return self._decide(transactions), str(self.decided)
+    def decide(self, transactions: list[RawTransaction]) -> Batch:
+        """Return a batch without changes: the caller applies the transactions in another way."""
+        gtids = self._decide(transactions)
+        return Batch(transactions, (), gtids, str(self.decided))
 
     def _decide(self, transactions: Sequence[RawTransaction]) -> str:
         batch, decided = GtidSet(), self.decided

@@ -28,7 +28,7 @@ from typing import Generic, TypeVar
 from drc.apply.batch import Batch
 from drc.apply.recovery import ConcurrentError
 from drc.binlog.stamps import now_us
-from drc.binlog.transaction import RawTransaction, TransactionKind
+from drc.binlog.transaction import RawTransaction
 from drc.conflict.certifier import Certifier
 from drc.errors import DrcError, TransientError
 from drc.schema import ledger
@@ -193,29 +193,23 @@ class Conveyor(Generic[ExecutorT]):
         assert not self._flying
         return self._lanes[0], self._committed + 1
 
-    def committed(self, seq: int, decided: str) -> None:
-        """Record that exclusive work has committed ``seq``."""
+    def committed(self, batch: Batch) -> None:
+        """Record that exclusive work has committed ``batch``."""
         with self._lock:
-            self.decided = decided
-            self._assigned = self._committed = seq
+            self.decided = batch.decided
+            self._assigned = self._committed = batch.seq
 
-    def ledger_sql(
-        self,
-        lane: ExecutorT,
-        seq: int,
-        gtids: str,
-        decided: str,
-        transactions: Sequence[RawTransaction],
-    ) -> str:
-        """Return the statement that writes the ledger row of transactions.
-
-        :param gtids: GTIDs of the native transactions, as text.
-        :param decided: the decided set after the transactions, as text.
-        """
-        native = sum(t.kind is not TransactionKind.SKIPPED for t in transactions)
-        newest, mark = max(t.commit_us for t in transactions), transactions[-1].mark
+    def ledger_sql(self, lane: ExecutorT, batch: Batch) -> str:
+        """Return the statement that writes the ledger row of a batch."""
         return ledger.update_sql(
-            self._origin, seq, gtids, decided, mark, native, newest, lane.epoch
+            self._origin,
+            batch.seq,
+            batch.gtids,
+            batch.decided,
+            batch.mark,
+            batch.native,
+            batch.commit_us,
+            lane.epoch,
         )
 
     def close(self) -> None:
@@ -267,8 +261,8 @@ class Conveyor(Generic[ExecutorT]):
         batch.dispatched_us, started = now_us(), time.perf_counter_ns()
         doing = Doing("run", batch.dispatched_us, lane.connection, batch.transactions)
         self._doing[seq] = doing
-        ledger_sql = self.ledger_sql(lane, seq, batch.gtids, batch.decided, batch.transactions)
-        end = lane.begin(ledger_sql, rendered, ask_end=self._certifier.asks_end)
+        ledger_sql, ask_end = self.ledger_sql(lane, batch), self._certifier.asks_end
+        end = lane.begin(ledger_sql, rendered, ask_end=ask_end)
         batch.run_us = (time.perf_counter_ns() - started) // 1000
         doing.phase = "certify"
         with self._turns:

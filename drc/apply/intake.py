@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from drc.binlog.transaction import RawTransaction, TransactionKind
 from drc.binlog.xa import PreparedTransactions
@@ -45,9 +45,9 @@ class Intake:
             self._admit(self._queue.take(0))
         return len(self.pending)
 
-    def back(self, transactions: Iterable[RawTransaction]) -> None:
+    def back(self, transactions: Sequence[RawTransaction]) -> None:
         """Put transactions, in order, before the pending transactions."""
-        self.pending.extendleft(reversed(list(transactions)))
+        self.pending.extendleft(reversed(transactions))
 
     def parts(self) -> Iterator[RawTransaction]:
         """Yield the parts of the large transaction at the head as the parts arrive.

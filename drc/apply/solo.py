@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from drc.apply.batch import Batcher
+from drc.apply.batch import Batch, Batcher
 from drc.apply.conveyor import Conveyor
 from drc.binlog import events as ev
 from drc.binlog.events import TableMap
@@ -110,20 +110,21 @@ class Solo:
         assert self._settler
         conveyor = self._conveyor
         lane, seq = conveyor.exclusive()
-        gtids, decided = self._batcher.decide(transactions)
+        batch = self._batcher.decide(transactions)
+        batch.seq = seq
         native = [t for t in transactions if t.kind is not TransactionKind.SKIPPED]
         try:
             lane.lock_gaps()
             with conveyor.busy("settle", lane, native) as doing:
-                lane.begin(conveyor.ledger_sql(lane, seq, gtids, decided, transactions), ())
+                lane.begin(conveyor.ledger_sql(lane, batch), ())
                 settled = self._settler.settle(lane, native)
                 lane.commit()
         except DrcError as error:
-            error.gtid = error.gtid or gtids
+            error.gtid = error.gtid or batch.gtids
             lane.rollback()
             raise
-        conveyor.committed(seq, decided)
-        self._progress.settled(native, settled.rows, settled.kinds, decided, doing.since_us)
+        conveyor.committed(batch)
+        self._progress.settled(native, settled.rows, settled.kinds, batch.decided, doing.since_us)
         return settled.kinds
 
     def write(self, parts: Iterable[RawTransaction]) -> None:
@@ -131,7 +132,8 @@ class Solo:
         conveyor = self._conveyor
         lane, seq = conveyor.exclusive()
         maps: dict[int, TableMap | None] = {}
-        opened, rows, gtids, decided = False, 0, "", ""
+        rows = 0
+        batch: Batch | None = None  # of the first part; None before the transaction is open
         transaction: RawTransaction | None = None
         kinds: Counter[str] = Counter()
         try:
@@ -139,13 +141,12 @@ class Solo:
                 doing.maps = maps
                 for transaction in parts:
                     doing.transactions = (transaction,)
-                    if not opened:
+                    if batch is None:
                         if transaction.gtid in self._with_rivals:
                             lane.lock_gaps()
-                        gtids, decided = self._batcher.decide([transaction])
-                        ledger_sql = conveyor.ledger_sql(lane, seq, gtids, decided, [transaction])
-                        lane.begin(ledger_sql, ())
-                        opened = True
+                        batch = self._batcher.decide([transaction])
+                        batch.seq = seq
+                        lane.begin(conveyor.ledger_sql(lane, batch), ())
                     if self._settler and transaction.gtid in self._with_rivals:
                         settled = self._settler.settle(lane, [transaction])
                         rows += settled.rows
@@ -159,8 +160,9 @@ class Solo:
                 error.gtid = error.gtid or str(transaction.gtid)
             raise
         assert transaction is not None
-        conveyor.committed(seq, decided)
-        self._progress.settled([transaction], rows, kinds, decided, doing.since_us)
+        assert batch is not None
+        conveyor.committed(batch)
+        self._progress.settled([transaction], rows, kinds, batch.decided, doing.since_us)
 
     def _write_part(self, lane: Lane, part: RawTransaction, changes: Changes) -> None:
         """Apply changes as written, and check that the rows have no concurrent writer.
