@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -59,20 +58,18 @@ def without_links(text: str, page: Path) -> str:
     stay as written.
     """
 
+    known_pages = {path.resolve() for path in pages().values()}
+
     def named(link: re.Match[str]) -> str:
         shown, target = link[1], link[2].partition("#")[0]
         if "://" in target:
             return link[0]
         path = (page.parent / target).resolve()
-        known = target and path != page.resolve() and path in _resolved(pages().values())
+        known = target and path != page.resolve() and path in known_pages
         return f"{shown} (`drc docs {path.stem}`)" if known else shown
 
     parts = _FENCED.split(text)
     return "".join(p if n % 2 else _LINK.sub(named, p) for n, p in enumerate(parts))
-
-
-def _resolved(paths: Iterable[Path]) -> set[Path]:
-    return {path.resolve() for path in paths}
 
 
 def _title(path: Path) -> str:

@@ -25,11 +25,14 @@ from drc.schema.uuids import Servers
 _NO_TABLE = (1049, 1146)
 
 
-def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
+def foreign_uuids(
+    config: Config, origin: str, *, at: str, server: bytes | None = None
+) -> frozenset[bytes]:
     """Return the server UUIDs, 16 bytes each, that all sites except the origin have or had.
 
     Asks all sites, the origin too, and remembers the answers at site ``at``.
 
+    :param server: UUID of the origin's server, if the caller knows: then the origin is not asked.
     :raises TransientError: a site is away and was never reached from ``at``; or ``at`` is away.
     :raises PreflightError: schema ``drc`` of ``at`` is missing, or older than this release.
     """
@@ -37,7 +40,9 @@ def foreign_uuids(config: Config, origin: str, *, at: str) -> frozenset[bytes]:
     with contextlib.closing(mysql.connect(config, at, "applier")) as conn:
         mysql.tag_session(conn)
         known = remembered(conn)
-        reached = ask_servers(config, config.sites)
+        reached = ask_servers(config, others if server else config.sites)
+        if server:
+            reached[origin] = server
         with contextlib.suppress(TransientError):  # read-only now: the next start tries again
             remember(conn, reached, known)
     for name in others:

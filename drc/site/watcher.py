@@ -191,7 +191,8 @@ class _Session:
         """Empty the index; return the state to read from, so that the index will be complete."""
         config, site, index = self._config, self._site, self._index
         already_read, mark = clock_note(conn, site)
-        foreign = foreign_uuids(config, site, at=site) - {facts.server_uuid}
+        server = facts.server_uuid
+        foreign = foreign_uuids(config, site, at=site, server=server) - {server}
         lost = native_set(facts.gtid_purged - already_read, foreign)
         index.restart()
         begun = False
@@ -205,7 +206,7 @@ class _Session:
         native = lost - known
         index.forget(native)
         already_read = already_read | facts.gtid_purged
-        return _Read(config, facts.server_uuid, already_read, Tagger(foreign, mark), native, known)
+        return _Read(config, server, already_read, Tagger(foreign, mark), native, known)
 
     def run(self) -> None:
         """Follow the binlog until stopped.

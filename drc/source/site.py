@@ -32,7 +32,8 @@ class SourceSite:
         self._conn = mysql.connect(config, site, "source")
         try:
             self._facts = mysql.server_facts(self._conn)
-            self._foreign = foreign_uuids(config, site, at=reader)
+            server = self._facts.server_uuid
+            self._foreign = foreign_uuids(config, site, at=reader, server=server)
             self._refuse_stranger()
         except BaseException:
             self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import deque
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,6 +92,26 @@ def test_a_stream_remembers_the_origin_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert schema.foreign_uuids(CONFIG, "b", at="a") == {A}
     assert noted == [("b", format_uuid(NEW))]
     assert schema.foreign_uuids(CONFIG, "a", at="a") == {OLD, NEW}
+
+
+def test_a_server_that_the_caller_knows_is_noted_and_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    noted: list[Any] = []
+
+    def answers(_: object, sites: Collection[str]) -> dict[str, bytes]:
+        asked.extend(sites)
+        return dict.fromkeys(sites, A)
+
+    monkeypatch.setattr(mysql, "connect", _connect)
+    monkeypatch.setattr(mysql, "tag_session", lambda _: None)
+    monkeypatch.setattr(schema, "remembered", lambda _: Servers.of(("a", A), ("b", OLD)))
+    monkeypatch.setattr(schema, "ask_servers", answers)
+    monkeypatch.setattr(mysql, "ask", lambda _conn, _sql, values: noted.append(values))
+    assert schema.foreign_uuids(CONFIG, "b", at="a", server=NEW) == {A}
+    assert asked == ["a"]
+    assert noted == [("b", format_uuid(NEW))]
 
 
 def test_status_counts_nothing_of_the_server_before_a_promotion() -> None:
