@@ -86,6 +86,12 @@ class Daemon:
         self._process = None
         return code
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself; :meth:`wait_exit` returns the exit code."""
+        assert self._process is not None
+        return self._process.poll() is not None
+
     def wait_exit(self) -> int:
         assert self._process is not None
         code = self._process.wait(60)
@@ -364,3 +370,11 @@ def assert_identical(box: Sandbox, schema: str) -> None:
         assert found
         wrong = [c for c in found if not (c.identical and c.checksums_equal)]
         assert not wrong, wrong
+
+
+def wait_until(condition: Callable[[], object], *shown: Daemon, wait_s: float) -> None:
+    """Wait until a condition holds; on failure show the ends of the daemons' logs."""
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, "\n".join(daemon.tail() for daemon in shown)
+        time.sleep(_POLL_S)

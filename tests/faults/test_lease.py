@@ -30,6 +30,7 @@ from tests.faults.fix_daemon import (
     Sysbench,
     Unending,
     assert_identical,
+    wait_until,
 )
 
 pytestmark = pytest.mark.servers
@@ -38,13 +39,6 @@ WAIT_S = 60
 ROUNDS = 5 if FULL else 1
 STANDS_BY = "standing by: another daemon"
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-
-
-def wait(condition: Callable[[], object], *shown: Daemon) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "\n".join(one.tail() for one in shown)
-        time.sleep(0.05)
 
 
 def newest(box: Sandbox) -> tuple[int, int]:
@@ -56,16 +50,20 @@ def newest(box: Sandbox) -> tuple[int, int]:
 def await_batch(box: Sandbox, by: Daemon) -> None:
     """Wait until another batch is committed at b."""
     seq = newest(box)[1]
-    wait(lambda: newest(box)[1] > seq, by)
+    wait_until(lambda: newest(box)[1] > seq, by, wait_s=WAIT_S)
 
 
 def await_stop(one: Daemon) -> None:
     """Wait until a daemon's log says that it stopped."""
-    wait(lambda: "daemon stopped" in one.log.read_text(), one)
+    wait_until(lambda: "daemon stopped" in one.log.read_text(), one, wait_s=WAIT_S)
 
 
 def stands_by(one: Daemon, times: int = 1) -> None:
-    wait(lambda: one.log.exists() and one.log.read_text().count(STANDS_BY) >= times, one)
+    wait_until(
+        lambda: one.log.exists() and one.log.read_text().count(STANDS_BY) >= times,
+        one,
+        wait_s=WAIT_S,
+    )
 
 
 @contextlib.contextmanager
@@ -83,7 +81,7 @@ def daemons(running: Daemon) -> Iterator[tuple[Daemon, Daemon]]:
 
         start("a", "of-a")
         holder = start("b", "holder")
-        wait(lambda: newest(running.box)[0] > before, holder)
+        wait_until(lambda: newest(running.box)[0] > before, holder, wait_s=WAIT_S)
         standby = start("b", "standby")
         stands_by(standby)
         yield holder, standby
@@ -93,7 +91,7 @@ def taken_over(box: Sandbox, by: Daemon, loss: Callable[[], None]) -> float:
     """Return the seconds from a loss under load to the first batch under a new epoch."""
     epoch, begun = newest(box)[0], time.monotonic()
     loss()
-    wait(lambda: newest(box)[0] > epoch, by)
+    wait_until(lambda: newest(box)[0] > epoch, by, wait_s=WAIT_S)
     await_batch(box, by)  # at the earliest, after the last batch of the former holder
     return time.monotonic() - begun
 

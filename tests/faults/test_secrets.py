@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 from drc.cli import invoke
 from drc.sandbox import Sandbox
 from drc.sandbox.process import free_port
-from tests.faults.fix_daemon import LONG, Daemon, StartDaemon
+from tests.faults.fix_daemon import LONG, Daemon, StartDaemon, wait_until
 from tests.faults.test_two_sided import cut_links
 from tests.unit.monitor.test_webhook import Receiver, receiver  # noqa: F401
 
@@ -50,13 +49,6 @@ def ask(running: Daemon, method: str, path: str, token: str, body: str = "") -> 
         return f"{answer.status} {answer.headers} {answer.read().decode()}"
 
 
-def wait(running: Daemon, true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline, running.tail()
-        time.sleep(0.05)
-
-
 def store_of(running: Daemon) -> Iterator[str]:
     """Yield every table of the checkpoint store as text."""
     config = running.config
@@ -74,7 +66,9 @@ def trouble(running: Daemon) -> None:
     file.write_text(f"{right[::-1]}-wrong")
     try:
         cut_links(running.box)
-        wait(running, lambda: "refuses the password" in running.log.read_text())
+        wait_until(
+            lambda: "refuses the password" in running.log.read_text(), running, wait_s=WAIT_S
+        )
     finally:
         file.write_text(right)
     running.kill9()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from tests.faults.fix_daemon import StartDaemons, assert_identical
+from tests.faults.fix_daemon import StartDaemons, assert_identical, wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -37,24 +34,18 @@ def test_daemons_over_tls_and_scram(
     path.write_text(path.read_text().replace(right, str(wrong)))
     # A slow machine may reach the broker too late for the check before the start: then the daemon
     # runs, and its publisher stops with the same remedy.
-    said = tmp_path / "said"
-    with said.open("wb") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "drc.cli", "run", "--site", "a", "-c", str(path)], stderr=log
-        )
-    deadline = time.monotonic() + WAIT_S
-    while daemon.poll() is None and not _stopped(said.read_text()):
-        assert time.monotonic() < deadline, said.read_text()
-        time.sleep(0.1)
-    if daemon.poll() is None:
-        daemon.kill()
-        daemon.wait()
-        told = said.read_text()
-        last = _stopped(told)
-    else:
-        told = said.read_text()
-        assert daemon.returncode == 2, told
+    one = running["a"]
+    one.log.unlink()
+    one.start()
+    wait_until(lambda: one.has_ended or _stopped(one.log.read_text()), one, wait_s=WAIT_S)
+    if one.has_ended:
+        assert one.wait_exit() == 2, one.tail()
+        told = one.log.read_text()
         last = told.splitlines()[-1]
+    else:
+        one.kill9()
+        told = one.log.read_text()
+        last = _stopped(told)
     assert "[kafka.account]" in last
     assert "s3cret" not in told
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,18 +17,11 @@ from drc.kafka.publisher import Publisher
 from drc.kafka.topic import open_topic
 from drc.sandbox import Sandbox
 from drc.sandbox.kafka import KafkaCluster
-from tests.faults.fix_daemon import StartDaemons, assert_identical
+from tests.faults.fix_daemon import StartDaemons, assert_identical, wait_until
 
 pytestmark = pytest.mark.servers
 
 WAIT_S = 60
-
-
-def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Running:
@@ -42,7 +33,7 @@ class Running:
         self.error: DrcError | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        wait(lambda: self.publisher.progress.state == "running")
+        wait_until(lambda: self.publisher.progress.state == "running", wait_s=WAIT_S)
 
     def _run(self) -> None:
         try:
@@ -95,7 +86,9 @@ def test_a_replaced_publisher_stops_and_nothing_comes_twice(
 
         def arrives(row: int) -> None:
             a.query(f"INSERT INTO `{schema}`.t VALUES (%s)", (row,), account="app")
-            wait(lambda: b.query(f"SELECT 1 FROM `{schema}`.t WHERE id = %s", (row,)))
+            wait_until(
+                lambda: b.query(f"SELECT 1 FROM `{schema}`.t WHERE id = %s", (row,)), wait_s=WAIT_S
+            )
 
         old = Running(config, "a")
         stack.callback(old.end)
